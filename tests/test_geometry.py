@@ -1,0 +1,106 @@
+"""There and back, mirrors, strides: the mistakes of HRNet #22 and UDP-Pose #12."""
+
+import math
+
+import pytest
+import torch
+
+from semipose.fields import Field, Fields, mirrored_mean
+from semipose.geometry import Affine, exchange
+
+FLIP = (0, 2, 1)
+
+
+def random_affine(count: int = 4, seed: int = 0) -> Affine:
+    generator = torch.Generator().manual_seed(seed)
+    angle = (torch.rand(count, generator=generator) - 0.5) * 2 * math.pi
+    scale = 0.7 + 0.6 * torch.rand(count, generator=generator)
+    return Affine.about(angle, scale, torch.arange(count) % 2 == 0, (30.0, 40.0), (24.0, 32.0))
+
+
+def blobs(xy: torch.Tensor, size: tuple[int, int], sigma: float = 2.0) -> torch.Tensor:
+    """Gaussian blobs (B, K, h, w) at `xy` (B, K, 2) in cells."""
+    y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+    square = (x - xy[..., 0, None, None]) ** 2 + (y - xy[..., 1, None, None]) ** 2
+    return torch.exp(-square / (2 * sigma**2))
+
+
+def centroid(maps: torch.Tensor) -> torch.Tensor:
+    y, x = torch.meshgrid(torch.arange(maps.shape[-2]), torch.arange(maps.shape[-1]), indexing="ij")
+    mass = maps.sum((-1, -2))
+    return torch.stack([(maps * x).sum((-1, -2)) / mass, (maps * y).sum((-1, -2)) / mass], -1)
+
+
+def test_there_and_back_is_the_identity() -> None:
+    affine = random_affine()
+    points = torch.randn(4, 7, 2) * 50
+    torch.testing.assert_close(affine.inverse().points(affine.points(points)), points, atol=1e-3, rtol=0)
+    torch.testing.assert_close((affine.inverse() @ affine).matrix, torch.eye(3).expand(4, 3, 3), atol=1e-5, rtol=0)
+
+
+def test_composition_applies_the_right_hand_map_first() -> None:
+    first, second = random_affine(seed=1), random_affine(seed=2)
+    points = torch.randn(4, 5, 2) * 20
+    torch.testing.assert_close((second @ first).points(points), second.points(first.points(points)), atol=1e-3, rtol=0)
+
+
+def test_mirror_exchanges_left_and_right_and_cancels_itself() -> None:
+    mirror = Affine.mirror(48, 2)
+    assert mirror.mirrored.all()
+    assert not (mirror @ mirror).mirrored.any()
+    moved = mirror.keypoints(torch.tensor([[[0.0, 1.0], [5.0, 2.0], [47.0, 3.0]]]).expand(2, 3, 2), FLIP)
+    assert moved[0].tolist() == [[47.0, 1.0], [0.0, 3.0], [42.0, 2.0]]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_moving_maps_equals_moving_keypoints(stride: int, autocast: bool) -> None:
+    """Also under bf16 autocast, which rounds coordinates above 256 to 2 px when it gets hold of them."""
+    size, cells = (320, 288), (320 // stride, 288 // stride)
+    angle, scale = torch.tensor([0.5, -0.3, 2.0]), torch.tensor([1.1, 0.9, 1.0])
+    affine = Affine.about(angle, scale, torch.tensor([False, True, True]), (140.0, 150.0), (143.5, 159.5))
+    keypoints = torch.tensor([[120.0, 130.0], [170.3, 140.6], [150.0, 190.25]]).expand(3, 3, 2)
+    on_map = (keypoints - (stride - 1) / 2) / stride
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        field = Field(blobs(on_map, cells, 8 / stride), "scalar", stride, FLIP).moved(affine)
+        expected = affine.keypoints(keypoints, FLIP)
+    found = centroid(field.maps) * stride + (stride - 1) / 2
+    assert (expected > 20).all() and (expected < size[1] - 20).all()
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
+
+
+def test_identity_returns_the_image_and_covers_all_of_it() -> None:
+    image = torch.rand(2, 3, 16, 12)
+    identity = Affine.identity(2)
+    torch.testing.assert_close(identity.image(image, (16, 12)), image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(identity.inside((16, 12), (16, 12)), torch.ones(2, 1, 16, 12), atol=1e-5, rtol=0)
+
+
+def test_maps_of_different_strides_agree_on_the_same_pixel() -> None:
+    affine = random_affine()
+    pixel = torch.tensor([[[37.0, 21.0]]]).expand(4, 1, 2)
+    cell = (pixel - 1.5) / 4
+    moved = affine.between(4, 2).points(cell) * 2 + 0.5
+    torch.testing.assert_close(moved, affine.points(pixel), atol=1e-3, rtol=0)
+
+
+def test_exchange_touches_only_the_chosen_samples() -> None:
+    values = torch.arange(12.0).reshape(2, 3, 2)
+    moved = exchange(values, FLIP, torch.tensor([True, False]))
+    assert moved[0].tolist() == [[0, 1], [4, 5], [2, 3]]
+    assert torch.equal(moved[1], values[1])
+
+
+def test_flip_test_of_a_perfect_network_changes_nothing() -> None:
+    xy = torch.tensor([[[3.0, 4.0], [8.0, 5.0], [2.0, 9.0]]])
+    straight = Fields({"heatmap": Field(blobs(xy, (16, 12)), "scalar", 4, FLIP)})
+    mirrored_xy = torch.stack([11 - xy[..., 0], xy[..., 1]], -1)[:, list(FLIP)]
+    mirrored = Fields({"heatmap": Field(blobs(mirrored_xy, (16, 12)), "scalar", 4, FLIP)})
+    mean = mirrored_mean(straight, mirrored, 48)["heatmap"].maps
+    torch.testing.assert_close(mean, straight["heatmap"].maps, atol=1e-5, rtol=0)
+
+
+def test_only_scalar_fields_can_be_moved() -> None:
+    field = Field(torch.zeros(1, 3, 4, 4), "vector", 4, FLIP)
+    with pytest.raises(ValueError, match="vector field"):
+        field.moved(Affine.identity(1))
