@@ -1,0 +1,108 @@
+"""Typed values from text, yaml and Python: one set of rules for flags, config files and keyword arguments.
+
+Understood types: int, float, bool, str, Path, Literal[...], X | None, tuple[X, ...], tuple[X, Y], and any class
+with a `parse(value)` classmethod that raises ValueError.
+"""
+
+import difflib
+import math
+import types
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+
+def convert(value: object, wanted: Any) -> Any:
+    """`value` as type `wanted`, also from its text; a ValueError says what was expected and what was found.
+
+    >>> convert("1e-3", float), convert("none", float | None), convert([1, 2], tuple[float, float])
+    (0.001, None, (1.0, 2.0))
+    """
+    origin = get_origin(wanted)
+    if origin in (Union, types.UnionType):
+        return _optional(value, wanted)
+    if origin is Literal:
+        return _choice(value, wanted)
+    if origin is tuple:
+        return _tuple(value, wanted)
+    if hasattr(wanted, "parse"):
+        return value if isinstance(value, wanted) else wanted.parse(value)
+    return _plain(value, wanted)
+
+
+def expected(wanted: Any) -> str:
+    """`wanted` in words, for messages: "a number", "one of a, b", "a whole number or none"."""
+    origin = get_origin(wanted)
+    if origin in (Union, types.UnionType):
+        return " or ".join("none" if part is types.NoneType else expected(part) for part in get_args(wanted))
+    if origin is Literal:
+        return "one of " + ", ".join(str(choice) for choice in get_args(wanted))
+    if origin is tuple:
+        return "a list of values" if ... in get_args(wanted) else f"{len(get_args(wanted))} values"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    return words.get(wanted) or getattr(wanted, "expected", wanted.__name__)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the known name most like `name`, or an empty text."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _optional(value: object, wanted: Any) -> Any:
+    if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+        return None
+    parts = [part for part in get_args(wanted) if part is not types.NoneType]
+    for part in parts[:-1]:
+        try:
+            return convert(value, part)
+        except ValueError:
+            continue
+    return convert(value, parts[-1])
+
+
+def _choice(value: object, wanted: Any) -> Any:
+    for choice in get_args(wanted):
+        if value == choice or (isinstance(value, str) and value == str(choice)):
+            return choice
+    hint = nearest(str(value), (str(choice) for choice in get_args(wanted)))
+    raise ValueError(f"expected {expected(wanted)}, found {value!r}{hint}")
+
+
+def _tuple(value: object, wanted: Any) -> tuple[Any, ...]:
+    parts = get_args(wanted)
+    items = [value] if isinstance(value, (str, Path)) else value
+    if not isinstance(items, (list, tuple)):
+        raise ValueError(f"expected {expected(wanted)}, found {value!r}")
+    if len(parts) == 2 and parts[1] is ...:
+        return tuple(convert(item, parts[0]) for item in items)
+    if len(items) != len(parts):
+        raise ValueError(f"expected {len(parts)} values, found {len(items)} in {value!r}")
+    return tuple(convert(item, part) for item, part in zip(items, parts, strict=True))
+
+
+def _plain(value: object, wanted: type) -> Any:
+    if wanted is bool:
+        if isinstance(value, bool):
+            return value
+        found = {"true": True, "yes": True, "false": False, "no": False}.get(str(value).lower())
+        if found is not None:
+            return found
+    elif wanted in (int, float) and not isinstance(value, bool):
+        number = _number(value, wanted)
+        if number is not None:
+            return number
+    elif (wanted is str and isinstance(value, str)) or (wanted is Path and isinstance(value, (str, Path))):
+        return wanted(value)
+    raise ValueError(f"expected {expected(wanted)}, found {value!r}")
+
+
+def _number(value: object, wanted: type) -> int | float | None:
+    """A finite number, or None; `wanted` int refuses a fraction instead of dropping it."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if not math.isfinite(number) or (wanted is int and number != int(number)):
+        return None
+    return int(number) if wanted is int else number
