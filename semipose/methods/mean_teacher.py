@@ -1,0 +1,79 @@
+"""Mean Teacher: an averaged copy of the student answers on a weak view; the student must agree on a strong one."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from semipose.methods.method import Build, Method, Progress, Step, peaks, teaching
+from semipose.networks.ema import Ema, ema_decay
+from semipose.networks.network import PoseNetwork
+from semipose.skeleton import Skeleton
+from semipose.views.occlude import cutout
+from semipose.views.view import Batch
+
+
+class MeanTeacher(Method):
+    """Consistency with an averaged teacher (Tarvainen and Valpola, NeurIPS 2017), on soft warped heatmaps.
+
+    Teacher BatchNorm: averaged running statistics, eval mode (EMAN, Cai et al., CVPR 2021). EMA: warm-up
+    min(1 - 1/(t+1), decay). Deployed: the teacher; its best checkpoint on validation.
+    Differs from the paper: the average's decay follows the length of the run, because a fixed 0.999 lags in short
+    runs and holds the student back; the ramp is linear.
+    """
+
+    deployed = "teacher"
+
+    def __init__(
+        self,
+        build: Build,
+        skeleton: Skeleton,
+        *,
+        decay: float | None = None,  # of the teacher; None: a horizon of 2 % of the run, at most 0.999
+        weight: float = 1.0,  # of the consistency loss
+        ramp: float = 0.1,  # share of the run over which that weight grows from 0
+        threshold: float = 0.0,  # trust a teacher's map only when its peak is higher
+        quantile: float = 0.0,  # distrust this share of each keypoint's maps in the batch, the lowest peaks
+        outside: Literal["unknown", "background"] = "unknown",  # what lies beyond the teacher's view
+        cutouts: int = 5,  # rectangles cut out of the student's view
+    ) -> None:
+        super().__init__(build, skeleton)
+        self.decay, self.weight, self.ramp, self.outside, self.cutouts = decay, weight, ramp, outside, cutouts
+        self.threshold, self.quantile = threshold, quantile
+        self.student = build("student")
+        self.teacher = Ema(self.student, decay if decay is not None else 0.999)
+
+    def prepare(self, updates: int) -> None:
+        """Set the teacher's decay from the run's length."""
+        if self.decay is None:
+            self.teacher.decay = ema_decay(updates)
+
+    def forward(self, batch: Batch, progress: Progress) -> Step:
+        """The labeled loss, and the consistency loss where there are unlabeled crops."""
+        seen = batch.labeled.weak()
+        losses = {"labeled": self.labeled_loss(self.student, batch.labeled, seen, self.codec(seen, self.student))}
+        if batch.unlabeled is None:
+            return Step(losses)
+        weak = batch.unlabeled.weak()
+        strong = batch.unlabeled.strong(weak)
+        strong = strong.with_image(cutout(strong.image, batch.unlabeled.draw, "cutout", self.cutouts))
+        with teaching(self.teacher):
+            answer = self.teacher(weak.image)
+        confidence = peaks(answer)
+        trusted = self.trust(confidence)
+        loss = self.consistency_loss(self.student(strong.image), answer, weak, strong, trusted, self.outside)
+        losses["consistency"] = loss * (self.weight * progress.ramp(self.ramp))
+        return Step(losses, {"confidence": confidence.mean(), "trusted": trusted.mean()})
+
+    def trust(self, confidence: Tensor) -> Tensor:
+        """(U, K) 1 where a peak (U, K) passes both rules, else 0."""
+        lowest = torch.quantile(confidence, self.quantile, dim=0) if self.quantile > 0 else confidence.amin(0)
+        return ((confidence >= lowest) & (confidence >= self.threshold)).float()
+
+    def after_update(self, progress: Progress) -> None:
+        """Move the teacher toward the student."""
+        self.teacher.update(self.student)
+
+    def networks(self) -> dict[str, PoseNetwork]:
+        """The teacher and the raw student."""
+        return {"teacher": self.teacher.network, "student": self.student}

@@ -1,0 +1,128 @@
+"""What every method is built on: networks in roles, a step that returns named losses, rules for teachers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from semipose.codecs.heatmap import HeatmapCodec
+from semipose.fields import Fields
+from semipose.geometry import exchange
+from semipose.losses import field_loss
+from semipose.networks.network import PoseNetwork
+from semipose.skeleton import Skeleton
+from semipose.views.view import Batch, Crops, View
+
+Build = Callable[[str], PoseNetwork]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: `update` of `updates` done."""
+
+    update: int
+    updates: int
+
+    @property
+    def fraction(self) -> float:
+        """In 0..1."""
+        return self.update / max(1, self.updates)
+
+    def ramp(self, share: float) -> float:
+        """0 at the start, 1 once `share` of the run is done, a straight line between."""
+        return 1.0 if share <= 0 else min(1.0, self.fraction / share)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update's answer: `losses` are scalars, already weighted, and are summed; `signals` are only logged."""
+
+    losses: dict[str, Tensor]
+    signals: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Method(nn.Module, ABC):
+    """A way of training: which networks there are, which views they see, what is compared.
+
+    A subclass calls `super().__init__(build, skeleton)`, keeps its networks as attributes and takes hyper-parameters
+    as keyword-only arguments with types, defaults and a trailing comment each: they become `--method.NAME` flags.
+    It knows no files, devices, optimizer or log.
+    """
+
+    # The network that is used after training; None: whichever of `networks()` is best on validation.
+    deployed: str | None = None
+    uses_unlabeled = True
+
+    def __init__(self, build: Build, skeleton: Skeleton) -> None:
+        super().__init__()
+        self.skeleton = skeleton
+
+    def prepare(self, updates: int) -> None:
+        """Told once before training how many updates there will be."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, progress: Progress) -> Step:
+        """The losses of one update."""
+
+    def after_update(self, progress: Progress) -> None:
+        """Called after the optimizer has stepped: the place to move teachers."""
+
+    @abstractmethod
+    def networks(self) -> dict[str, PoseNetwork]:
+        """Networks that can be evaluated and deployed, by name."""
+
+    def codec(self, view: View, network: PoseNetwork) -> HeatmapCodec:
+        """The codec of `network`'s heatmaps for input of the view's size."""
+        return HeatmapCodec.for_size(view.size, self.skeleton.flip, network.stride)
+
+    def labeled_loss(self, network: nn.Module, crops: Crops, view: View, codec: HeatmapCodec) -> Tensor:
+        """Loss of `network` on a view of labeled crops; unlabeled keypoints weigh 0."""
+        if crops.visible is None:
+            raise ValueError("the labeled loss needs labeled crops")
+        flip = self.skeleton.flip
+        # A mirrored view exchanges partners, and with them which of the two is labeled.
+        visible = exchange(crops.visible, flip, view.affine.mirrored)
+        target, weight = codec.encode(crops.labels(view, flip), visible)
+        return field_loss(network(view.image), target, weight)
+
+    def consistency_loss(self, predicted: Fields, answer: Fields, weak: View, strong: View,
+                         trusted: Tensor | None = None, outside: str = "unknown") -> Tensor:
+        """Student's fields on `strong` against the teacher's `answer` on `weak`, moved there.
+
+        `trusted` (B, K) in 0..1 weighs whole maps. What lies outside of the weak view is unknown and weighs 0; the
+        papers call it background (`outside="background"`: target 0 with weight 1).
+        """
+        move = weak.to(strong)
+        target = answer.moved(move).detach()
+        weight = torch.ones((), device=weak.image.device)
+        if outside == "unknown":
+            first = next(iter(target.values()))
+            cells = (first.maps.shape[-2], first.maps.shape[-1])
+            weight = (move.at_stride(first.stride).inside(cells, cells) > 0.99).float()
+        if trusted is not None:
+            trusted = exchange(trusted, self.skeleton.flip, move.mirrored)
+            weight = weight * trusted[..., None, None]
+        return field_loss(predicted, target, weight)
+
+
+@contextmanager
+def teaching(network: nn.Module, batch_statistics: bool = False) -> Iterator[None]:
+    """Run `network` as a teacher: no graph, and BatchNorm by its running statistics unless `batch_statistics`.
+
+    `no_grad`, not `inference_mode`: tensors of the latter cannot enter a loss.
+    """
+    training = network.training
+    network.train(batch_statistics)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(training)
+
+
+def peaks(fields: Fields) -> Tensor:
+    """Highest value (B, K) of each heatmap: the confidence."""
+    return fields["heatmap"].maps.float().amax((-1, -2))

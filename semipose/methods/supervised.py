@@ -1,0 +1,57 @@
+"""Labels only: the baseline, and the twin that every other method is compared with."""
+
+from typing import Literal
+
+from semipose.methods.method import Build, Method, Progress, Step
+from semipose.networks.ema import Ema, ema_decay
+from semipose.networks.network import PoseNetwork
+from semipose.skeleton import Skeleton
+from semipose.views.occlude import cutout
+from semipose.views.view import Batch
+
+
+class Supervised(Method):
+    """Trains on the labeled images alone and keeps an averaged copy, so that averaging is not taken for a method.
+
+    Teacher BatchNorm: the average follows the running statistics (EMAN). Deployed: raw or averaged weights, whichever
+    is better on validation. Source: Xiao et al., ECCV 2018 (SimpleBaseline).
+    """
+
+    deployed = None
+    uses_unlabeled = False
+
+    def __init__(
+        self,
+        build: Build,
+        skeleton: Skeleton,
+        *,
+        augmentation: Literal["weak", "strong"] = "weak",  # which views the labeled images are seen in
+        decay: float | None = None,  # of the averaged weights; None: a horizon of 2 % of the run, at most 0.999
+    ) -> None:
+        super().__init__(build, skeleton)
+        self.augmentation, self.decay = augmentation, decay
+        self.raw = build("student")
+        self.ema = Ema(self.raw, decay if decay is not None else 0.999)
+
+    def prepare(self, updates: int) -> None:
+        """Set the average's decay from the run's length."""
+        if self.decay is None:
+            self.ema.decay = ema_decay(updates)
+
+    def forward(self, batch: Batch, progress: Progress) -> Step:
+        """The labeled loss."""
+        crops = batch.labeled
+        view = crops.weak()
+        if self.augmentation == "strong":
+            strong = crops.strong(view)
+            view = strong.with_image(cutout(strong.image, crops.draw, "cutout"))
+        loss = self.labeled_loss(self.raw, crops, view, self.codec(view, self.raw))
+        return Step({"labeled": loss})
+
+    def after_update(self, progress: Progress) -> None:
+        """Move the average."""
+        self.ema.update(self.raw)
+
+    def networks(self) -> dict[str, PoseNetwork]:
+        """The trained weights and their average."""
+        return {"raw": self.raw, "ema": self.ema.network}
