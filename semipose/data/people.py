@@ -1,0 +1,78 @@
+"""People in image files: what the readers of `semipose.data` return and crops are cut from."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semipose.errors import DataError
+from semipose.poses import Poses
+from semipose.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Images:
+    """I image files: absolute paths, ids (I,), sizes (I, 2) as (H, W) with 0 where unknown, extra fields kept."""
+
+    files: tuple[str, ...]
+    ids: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    extra: tuple[dict[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        count = len(self.files)
+        found = (np.shape(self.ids), np.shape(self.sizes), len(self.extra))
+        if found != ((count,), (count, 2), count):
+            raise DataError(
+                f"Images: ids, sizes and extra of {found} do not fit {count} files; expected ({count},), "
+                f"({count}, 2) and {count}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def select(self, rows: NDArray[Any]) -> "Images":
+        """The images of `rows` (integer positions), in that order."""
+        return Images(
+            files=tuple(self.files[row] for row in rows),
+            ids=self.ids[rows],
+            sizes=self.sizes[rows],
+            extra=tuple(self.extra[row] for row in rows),
+        )
+
+
+@dataclass
+class People:
+    """N people in I images; person n is in image `image_index[n]`.
+
+    `box_source` says where the boxes come from: "given", "detections", "keypoints" (enlarged hull) or "image", joined
+    by commas when mixed. `source` is the file or folder they were read from; `notes` say what was left out or
+    assumed on the way.
+    """
+
+    images: Images
+    image_index: NDArray[np.int64]
+    poses: Poses
+    skeleton: Skeleton | None
+    box_source: str
+    source: str
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.image_index = np.asarray(self.image_index, dtype=np.int64)
+        if self.image_index.shape != (len(self.poses),):
+            raise DataError(
+                f"People: image_index has shape {self.image_index.shape}; expected ({len(self.poses)},), one a person."
+            )
+        if len(self) and not 0 <= self.image_index.min() <= self.image_index.max() < len(self.images):
+            raise DataError(f"People: image_index points outside the {len(self.images)} images.")
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    def select(self, rows: "slice | NDArray[Any]") -> "People":
+        """The people of `rows` (slice, positions or mask) and only the images they are in."""
+        index = self.image_index[rows]
+        used, inverse = np.unique(index, return_inverse=True)
+        return replace(self, images=self.images.select(used), image_index=inverse, poses=self.poses[rows])
