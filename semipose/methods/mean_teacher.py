@@ -72,7 +72,7 @@ class MeanTeacher(Method):
 
     def after_update(self, progress: Progress) -> None:
         """Move the teacher toward the student."""
-        self.teacher.update(self.student)
+        self.teacher.update(self.student, progress.healthy)
 
     def networks(self) -> dict[str, PoseNetwork]:
         """The teacher and the raw student."""

@@ -21,10 +21,15 @@ Build = Callable[[str], PoseNetwork]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: `update` of `updates` done."""
+    """How far a run is: `update` of `updates` done.
+
+    `healthy`, set after an update, is 1.0 on the device, or 0.0 when its loss or gradient was not finite: teachers
+    must then stay as they are.
+    """
 
     update: int
     updates: int
+    healthy: Tensor | None = None
 
     @property
     def fraction(self) -> float:

@@ -50,7 +50,7 @@ class Supervised(Method):
 
     def after_update(self, progress: Progress) -> None:
         """Move the average."""
-        self.ema.update(self.raw)
+        self.ema.update(self.raw, progress.healthy)
 
     def networks(self) -> dict[str, PoseNetwork]:
         """The trained weights and their average."""

@@ -1,0 +1,80 @@
+"""Training states and networks to safetensors files and back: atomic, no pickle, the record in the file's header."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from semipose.errors import DataError
+from semipose.files import replacing
+
+_KEY = "semipose"
+_METHOD, _OPTIMIZER = "method.", "optimizer."
+
+
+def save(path: str | Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+    """Write `tensors` and the json-able `record` to `path`; a crash leaves the old file or the new one."""
+    # safetensors wants plain layout, and a channels_last weight is not; its values stay bit for bit.
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(plain, temporary, metadata={_KEY: json.dumps(record)})
+
+
+def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and record of a file written by `save`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return tensors, json.loads(metadata[_KEY])
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read as a checkpoint: {error}") from error
+    except (KeyError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} was not written by semipose: its header has no readable {_KEY!r} entry.") from error
+
+
+def save_training(
+    path: str | Path, method: nn.Module, optimizer: torch.optim.Optimizer, record: dict[str, Any]
+) -> None:
+    """Write everything to go on from: all networks of the method, its counters and the optimizer's moments."""
+    tensors = {_METHOD + name: tensor for name, tensor in method.state_dict().items()}
+    for parameter, name in _names(method, optimizer).items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{_OPTIMIZER}{name}/{key}"] = value
+    save(path, tensors, record)
+
+
+def load_training(path: str | Path, method: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put a state written by `save_training` back and return its record."""
+    tensors, record = load(path)
+    state = {name[len(_METHOD) :]: tensor for name, tensor in tensors.items() if name.startswith(_METHOD)}
+    expected = method.state_dict().keys()
+    if state.keys() != expected:
+        missing, unknown = sorted(expected - state.keys()), sorted(state.keys() - expected)
+        raise DataError(
+            f"{path} does not fit this method: {len(missing)} tensors missing (e.g. {missing[:1]}), {len(unknown)} "
+            f"unknown (e.g. {unknown[:1]}). Resume with the version and settings that the run was started with."
+        )
+    method.load_state_dict(state)
+    for parameter, name in _names(method, optimizer).items():
+        prefix = f"{_OPTIMIZER}{name}/"
+        moments = {key[len(prefix) :]: tensors[key] for key in tensors if key.startswith(prefix)}
+        optimizer.state[parameter] = {key: _like(value, parameter) for key, value in moments.items()}
+    return record
+
+
+def _names(method: nn.Module, optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, str]:
+    """The name of each optimized parameter."""
+    optimized = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    return {parameter: name for name, parameter in method.named_parameters() if parameter in optimized}
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    """`value` on the parameter's device and, where it is one of its moments, in its memory layout."""
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
