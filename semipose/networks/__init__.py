@@ -1,0 +1,32 @@
+"""Images to fields: backbones, heads, weights and averaged copies. What stands here needs no torch."""
+
+from semipose.errors import UsageError
+
+# The file a network's builder lives in; the builder has the network's name.
+FILES = {
+    "mobilenet_v1": "mobilenet_v1",
+    "resnet18": "resnet",
+    "resnet34": "resnet",
+    "resnet50": "resnet",
+    "resnet101": "resnet",
+    "resnet152": "resnet",
+}
+
+# The deepest features are this much smaller than the image, so both of its sides must be multiples of it.
+STRIDE_MULTIPLE = 32
+
+
+def network_names() -> tuple[str, ...]:
+    """Names that `build_network` and `--network` know."""
+    return tuple(FILES)
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Raise UsageError unless both sides of `size` (H, W), in pixels, are positive multiples of 32."""
+    if all(side > 0 and side % STRIDE_MULTIPLE == 0 for side in size):
+        return
+    nearest = "x".join(str(max(1, round(side / STRIDE_MULTIPLE)) * STRIDE_MULTIPLE) for side in size)
+    raise UsageError(
+        f"the input size is {size[0]}x{size[1]} (height x width); both must be multiples of "
+        f"{STRIDE_MULTIPLE}. The nearest is {nearest}."
+    )

@@ -1,0 +1,42 @@
+"""What every backbone is: an image, already normalized, to feature maps of strides 4, 8, 16 and 32."""
+
+import math
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module, ABC):
+    """`forward(image (B, 3, H, W)) -> [c2, c3, c4, c5]`, maps of `channels` channels and of `strides`.
+
+    `mean` and `std` normalize an RGB image of range 0..1 as the backbone's public weights expect it.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...] = (4, 8, 16, 32)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Features from the shallowest to the deepest."""
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, rounded to a multiple of 8 (vector units work in eights), at least 8."""
+    return max(8, int(channels * width / 8 + 0.5) * 8)
+
+
+def initialize(module: nn.Module) -> None:
+    """He initialization of every convolution by its fan-out per group, batch norm to the identity."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            # Without the groups a depthwise convolution would start out sqrt(channels) times too small.
+            fan_out = part.out_channels * math.prod(part.kernel_size) / part.groups
+            nn.init.normal_(part.weight, std=math.sqrt(2 / fan_out))
+        elif isinstance(part, nn.BatchNorm2d):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)

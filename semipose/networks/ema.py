@@ -1,0 +1,105 @@
+"""Averaged copies of a network: teachers that follow a student's weights and batch norm statistics."""
+
+from copy import deepcopy
+from itertools import chain
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+
+def ema_decay(updates: int, horizon: float = 0.02, most: float = 0.999) -> float:
+    """Decay whose memory is the share `horizon` of a run of `updates`, up to `most`, never below 0.
+
+    A fixed 0.999 lags behind its student in a short run and holds it back.
+
+    >>> ema_decay(3000), ema_decay(1_000_000), ema_decay(10)
+    (0.9833333333333333, 0.999, 0.0)
+    """
+    return min(most, 1 - 1 / max(1.0, horizon * updates))
+
+
+class Ema(nn.Module):
+    """A frozen copy of `network` that follows it by exponential averaging; called like the network.
+
+    Batch norm statistics are averaged with the same decay as the weights and used as they are (EMAN, Cai et
+    al., 2021): the copy is in eval mode for good, also after `.train()`. The decay warms up as
+    min(1 - 1 / (t + 1), decay) with t the number of updates so far, which is kept on the device and saved.
+    """
+
+    updates: Tensor
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        if not 0 <= decay <= 1:
+            raise ValueError(f"the decay is {decay}; expected 0 (a copy of the student) to 1 (never moves)")
+        self.network = deepcopy(network).requires_grad_(False).eval()
+        self.decay = decay
+        device = next(network.parameters()).device
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64, device=device))
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode whatever `mode` is: in train mode the copy would change its own statistics."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, *inputs: Any) -> Any:
+        """What the network answers, without a graph."""
+        return self.network(*inputs)
+
+    @torch.no_grad()
+    def update(self, student: nn.Module, gate: Tensor | None = None) -> None:
+        """Move towards `student`, which has the network's structure, device and memory format.
+
+        `gate`, one bool or number on the device: where it is 0 nothing changes, not even the counter, also
+        when the student holds NaN. Nothing is read back from the device.
+        """
+        closed = None if gate is None else gate.reshape(()).eq(0)
+        weight = self.updates.add(1).reciprocal().clamp_min(1 - self.decay)
+        ours, theirs = _by_dtype(self.network), _by_dtype(student)
+        for dtype, tensors in ours.items():
+            if dtype.is_floating_point:
+                _average(tensors, theirs[dtype], weight, closed)
+            else:
+                _copy(tensors, theirs[dtype], closed)
+        self.updates.add_(1 if closed is None else closed.logical_not())
+
+
+def _by_dtype(network: nn.Module) -> dict[torch.dtype, list[Tensor]]:
+    """Parameters and buffers, grouped because a multi-tensor operation takes one type."""
+    groups: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in chain(network.parameters(), network.buffers()):
+        groups.setdefault(tensor.dtype, []).append(tensor)
+    return groups
+
+
+def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor, closed: Tensor | None) -> None:
+    """teacher <- teacher - weight (teacher - student), unless closed."""
+    # Clearing the teacher makes weight 1 an exact copy, which a - (a - b) is not in floating point.
+    keep = weight < 1 if closed is None else (weight < 1) | closed
+    torch._foreach_mul_(teacher, keep.to(teacher[0].dtype))
+    difference = torch._foreach_sub(teacher, student)
+    # The fused step is the one multi-tensor operation that a flag on the device can switch off. Multiplying
+    # by a gate of 0 would not do: 0 * NaN is NaN.
+    torch._fused_sgd_(
+        teacher,
+        difference,
+        [],
+        weight_decay=0.0,
+        momentum=0.0,
+        lr=weight,
+        dampening=0.0,
+        nesterov=False,
+        maximize=False,
+        is_first_step=False,
+        grad_scale=None,
+        found_inf=None if closed is None else closed.float(),
+    )
+
+
+def _copy(teacher: list[Tensor], student: list[Tensor], closed: Tensor | None) -> None:
+    """teacher <- student, for integers such as batch norm's count of batches, unless closed."""
+    difference = torch._foreach_sub(student, teacher)
+    if closed is not None:
+        torch._foreach_mul_(difference, closed.logical_not().to(teacher[0].dtype))
+    torch._foreach_add_(teacher, difference)

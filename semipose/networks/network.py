@@ -1,0 +1,61 @@
+"""PoseNetwork: RGB images of range 0..1 to named fields; normalization happens inside."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from semipose.fields import Field, Fields
+from semipose.networks import STRIDE_MULTIPLE, check_size
+from semipose.networks.backbone import Backbone
+from semipose.networks.heads import DeconvHead
+
+
+class PoseNetwork(nn.Module):
+    """A backbone and a head that makes one heatmap per keypoint, of stride `stride`.
+
+    `mean` and `std` normalize each color. `flip[k]` is keypoint k's partner in a mirrored image. `config` is
+    what `build_network` was given, `keypoints` the keypoints' names (empty when unknown).
+    """
+
+    stride_multiple = STRIDE_MULTIPLE
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: DeconvHead,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        flip: Sequence[int],
+        config: dict[str, Any],
+        keypoints: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.stride = backbone.strides[-1] // head.upscale
+        self.flip = tuple(flip)
+        self.config = dict(config)
+        self.keypoints = tuple(keypoints)
+        # They belong to the architecture, not to the weights: a state_dict holds only what is learned.
+        self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Maps of strides 4, 8, 16 and 32 of `image` (B, 3, H, W), RGB in 0..1, H and W multiples of 32."""
+        if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+            raise ValueError(
+                f"the image is {tuple(image.shape)} of {image.dtype}; expected float (B, 3, H, W), RGB in 0..1"
+            )
+        check_size((image.shape[2], image.shape[3]))
+        features: list[Tensor] = self.backbone((image - self.mean) / self.std)
+        return features
+
+    def forward(self, image: Tensor) -> Fields:
+        """Heatmaps `["heatmap"].maps` (B, K, H / 4, W / 4) of `image` (B, 3, H, W), RGB in 0..1."""
+        maps = self.head(self.features(image)[-1])
+        return Fields({"heatmap": Field(maps, "scalar", self.stride, self.flip)})

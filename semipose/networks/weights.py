@@ -1,0 +1,99 @@
+"""Public or earlier weights into a PoseNetwork, and a line that says what matched.
+
+A file holds a backbone under its public names (ImageNet), a whole network of ours, or one in the form of
+Simple Baselines. Names decide what goes where; the last layer's rows are matched by the keypoints' names.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from semipose.errors import DataError
+from semipose.networks.network import PoseNetwork
+from semipose.networks.weight_file import WeightFile, read_weights
+from semipose.networks.weight_match import LAST, HeadMatch, check_backbone, counts, match_head, match_names
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What `load_weights` did: `matched` and `missing` are the network's names, `unused` the file's.
+
+    `head_rebuilt` is true where the head, or a keypoint's row of its last layer, keeps its random values.
+    """
+
+    matched: tuple[str, ...]
+    head_rebuilt: bool
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+    text: str
+
+
+def load_weights(network: PoseNetwork, path: str | Path) -> WeightsReport:
+    """Load the file's weights into `network`, in place; `report.text` is one line for the log.
+
+    The head keeps what `build_network` gave it where the file has none, has other channels, or does not name
+    a keypoint. Raises DataError, with the network unchanged, where the file cannot be read, nothing in the
+    backbone matches, a shape of the backbone disagrees or a weight is not finite.
+    """
+    file = read_weights(path)
+    targets = network.state_dict()
+    names = match_names(file, targets)
+    found = {target: file.tensors[source] for target, source in names.items()}
+    check_backbone(network, file, found, targets)
+    head = match_head(network, file, found, targets)
+    whole = [name for name in targets if name in found and name.startswith("backbone.")] + list(head.hidden)
+    values = {name: _checked(file.path, name, found[name], targets[name].dtype) for name in whole}
+    values |= _last_layer(file.path, head.rows, found, targets)
+    for name, value in values.items():
+        targets[name].copy_(value)
+    return _report(network, file, {name: names[name] for name in values}, head)
+
+
+def _last_layer(
+    path: Path, rows: list[tuple[int, int]], found: dict[str, Tensor], targets: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The network's last layer with the file's rows in it."""
+    layer: dict[str, Tensor] = {}
+    if rows:
+        ours, theirs = (list(column) for column in zip(*rows, strict=True))
+        for name in LAST:
+            layer[name] = targets[name].detach().cpu().clone()
+            layer[name][ours] = _checked(path, name, found[name], targets[name].dtype)[theirs]
+    return layer
+
+
+def _checked(path: Path, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor as `dtype`. Only for shapes that are known to fit: a small file can claim a huge one."""
+    if value.is_floating_point() != dtype.is_floating_point:
+        raise DataError(f"{path}: {name} is {value.dtype}; expected {dtype}. Save the plain network.")
+    value = value.to(dtype)
+    if not torch.isfinite(value).all():
+        raise DataError(f"{path}: {name} holds NaN or infinity; expected finite ones. Take another file.")
+    if name.endswith("running_var") and (value < 0).any():
+        raise DataError(f"{path}: {name} holds a negative variance; expected 0 or more. Take another file.")
+    return value
+
+
+def _report(network: PoseNetwork, file: WeightFile, taken: dict[str, str], head: HeadMatch) -> WeightsReport:
+    """`taken` holds the network's name -> the file's name."""
+    expected = [name for name in network.state_dict() if counts(name)]
+    missing = tuple(name for name in expected if name not in taken)
+    used = set(taken.values())
+    unused = tuple(name for name in file.tensors if counts(name) and name not in used)
+    backbone = [name for name in expected if name.startswith("backbone.")]
+    lacking = [name.removeprefix("backbone.") for name in backbone if name not in taken]
+    text = f"{file.path.name}: {len(backbone) - len(lacking)} of {len(backbone)} backbone tensors"
+    if lacking:
+        text += f" (the rest stays random: {_listed(lacking)})"
+    text += f", {head.text}"
+    if unused:
+        text += f", {len(unused)} of the file unused ({_listed(unused)})"
+    matched = tuple(name for name in expected if name in taken)
+    return WeightsReport(matched, len(head.rows) < len(network.flip), missing, unused, text)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
