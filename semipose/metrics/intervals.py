@@ -1,0 +1,156 @@
+"""Scores in, 95 % intervals out: bootstrap over images, so people of one image are drawn or left out
+together.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from semipose.errors import DataError, UsageError
+from semipose.metrics.average_precision import Floats
+
+if TYPE_CHECKING:
+    from semipose.metrics.score import Score
+
+LOWER_IS_BETTER = frozenset({"pixel_error"})
+# With fewer images the percentile bootstrap is far too sure of itself: of three images that all happen to
+# gain, every resample gains.
+FEWEST_IMAGES = 10
+# Numbers held at once while resampling (8 bytes each, a handful of such arrays).
+BLOCK = 2_000_000
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far score a lies above score b on the same people, with a 95 % interval.
+
+    `value`, `low`, `high` are a - b in the metric's unit (percentage points, or pixels for pixel_error);
+    `per_keypoint` has the same three of each labeled keypoint, and is empty for OKS metrics. `helped` says
+    whether a is better: "yes" or "no" when the interval leaves out 0 and there are at least 10 images, else
+    "unclear".
+    """
+
+    value: float
+    low: float
+    high: float
+    per_keypoint: dict[str, tuple[float, float, float]]
+    helped: Literal["yes", "no", "unclear"]
+    text: str
+    metric: str
+    images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dict that json can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> "Difference":
+        """Undo `to_dict`, also after json turned tuples into lists."""
+        each = {name: tuple(three) for name, three in record["per_keypoint"].items()}
+        return cls(**record | {"per_keypoint": each})
+
+
+def difference(
+    a: "Score",
+    b: "Score",
+    metric: str,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    cause: str = "the unlabeled images",
+) -> Difference:
+    """Compare two scores of the same people: each resample draws the same images for both (paired bootstrap).
+
+    `cause` is what a has and b lacks, for the sentence. Raises UsageError for a metric that one of them lacks
+    or a score that was read from a file, DataError when they are scores of different people or labels.
+    """
+    first, second = a.evidence, b.evidence
+    if first is None or second is None:
+        raise UsageError(
+            "a score read from a file has no per-image values to pair; evaluate both models again and compare those"
+        )
+    for name, score in (("first", a), ("second", b)):
+        if metric not in score.values:
+            raise UsageError(f"the {name} score has no {metric!r}; it has {', '.join(score.values)}")
+    if first.people != second.people:
+        raise DataError(_unlike(a, b))
+
+    def gains(weights: Floats) -> dict[str, Floats]:
+        after, before = first.metric(metric, weights), second.metric(metric, weights)
+        return {name: after[name] - before[name] for name in after}
+
+    width = max(first.width, second.width)
+    once = gains(np.ones((1, first.images)))
+    values = {name: float(gain[0]) for name, gain in once.items() if not np.isnan(gain[0])}
+    spans = bootstrap(gains, first.images, resamples=resamples, seed=seed, width=width)
+    value, (low, high) = values.pop(""), spans[""]
+    better = (-high, -low) if metric in LOWER_IS_BETTER else (low, high)
+    helped = _verdict(better, first.images)
+    text = _sentence(metric, value, (low, high), first.images, helped, cause)
+    per_keypoint = {name: (v, *spans[name]) for name, v in values.items()}
+    return Difference(value, low, high, per_keypoint, helped, text, metric, first.images)
+
+
+def bootstrap(
+    estimate: Callable[[Floats], dict[str, Floats]], images: int, *, resamples: int, seed: int, width: int
+) -> dict[str, Interval]:
+    """95 % percentile interval of every value that `estimate` gives for weights (R, `images`).
+
+    A resample in which a value cannot be measured (NaN) does not count for it; a value never measured is
+    absent.
+    """
+    blocks = [estimate(weights) for weights in draws(images, resamples=resamples, seed=seed, width=width)]
+    spans = {}
+    for name in blocks[0]:
+        samples = np.concatenate([block[name] for block in blocks])
+        samples = samples[~np.isnan(samples)]
+        if len(samples):
+            low, high = np.percentile(samples, [2.5, 97.5])
+            spans[name] = (float(low), float(high))
+    return spans
+
+
+def draws(images: int, *, resamples: int, seed: int, width: int) -> Iterator[Floats]:
+    """How often each image is drawn in each resample, in blocks (R, `images`) that keep R x `width` small."""
+    if resamples < 1:
+        raise UsageError(f"{resamples} resamples, expected at least 1")
+    generator = np.random.default_rng(seed)
+    share = np.full(images, 1 / images)
+    rows = max(1, BLOCK // width)
+    for start in range(0, resamples, rows):
+        yield generator.multinomial(images, share, size=min(rows, resamples - start)).astype(np.float64)
+
+
+def _verdict(better: Interval, images: int) -> Literal["yes", "no", "unclear"]:
+    low, high = better
+    if images < FEWEST_IMAGES or low <= 0 <= high:
+        return "unclear"
+    return "yes" if low > 0 else "no"
+
+
+def _sentence(metric: str, value: float, span: Interval, images: int, helped: str, cause: str) -> str:
+    digits, unit = (2, " px") if metric in LOWER_IS_BETTER else (1, "")
+    # Adding 0.0 turns -0.0, which would read as a loss, into 0.0.
+    said, low, high = (f"{round(number, digits) + 0.0:+.{digits}f}{unit}" for number in (value, *span))
+    verdict = {
+        "yes": f"{cause} helped",
+        "no": f"{cause} hurt",
+        "unclear": f"whether {cause} helped is unclear",
+    }[helped]
+    if images < FEWEST_IMAGES:
+        verdict = f"too few images to say whether {cause} helped"
+    drawn = "1 image" if images == 1 else f"{images} images"
+    return f"{metric} {said} (95 % interval {low} to {high}, bootstrap over {drawn}): {verdict}."
+
+
+def _unlike(a: "Score", b: "Score") -> str:
+    found = [f"{score.counts['people']} people in {score.counts['images']} images" for score in (a, b)]
+    detail = "other ids, boxes, labels or sigmas" if found[0] == found[1] else "not the same people"
+    return (
+        f"the first score is of {found[0]}, the second of {found[1]} ({detail}); a paired comparison needs the same "
+        "people with the same labels in the same order: evaluate both models on one json with the same boxes"
+    )
