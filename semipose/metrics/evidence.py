@@ -1,4 +1,4 @@
-"""What a score is made of, image by image: enough to weigh the images anew without looking at a person again."""
+"""What a score is made of, image by image: enough to weigh the images anew without the people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The images' contributions to every metric. `people` is a digest of who was scored against which labels."""
+    """What the images add to every metric; `people` is a digest of who was scored against which labels."""
 
     people: str
     images: int

@@ -71,11 +71,12 @@ def difference(
     first, second = a.evidence, b.evidence
     if first is None or second is None:
         raise UsageError(
-            "a score read from a file has no per-image values to pair; evaluate both models again and compare those"
+            "a score read from a file has no per-image values to pair; evaluate both models again and "
+            "compare those."
         )
     for name, score in (("first", a), ("second", b)):
         if metric not in score.values:
-            raise UsageError(f"the {name} score has no {metric!r}; it has {', '.join(score.values)}")
+            raise UsageError(f"the {name} score has no {metric!r}; it has {', '.join(score.values)}.")
     if first.people != second.people:
         raise DataError(_unlike(a, b))
 
@@ -117,7 +118,7 @@ def bootstrap(
 def draws(images: int, *, resamples: int, seed: int, width: int) -> Iterator[Floats]:
     """How often each image is drawn in each resample, in blocks (R, `images`) that keep R x `width` small."""
     if resamples < 1:
-        raise UsageError(f"{resamples} resamples, expected at least 1")
+        raise UsageError(f"{resamples} resamples, expected at least 1.")
     generator = np.random.default_rng(seed)
     share = np.full(images, 1 / images)
     rows = max(1, BLOCK // width)
@@ -151,6 +152,6 @@ def _unlike(a: "Score", b: "Score") -> str:
     found = [f"{score.counts['people']} people in {score.counts['images']} images" for score in (a, b)]
     detail = "other ids, boxes, labels or sigmas" if found[0] == found[1] else "not the same people"
     return (
-        f"the first score is of {found[0]}, the second of {found[1]} ({detail}); a paired comparison needs the same "
-        "people with the same labels in the same order: evaluate both models on one json with the same boxes"
+        f"the first score is of {found[0]}, the second of {found[1]} ({detail}); a paired comparison needs "
+        "the same people, labels and order: evaluate both models on one json with the same boxes."
     )

@@ -13,11 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from semipose.errors import DataError
 from semipose.metrics.average_precision import AREAS, METRICS, THRESHOLDS, Matches, match_image
 from semipose.metrics.pck import Floats, distances
+from semipose.metrics.truth import BOX_SHARE
 
 if TYPE_CHECKING:
     from faster_coco_eval import COCOeval_faster
-
-BOX_SHARE = 0.53
 
 
 def oks(
@@ -133,7 +132,7 @@ def _numbered(ground_truth: Mapping[str, Any]) -> Iterable[tuple[int, Mapping[st
         if section not in ground_truth:
             raise DataError(
                 f"the ground truth has no {section!r}; expected a COCO dict with images, annotations, "
-                "categories"
+                "categories."
             )
     return enumerate(ground_truth["annotations"], start=1)
 
@@ -143,7 +142,7 @@ def _complete(annotation: Mapping[str, Any], number: int, keypoints: int) -> dic
     if flat is None or len(flat) != 3 * keypoints:
         raise DataError(
             f"annotation {annotation.get('id')}: {0 if flat is None else len(flat)} keypoint numbers, but "
-            f"{keypoints} sigmas call for {3 * keypoints} (x, y, visible each); give the sigmas of this skeleton"
+            f"{keypoints} sigmas call for {3 * keypoints} (x, y, visible); give the sigmas of this skeleton."
         )
     filled = {"iscrowd": 0, "num_keypoints": sum(v > 0 for v in flat[2::3])}
     record = filled | dict(annotation) | {"id": number}
@@ -156,17 +155,17 @@ def _checked_result(result: Mapping[str, Any], row: int, known: set[int], keypoi
     where = f"result {row} (image {result.get('image_id')})"
     if result.get("image_id") not in known:
         raise DataError(
-            f"{where}: the ground truth has no such image; evaluate against the json it was predicted from"
+            f"{where}: the ground truth has no such image; evaluate against the json it was predicted from."
         )
     missing = [key for key in ("category_id", "keypoints", "score") if key not in result]
     if missing:
         raise DataError(
             f"{where}: {', '.join(missing)} missing; a COCO keypoint result needs category_id, keypoints "
-            "and score"
+            "and score."
         )
     if len(result["keypoints"]) != 3 * keypoints:
         raise DataError(
-            f"{where}: {len(result['keypoints'])} keypoint numbers, expected {3 * keypoints} (x, y, score each); "
-            "it belongs to another skeleton"
+            f"{where}: {len(result['keypoints'])} keypoint numbers, expected {3 * keypoints} (x, y, score); "
+            "it belongs to another skeleton."
         )
     return dict(result)

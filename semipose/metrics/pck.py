@@ -26,7 +26,7 @@ def distances(predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike) -> Flo
 
 
 def box_side(boxes: ArrayLike) -> Floats:
-    """Longer side (N,) of `boxes` (N, 4), given as x, y, w, h, in their pixels; NaN for a box without extent."""
+    """Longer side (N,) of `boxes` (N, 4), x, y, w, h, in their pixels; NaN for a box without extent."""
     side = np.asarray(boxes, dtype=np.float64)[:, 2:].max(axis=1)
     return np.where(side > 0, side, np.nan)
 
@@ -47,7 +47,7 @@ def torso_length(truth: ArrayLike, visible: ArrayLike, pairs: Sequence[tuple[int
 
 
 def head_size(head_boxes: ArrayLike) -> Floats:
-    """MPII's head length (N,): 0.6 x the diagonal of `head_boxes` (N, 2, 2), two opposite corners in pixels."""
+    """MPII's head length (N,): 0.6 x the diagonal of `head_boxes` (N, 2, 2), opposite corners in pixels."""
     corners = np.asarray(head_boxes, dtype=np.float64)
     return 0.6 * np.hypot(*(corners[:, 1] - corners[:, 0]).T)
 

@@ -3,7 +3,6 @@
 Made for top-down prediction, where the people's boxes are given and row n of both is the same person.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,13 +14,15 @@ from semipose.errors import DataError
 from semipose.metrics.average_precision import Floats
 from semipose.metrics.evidence import Evidence, Totals
 from semipose.metrics.intervals import Interval, bootstrap
-from semipose.metrics.oks import BOX_SHARE, read_matches, read_values, run_evaluator
+from semipose.metrics.oks import read_matches, read_values, run_evaluator
 from semipose.metrics.pck import box_side, distances, torso_length, within
+from semipose.metrics.truth import areas_of, digest_of, to_coco
 from semipose.poses import Poses
 from semipose.skeleton import Skeleton
 
 BOX_FRACTIONS = (0.05, 0.1, 0.2)
 TORSO_FRACTIONS = (0.1, 0.2)
+MOST_PER_IMAGE = 20
 
 
 @dataclass(frozen=True)
@@ -69,60 +70,50 @@ def score(
     more.
 
     Crowds and people without a labeled keypoint are no detections and count nowhere; in OKS-AP they stay
-    regions to ignore, as in COCO. `resamples` 0 leaves the intervals out. Raises DataError when rows do not
-    belong together.
+    regions to ignore, as in COCO. Without `resamples`, or with a single image, there are no intervals. Raises
+    DataError when rows do not belong together.
     """
     _check(predicted, truth, skeleton)
     counted = ~truth.crowd & (truth.visible > 0).any(1)
     if not counted.any():
         raise DataError(f"none of the {len(truth)} people has a labeled keypoint; nothing can be scored")
     image_ids, image = np.unique(truth.image_ids[counted], return_inverse=True)
-    around = truth[np.isin(truth.image_ids, image_ids)]
-    people = truth[counted]
-    totals, torsos = _totals(predicted[counted], people, skeleton, image, len(image_ids))
-    evaluator = run_evaluator(_coco(around, skeleton), predicted[counted].to_coco_results(), skeleton.sigmas)
+    images = len(image_ids)
+    around, people, found = truth[np.isin(truth.image_ids, image_ids)], truth[counted], predicted[counted]
+    totals, torsos = _totals(found, people, skeleton, image, images)
+    evaluator = run_evaluator(to_coco(around, skeleton), found.to_coco_results(), skeleton.sigmas)
     matches = read_matches(evaluator, image_ids.tolist())
-    evidence = Evidence(_digest(around, skeleton), len(image_ids), skeleton.keypoints, totals, matches)
-    values, per_keypoint = _point_values(totals, skeleton.keypoints, len(image_ids))
+    evidence = Evidence(digest_of(around, skeleton), images, skeleton.keypoints, totals, matches)
+    values = _measured({name: t.overall(np.ones((1, images)))[0] for name, t in totals.items()})
     values |= read_values(evaluator)
-    spans = {}
-    if resamples:
-        spans = bootstrap(
-            evidence.values, len(image_ids), resamples=resamples, seed=seed, width=evidence.width
-        )
-    counts = {
-        "people": len(people),
-        "keypoints": int((people.visible > 0).sum()),
-        "images": len(image_ids),
-        "people_without_torso": int(np.isnan(torsos).sum()),
-        "people_without_labels": int((~truth.crowd & ~counted).sum()),
-        "crowds": int(truth.crowd.sum()),
-    }
-    notes = _notes(people, skeleton, counts, resamples, seed)
-    return Score(
-        values, per_keypoint, {k: v for k, v in spans.items() if k in values}, counts, notes, evidence
-    )
+    spans: dict[str, Interval] = {}
+    if resamples and images > 1:
+        spans = bootstrap(evidence.values, images, resamples=resamples, seed=seed, width=evidence.width)
+    counts = _counts(truth, counted, torsos, images)
+    notes = _notes(people, skeleton, counts)
+    if spans:
+        notes.append(f"intervals: 95 %, bootstrap over {images} images, {resamples} resamples, seed {seed}")
+    return Score(values, _per_keypoint(evidence), spans, counts, notes, evidence)
 
 
 def _check(predicted: Poses, truth: Poses, skeleton: Skeleton) -> None:
     if predicted.keypoints.shape != truth.keypoints.shape or truth.keypoints.shape[1] != len(skeleton):
         raise DataError(
-            f"predicted keypoints {predicted.keypoints.shape}, true ones {truth.keypoints.shape}, skeleton of "
-            f"{len(skeleton)}; expected one prediction for each person and the skeleton's keypoints in all"
+            f"predicted keypoints {predicted.keypoints.shape}, true ones {truth.keypoints.shape}, skeleton "
+            f"of {len(skeleton)}; expected one prediction for each person and the skeleton's keypoints."
         )
     same = (predicted.ids == truth.ids) & (predicted.image_ids == truth.image_ids)
     if not same.all():
         row = int(np.argmin(same))
         raise DataError(
-            f"row {row}: the prediction is of person {predicted.ids[row]} in image {predicted.image_ids[row]}, the "
-            f"truth of person {truth.ids[row]} in image {truth.image_ids[row]}; both must list the same people in the "
-            "same order"
+            f"row {row}: predicted is person {predicted.ids[row]} in image {predicted.image_ids[row]}, true "
+            f"is person {truth.ids[row]} in image {truth.image_ids[row]}; expected the same people in one order."
         )
     broken = ~np.isfinite(predicted.keypoints).all((1, 2))
     if broken.any():
         raise DataError(
-            f"{broken.sum()} of {len(predicted)} people have predicted keypoints that are NaN or infinite (the first: "
-            f"person {predicted.ids[broken][0]}); the network's weights are broken"
+            f"{broken.sum()} of {len(predicted)} people have predicted keypoints that are NaN or infinite "
+            f"(the first: person {predicted.ids[broken][0]}); the network's weights are broken."
         )
 
 
@@ -139,90 +130,49 @@ def _totals(
     return totals | {"pixel_error": Totals.of(apart, image, images)}, torsos
 
 
-def _point_values(
-    totals: Mapping[str, Totals], names: tuple[str, ...], images: int
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    once = np.ones((1, images))
-    overall = {metric: float(t.overall(once)[0]) for metric, t in totals.items()}
+def _counts(truth: Poses, counted: NDArray[np.bool_], torsos: Floats, images: int) -> dict[str, int]:
+    return {
+        "people": int(counted.sum()),
+        "keypoints": int((truth.visible[counted] > 0).sum()),
+        "images": images,
+        "people_without_torso": int(np.isnan(torsos).sum()),
+        "people_without_labels": int((~truth.crowd & ~counted).sum()),
+        "crowds": int(truth.crowd.sum()),
+    }
+
+
+def _measured(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if not np.isnan(value)}
+
+
+def _per_keypoint(evidence: Evidence) -> dict[str, dict[str, float]]:
+    once = np.ones((1, evidence.images))
     each = {
-        metric: dict(zip(names, t.per_keypoint(once)[0].tolist(), strict=True))
-        for metric, t in totals.items()
+        metric: _measured(dict(zip(evidence.keypoints, totals.per_keypoint(once)[0], strict=True)))
+        for metric, totals in evidence.totals.items()
     }
-    measured = {
-        metric: {name: v for name, v in row.items() if not np.isnan(v)} for metric, row in each.items()
-    }
-    return {k: v for k, v in overall.items() if not np.isnan(v)}, {
-        k: row for k, row in measured.items() if row
-    }
+    return {metric: row for metric, row in each.items() if row}
 
 
-def _areas(people: Poses) -> tuple[Floats, NDArray[np.bool_]]:
-    """Areas in square pixels, and where they come from the box because none was given or 0.53 x the box was."""
-    from_box = BOX_SHARE * people.boxes[:, 2].astype(np.float64) * people.boxes[:, 3]
-    absent = ~(people.areas > 0)
-    return np.where(absent, from_box, people.areas), absent | np.isclose(people.areas, from_box, rtol=1e-4)
-
-
-def _coco(people: Poses, skeleton: Skeleton) -> dict[str, Any]:
-    flat = np.concatenate([people.keypoints, people.visible[..., None]], axis=2).reshape(len(people), -1)
-    areas, _ = _areas(people)
-    columns = zip(
-        people.image_ids.tolist(),
-        flat.tolist(),
-        people.boxes.tolist(),
-        areas.tolist(),
-        people.crowd.tolist(),
-        strict=True,
-    )
-    annotations = [
-        {
-            "id": n,
-            "image_id": image,
-            "category_id": 1,
-            "keypoints": k,
-            "bbox": box,
-            "area": area,
-            "iscrowd": int(crowd),
-        }
-        for n, (image, k, box, area, crowd) in enumerate(columns, start=1)
-    ]
-    images = [{"id": image} for image in np.unique(people.image_ids).tolist()]
-    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": skeleton.name}]}
-
-
-def _digest(people: Poses, skeleton: Skeleton) -> str:
-    digest = hashlib.sha256(repr((skeleton.keypoints, skeleton.sigmas, skeleton.torso)).encode())
-    for array in (people.image_ids, people.ids, people.keypoints, people.visible, people.boxes, people.areas):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def _notes(
-    people: Poses, skeleton: Skeleton, counts: Mapping[str, int], resamples: int, seed: int
-) -> list[str]:
-    _, from_box = _areas(people)
-    boxed = int(from_box.sum())
+def _notes(people: Poses, skeleton: Skeleton, counts: Mapping[str, int]) -> list[str]:
+    boxed = int(areas_of(people)[1].sum())
     notes = [
         "PCK and pixel error: mean over all labeled keypoints; pck is relative to the longer side of the box",
-        f"OKS: sigmas {skeleton.sigmas_source}; area as given for {len(people) - boxed} people, 0.53 x box for {boxed}",
+        f"OKS sigmas: {skeleton.sigmas_source}",
+        f"OKS areas: as given for {len(people) - boxed} people, 0.53 x box for {boxed}",
     ]
     if not skeleton.torso:
         notes.append("no pck_torso: the skeleton has no shoulders and hips")
     elif counts["people_without_torso"]:
         notes.append(
-            f"pck_torso leaves out {counts['people_without_torso']} of {counts['people']} people, whose shoulder and "
-            "opposite hip are not both labeled"
+            f"pck_torso leaves out {counts['people_without_torso']} of {counts['people']} people: no "
+            "shoulder labeled together with the opposite hip"
         )
-    left_out = [f"{counts[key]} {text}" for key, text in LEFT_OUT.items() if counts[key]]
-    if left_out:
-        notes.append(f"not scored: {', '.join(left_out)}")
-    if int(np.unique(people.image_ids, return_counts=True)[1].max()) > 20:
-        notes.append("an image has more than 20 people: OKS-AP counts the 20 best scored, as COCO does")
-    if resamples:
+    if counts["people_without_labels"] or counts["crowds"]:
         notes.append(
-            f"intervals: 95 %, percentile bootstrap over {counts['images']} images, {resamples} resamples, seed {seed}"
+            f"not scored: {counts['people_without_labels']} people without a labeled keypoint, "
+            f"{counts['crowds']} crowd regions"
         )
+    if int(np.unique(people.image_ids, return_counts=True)[1].max()) > MOST_PER_IMAGE:
+        notes.append(f"OKS-AP counts the {MOST_PER_IMAGE} best scored people of an image, as COCO does")
     return notes
-
-
-LEFT_OUT = {"people_without_labels": "people without a labeled keypoint", "crowds": "crowd regions"}

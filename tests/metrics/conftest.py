@@ -59,8 +59,8 @@ def made_coco(
             points = corner + np.round(chance.uniform(0, 1, (keypoints, 2)) * side)
             flat = np.concatenate([points * (visible > 0)[:, None], visible[:, None]], 1).ravel().tolist()
             people.append({
-                "id": len(people) + 1, "image_id": image, "category_id": 1, "iscrowd": int(chance.random() < 0.15),
-                "keypoints": flat, "num_keypoints": int((visible > 0).sum()),
+                "id": len(people) + 1, "image_id": image, "category_id": 1, "keypoints": flat,
+                "iscrowd": int(chance.random() < 0.15), "num_keypoints": int((visible > 0).sum()),
                 "bbox": [*corner.tolist(), side, side], "area": 0.8 * side * side,
             })  # fmt: skip
             for _ in range(chance.integers(0, 3)):

@@ -111,14 +111,15 @@ def test_every_labeled_keypoint_has_its_own_difference_and_ap_has_none(scores):
 def test_the_sentence_is_the_answer(scores):
     better, worse = scores(4, 12)
     found = difference(better, worse, "pck@0.1")
+    span = f"{found.low:+.1f} to {found.high:+.1f}"
     assert found.text == (
-        f"pck@0.1 {found.value:+.1f} (95 % interval {found.low:+.1f} to {found.high:+.1f}, bootstrap over 40 images): "
+        f"pck@0.1 {found.value:+.1f} (95 % interval {span}, bootstrap over 40 images): "
         "the unlabeled images helped."
     )
     assert difference(worse, better, "oks_ap").text.endswith("): the unlabeled images hurt.")
     assert difference(better, better, "pck@0.1").text == (
-        "pck@0.1 +0.0 (95 % interval +0.0 to +0.0, bootstrap over 40 images): whether the unlabeled images helped is "
-        "unclear."
+        "pck@0.1 +0.0 (95 % interval +0.0 to +0.0, bootstrap over 40 images): "
+        "whether the unlabeled images helped is unclear."
     )
     assert " px (95 %" in difference(better, worse, "pixel_error").text
     assert difference(better, worse, "oks_ap", cause="the new labels").text.endswith("the new labels helped.")

@@ -33,8 +33,9 @@ def pycocotools_values(truth, results, sigmas):
 def person(identity, image, points, *, visible=2, crowd=0, area=None, box=(0, 0, 100, 100)):
     flat = [number for x, y in points for number in ((x, y, visible) if visible else (0, 0, 0))]
     return {
-        "id": identity, "image_id": image, "category_id": 1, "keypoints": flat, "iscrowd": crowd, "bbox": list(box),
-        "num_keypoints": len(points) if visible else 0, "area": box[2] * box[3] if area is None else area,
+        "id": identity, "image_id": image, "category_id": 1, "keypoints": flat, "iscrowd": crowd,
+        "bbox": list(box), "num_keypoints": len(points) if visible else 0,
+        "area": box[2] * box[3] if area is None else area,
     }  # fmt: skip
 
 

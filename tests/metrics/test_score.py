@@ -18,8 +18,8 @@ from semipose.skeleton import PRESETS, Skeleton
 
 PERSON = PRESETS["coco_17"]
 KEYS = {
-    "pck@0.05", "pck@0.1", "pck@0.2", "pck_torso@0.1", "pck_torso@0.2", "pixel_error", "oks_ap", "oks_ap50", "oks_ap75",
-    "oks_apm", "oks_apl", "oks_ar", "oks_ar50", "oks_ar75", "oks_arm", "oks_arl",
+    "pck@0.05", "pck@0.1", "pck@0.2", "pck_torso@0.1", "pck_torso@0.2", "pixel_error", "oks_ap", "oks_ap50",
+    "oks_ap75", "oks_apm", "oks_apl", "oks_ar", "oks_ar50", "oks_ar75", "oks_arm", "oks_arl",
 }  # fmt: skip
 
 
@@ -142,11 +142,11 @@ def test_a_keypoint_nobody_has_labeled_is_absent_not_0(people):
 def test_areas_come_from_the_box_where_none_is_given_and_the_notes_say_so(people):
     predicted, truth = people()
     given = score(predicted, truth, PERSON, resamples=0)
-    assert any("area as given for 60 people, 0.53 x box for 0" in note for note in given.notes)
+    assert any("OKS areas: as given for 60 people, 0.53 x box for 0" in note for note in given.notes)
     truth.areas[:20] = 0
     truth.areas[20:25] = 0.53 * truth.boxes[20:25, 2] * truth.boxes[20:25, 3]
     found = score(predicted, truth, PERSON, resamples=0)
-    assert any("area as given for 35 people, 0.53 x box for 25" in note for note in found.notes)
+    assert any("OKS areas: as given for 35 people, 0.53 x box for 25" in note for note in found.notes)
     assert 0 < found.values["oks_ap"] < given.values["oks_ap"]
 
 
@@ -181,7 +181,7 @@ def unlabeled(predicted, truth):
     ("spoil", "said"),
     [
         (broken, "1 of 60 people have predicted keypoints that are NaN or infinite .the first: person 1002."),
-        (swapped, "row 0: the prediction is of person 1001 .* truth of person 1000"),
+        (swapped, "row 0: predicted is person 1001 .* true is person 1000"),
         (unlabeled, "none of the 60 people has a labeled keypoint"),
     ],
 )
@@ -206,3 +206,10 @@ def test_1000_people_in_800_images_are_scored_in_under_2_seconds(people):
     start = time.process_time()
     score(predicted, truth, PERSON, resamples=1000)
     assert time.process_time() - start < 2
+
+
+def test_one_image_has_values_but_no_intervals(people):
+    found = score(*people(3, images=1), PERSON)
+    assert "pck@0.1" in found.values
+    assert found.intervals == {}
+    assert not any("intervals" in note for note in found.notes)

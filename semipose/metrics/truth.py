@@ -1,0 +1,49 @@
+"""True people in, what the evaluator and a comparison need of them out: areas, a COCO dict, a digest."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semipose.metrics.pck import Floats
+from semipose.poses import Poses
+from semipose.skeleton import Skeleton
+
+BOX_SHARE = 0.53
+"""COCO's area of a person as a share of the box, customary where the true area is not known (CrowdPose)."""
+
+
+def areas_of(people: Poses) -> tuple[Floats, NDArray[np.bool_]]:
+    """Areas (N,) in square pixels, and which of them are 0.53 x the box: none was given, or that."""
+    from_box = BOX_SHARE * people.boxes[:, 2].astype(np.float64) * people.boxes[:, 3]
+    absent = ~(people.areas > 0)
+    return np.where(absent, from_box, people.areas), absent | np.isclose(people.areas, from_box, rtol=1e-4)
+
+
+def to_coco(people: Poses, skeleton: Skeleton) -> dict[str, Any]:
+    """The people as a COCO dict with one category, 1."""
+    flat = np.concatenate([people.keypoints, people.visible[..., None]], axis=2).reshape(len(people), -1)
+    columns = {
+        "image_id": people.image_ids,
+        "keypoints": flat,
+        "bbox": people.boxes,
+        "area": areas_of(people)[0],
+        "iscrowd": people.crowd.astype(int),
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    annotations = [
+        {"id": number, "category_id": 1} | dict(zip(columns, row, strict=True))
+        for number, row in enumerate(rows, start=1)
+    ]
+    images = [{"id": image} for image in np.unique(people.image_ids).tolist()]
+    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": skeleton.name}]}
+
+
+def digest_of(people: Poses, skeleton: Skeleton) -> str:
+    """A text that is equal for equal people, labels, boxes and skeletons, and only for those."""
+    digest = hashlib.sha256(repr((skeleton.keypoints, skeleton.sigmas)).encode())
+    labels = (people.keypoints, people.visible, people.boxes, people.areas, people.crowd)
+    for array in (people.image_ids, people.ids, *labels):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
