@@ -1,7 +1,7 @@
 """Random people as 3D points: body shape, pose and camera; nothing here draws.
 
-Body frame: the pelvis is the origin, x points to the person's left, y up, z forward; lengths are body heights, angles degrees.
-A `Camera` takes these points to pixels, so another viewpoint or projection needs another camera and nothing else.
+Body frame: the pelvis is the origin, x points to the person's left, y up, z forward. Lengths are body
+heights, angles degrees. A `Camera` takes these points to pixels: another viewpoint or projection is another camera.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ KEYPOINTS = (
     "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
     "neck", "head_top",
 )  # fmt: skip
-# Points that only the drawing needs.
-POINTS = (*KEYPOINTS, "right_heel", "right_toe", "right_hand", "left_heel", "left_toe", "left_hand", "belly", "waist")
+_ENDS = ("right_heel", "right_toe", "right_hand", "left_heel", "left_toe", "left_hand")
+POINTS = (*KEYPOINTS, *_ENDS, "belly", "waist")  # what the drawing needs beside keypoints
 POINT = {name: row for row, name in enumerate(POINTS)}
 SIDES = (("right", -1.0), ("left", 1.0))  # name and sign of x in the body frame
 
@@ -51,7 +51,7 @@ class LegRange(NamedTuple):
 
 
 class ArmRange(NamedTuple):
-    """Shoulder flexion, outward spread, elbow flexion, and where the elbow points: 0 forward, 90 inward, -90 outward."""
+    """Shoulder flexion, outward spread, elbow flexion, and where it bends to: 0 forward, 90 in, -90 out."""
 
     flex: Range
     spread: Range
@@ -69,6 +69,7 @@ class Action(NamedTuple):
 
 _STRAIGHT = LegRange((-6, 8), (1, 10), (0, 12))
 _HANGING = ArmRange((-18, 22), (6, 22), (2, 45), (0, 50))
+_WAVING = ArmRange((0, 30), (70, 110), (40, 110), (-110, -60))
 _AKIMBO = ArmRange((-35, -5), (30, 50), (75, 110), (50, 90))
 _RAISED = ArmRange((120, 185), (5, 40), (0, 70), (-20, 60))
 _SIDEWAYS = ArmRange((-15, 25), (55, 110), (0, 100), (-100, 20))
@@ -80,7 +81,7 @@ ACTIONS: dict[str, Action] = {
     "stand": Action((-5, 8), (_STRAIGHT, _STRAIGHT), (_HANGING, _HANGING)),
     "pose": Action((-5, 10), (_STRAIGHT, LegRange((0, 30), (5, 25), (0, 50))), (_AKIMBO, _HANGING)),
     "fold": Action((-4, 8), (_STRAIGHT, _STRAIGHT), (_FOLDED, _FOLDED)),
-    "wave": Action((-6, 8), (_STRAIGHT, _STRAIGHT), (ArmRange((0, 30), (70, 110), (40, 110), (-110, -60)), _HANGING)),
+    "wave": Action((-6, 8), (_STRAIGHT, _STRAIGHT), (_WAVING, _HANGING)),
     "walk": Action(
         (0, 12),
         (LegRange((12, 35), (0, 6), (0, 20)), LegRange((-30, -8), (0, 6), (10, 45))),
@@ -103,16 +104,20 @@ ACTIONS: dict[str, Action] = {
         (LegRange((75, 95), (2, 20), (75, 100)), LegRange((-10, 15), (2, 15), (80, 110))),
         (_HANGING, _DOWNWARD),
     ),
-    "lunge": Action((0, 30), (LegRange((40, 80), (2, 20), (40, 90)), LegRange((-40, -15), (2, 15), (5, 35))), (_SIDEWAYS, _FORWARD)),
+    "lunge": Action(
+        (0, 30),
+        (LegRange((40, 80), (2, 20), (40, 90)), LegRange((-40, -15), (2, 15), (5, 35))),
+        (_SIDEWAYS, _FORWARD),
+    ),
     "jump": Action((-15, 20), (LegRange((-20, 70), (5, 35), (10, 110)),) * 2, (_RAISED, _SIDEWAYS)),
     "kick": Action((-25, 5), (LegRange((55, 100), (0, 25), (0, 30)), _STRAIGHT), (_SIDEWAYS, _HANGING)),
-}  # fmt: skip
+}
 _CALM = ("stand", "pose", "fold", "wave", "walk", "reach", "cheer", "star", "give")
 
 
 @dataclass(frozen=True)
 class Body:
-    """A posed person. `points` (P, 3) in the order of `POINTS`; `chest` and `head` (3, 3) take local axes to the body frame."""
+    """A posed person: `points` (P, 3) as in `POINTS`; `chest` and `head` (3, 3) turn local axes to the body's."""
 
     shape: Shape
     points: Array
@@ -123,7 +128,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Camera:
-    """Perspective view of the pelvis from `distance` body heights; `scale` pixels per body height there, `shift` in pixels."""
+    """Perspective from `distance` body heights; the pelvis lies at `shift` pixels, where a height is `scale` pixels."""
 
     rotation: Array
     distance: float
@@ -131,7 +136,7 @@ class Camera:
     shift: tuple[float, float] = (0.0, 0.0)
 
     def project(self, points: Array) -> Array:
-        """Points (P, 3) to (P, 4): x and y in pixels, depth in body heights (nearer is larger), pixels per body height there."""
+        """Points (P, 3) to (P, 4): x, y in pixels, nearness in body heights, pixels per body height there."""
         seen = points @ self.rotation.T
         size = self.scale * self.distance / (self.distance - seen[:, 2])
         return np.stack(
@@ -141,7 +146,8 @@ class Camera:
 
 def rotation(pitch: float, yaw: float, roll: float) -> Array:
     """Turn by `yaw` about y, then `pitch` about x, then `roll` about z, as a (3, 3) matrix; degrees."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(np.radians([pitch, yaw, roll])), np.sin(np.radians([pitch, yaw, roll]))
+    angles = np.radians([pitch, yaw, roll])
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
@@ -170,22 +176,25 @@ def random_body(rng: np.random.Generator, difficulty: float) -> Body:
         arms = ACTIONS[names[rng.integers(len(names))]].arms
     wide = 4 + 10 * difficulty
     chest = rotation(_within(rng, action.bend), rng.normal(0, wide), rng.normal(0, 0.6 * wide))
-    head = chest @ rotation(rng.normal(5, wide) - 0.3 * _within(rng, action.bend), rng.normal(0, 2 * wide), rng.normal(0, wide))
+    nod = rng.normal(5, wide) - 0.3 * _within(rng, action.bend)
+    head = chest @ rotation(nod, rng.normal(0, 2 * wide), rng.normal(0, wide))
     points = np.zeros((len(POINTS), 3))
     leg_turn, arm_turn = rng.integers(2, size=2)
     for side, (name, sign) in enumerate(SIDES):
-        _place_leg(points, name, sign, shape, _angles(rng, action.legs[(side + leg_turn) % 2]), rng.uniform(5, 45))
-        _place_arm(points, name, sign, shape, chest, _angles(rng, arms[(side + arm_turn) % 2]))
+        leg, arm = action.legs[(side + leg_turn) % 2], arms[(side + arm_turn) % 2]
+        _place_leg(points, name, sign, shape, _angles(rng, leg), rng.uniform(5, 45))
+        _place_arm(points, name, sign, shape, chest, _angles(rng, arm))
     points[POINT["neck"]] = chest @ (0, shape.torso + 0.022, 0)
     points[POINT["waist"]] = chest @ (0, 0.3 * shape.torso, 0)
     points[POINT["belly"]] = chest @ (0, 0.35 * shape.torso, 0.35 * max(shape.belly - 0.06, 0.0))
-    center = points[POINT["neck"]] + chest @ (0, 0.5 * shape.neck, 0) + head @ (0, 0.5 * shape.neck + 0.9 * shape.head, 0.012)
+    throat = points[POINT["neck"]] + chest @ (0, 0.5 * shape.neck, 0)
+    center = throat + head @ (0, 0.5 * shape.neck + 0.9 * shape.head, 0.012)
     points[POINT["head_top"]] = center + head @ (0, 1.05 * shape.head, 0)
     return Body(shape, points, chest, head, center)
 
 
 def random_camera(rng: np.random.Generator, difficulty: float) -> Camera:
-    """Draw a viewpoint: mostly the front or the back, sometimes the side, and now and then a person leaning far over."""
+    """Draw a viewpoint: mostly front or back, sometimes the side, now and then a person lying down."""
     yaw = rng.normal(0, 20 + 20 * difficulty) + 180 * (rng.random() < 0.35)
     if rng.random() < 0.1 + 0.2 * difficulty:
         yaw = rng.uniform(-180, 180)
@@ -205,7 +214,7 @@ def _angles(rng: np.random.Generator, ranges: tuple[Range, ...]) -> Array:
 
 
 def _limb_axes(sign: float, flex: float, spread: float) -> Array:
-    """Rows: along the limb, the way it flexes forward, inward. A hanging limb has (0, -1, 0), (0, 0, 1), (-sign, 0, 0)."""
+    """Rows: along the limb, the way it flexes, inward; a hanging limb: (0, -1, 0), (0, 0, 1), (-sign, 0, 0)."""
     cf, sf, ca, sa = np.cos(flex), np.sin(flex), np.cos(spread), np.sin(spread)
     return np.array([[sign * sa, -ca * cf, ca * sf], [0.0, sf, cf], [-sign * ca, -sa * cf, sa * sf]])
 
@@ -221,7 +230,8 @@ def _place_leg(points: Array, name: str, sign: float, shape: Shape, angles: Arra
     at_knee = hip + shape.thigh * along
     ankle = at_knee + shape.shin * shin
     heel = ankle + 0.022 * shin - 0.015 * toward_toe
-    for part, at in zip(("hip", "knee", "ankle", "heel", "toe"), (hip, at_knee, ankle, heel, heel + shape.foot * toe), strict=True):
+    places = {"hip": hip, "knee": at_knee, "ankle": ankle, "heel": heel, "toe": heel + shape.foot * toe}
+    for part, at in places.items():
         points[POINT[f"{name}_{part}"]] = at
 
 
@@ -234,6 +244,6 @@ def _place_arm(points: Array, name: str, sign: float, shape: Shape, chest: Array
     shoulder = np.array([sign * shape.shoulder, shape.torso - 0.005 + 0.022 * along[1], 0.0])
     at_elbow = shoulder + shape.upper_arm * along
     wrist = at_elbow + shape.forearm * lower
-    hand = wrist + 0.055 * lower
-    for part, at in zip(("shoulder", "elbow", "wrist", "hand"), (shoulder, at_elbow, wrist, hand), strict=True):
+    places = {"shoulder": shoulder, "elbow": at_elbow, "wrist": wrist, "hand": wrist + 0.055 * lower}
+    for part, at in places.items():
         points[POINT[f"{name}_{part}"]] = chest @ at

@@ -1,10 +1,11 @@
 """A canvas of numbered paints: every pixel holds one byte that says its color and whose body part it is.
 
-Shapes are hulls of balls, filled several times finer than the picture; averaging down makes smooth edges, and the numbers
-say afterwards what is hidden. Coordinates are picture pixels (centers are integers), radii too.
+Shapes are hulls of balls, filled finer than the picture; averaging down makes smooth edges, and the numbers
+say afterwards what is hidden. Coordinates and radii are picture pixels (centers are integers).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -16,14 +17,16 @@ Array = NDArray[np.float64]
 
 FINE = 2  # canvas pixels per picture pixel
 _BITS = 4  # fractional bits of a coordinate given to cv2
+_SCALE, _OFFSET = FINE * (1 << _BITS), (FINE - 1) / 2 * (1 << _BITS)  # picture pixels to what cv2 gets
 _ANGLES = np.linspace(0, 2 * np.pi, 14, endpoint=False)
 _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
+_TINY = 1.6  # pixels; smaller shapes get neither light nor pattern
 TILE = 32  # side of a pattern tile
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a surface is made of. `tile` (TILE, TILE) of 0 and 1 chooses between `color` and `second`; None is plain."""
+    """What a surface looks like. `tile` (TILE, TILE) says where it has its `second` color; None is plain."""
 
     color: Color
     second: Color = (0, 0, 0)
@@ -31,6 +34,7 @@ class Material:
     period: float = 0.25  # side of a tile in body heights
 
 
+@lru_cache(maxsize=4096)
 def shade(color: Color, factor: float) -> Color:
     """The color made darker (factor < 1) or lighter (factor > 1)."""
     red, green, blue = (min(255, max(0, round(c * factor))) for c in color)
@@ -38,10 +42,13 @@ def shade(color: Color, factor: float) -> Color:
 
 
 class Canvas:
-    """Paint number 0 is empty; each other number stands for a color and an owner, 0 for anything but the person asked for."""
+    """Paint 0 is empty; any other stands for a color and an owner: 0 for all but the person asked for.
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.size = size
+    `size` is (H, W) pixels, `light` (2,) the unit vector toward the light, `unit` pixels per body height.
+    """
+
+    def __init__(self, size: tuple[int, int], light: Array, unit: float) -> None:
+        self.size, self.light, self.unit = size, light, unit
         self.ids: Bytes = np.zeros((size[0] * FINE, size[1] * FINE), np.uint8)
         self.colors: list[Color] = [(0, 0, 0)]
         self.owners: list[int] = [0]
@@ -60,29 +67,27 @@ class Canvas:
 
     def hull(self, centers: Array, radii: Array, paint: int) -> None:
         """Fill the convex hull of discs with `centers` (P, 2) and `radii` (P,)."""
-        points = (centers[:, None] + radii[:, None, None] * _CIRCLE).reshape(-1, 2)
-        self.polygon(cv2.convexHull(points.astype(np.float32))[:, 0], paint)
+        points = (_SCALE * centers + _OFFSET)[:, None] + (_SCALE * radii)[:, None, None] * _CIRCLE
+        outline = cv2.convexHull(np.rint(points).astype(np.int32).reshape(-1, 2))
+        cv2.fillConvexPoly(self.ids, outline, paint, cv2.LINE_8, _BITS)
 
-    def polygon(self, points: Array, paint: int) -> None:
-        """Fill a convex polygon (P, 2)."""
-        fixed = np.rint((FINE * points + (FINE - 1) / 2) * (1 << _BITS)).astype(np.int32)
-        cv2.fillConvexPoly(self.ids, fixed, paint, cv2.LINE_8, _BITS)
-
-    def solid(self, centers: Array, radii: Array, material: Material, owner: int, light: Array, unit: float) -> None:
-        """Fill a hull of balls that is brighter toward `light` (2,), a unit vector, with its pattern along the first to the last
-        ball; `unit` is the pixels per body height."""
+    def solid(self, centers: Array, radii: Array, material: Material, owner: int = 0) -> None:
+        """Fill a hull of balls, brighter toward the light, with a pattern along the first to the last."""
+        if radii.max() < _TINY:
+            self.hull(centers, radii, self.paints((material.color,), owner))
+            return
         tones = (shade(material.color, 0.78), material.color)
         if material.tile is None:
             first = self.paints(tones, owner)
         else:
             first = self.paints((*tones, shade(material.second, 0.78), material.second), owner)
         self.hull(centers, radii, first)
-        self.hull(centers + 0.28 * radii[:, None] * light, 0.66 * radii, first + 1)
+        self.hull(centers + 0.28 * radii[:, None] * self.light, 0.66 * radii, first + 1)
         if material.tile is not None:
-            self._pattern(centers, radii, material.tile, first, unit * material.period)
+            self._pattern(centers, radii, material.tile, first, self.unit * material.period)
 
     def _pattern(self, centers: Array, radii: Array, tile: Bytes, first: int, side: float) -> None:
-        """Turn paints `first` and `first + 1` into the two after them where the tile, laid along the shape, is 1."""
+        """Turn paints `first` and `first + 1` into the next two where the tile, laid along the shape, is 1."""
         height, width = self.ids.shape
         low = np.floor((centers - radii[:, None]).min(0) * FINE).astype(int)
         high = np.ceil((centers + radii[:, None]).max(0) * FINE).astype(int) + 2
@@ -127,4 +132,4 @@ class Canvas:
         )
         # Empty paint is black, so `paint` is already weighted with `cover`.
         rest = (background.astype(np.uint16) * (255 - cover)[..., None].astype(np.uint16) + 127) // 255
-        return cv2.add(paint, rest.astype(np.uint8))
+        return np.asarray(cv2.add(paint, rest.astype(np.uint8)), np.uint8)

@@ -1,6 +1,6 @@
-"""Draws a posed body in random clothes on a canvas, far parts first; says which of its keypoints can be seen.
+"""Draws a posed and dressed body on a canvas, far parts first, and says which of its keypoints can be seen.
 
-Front and back differ by what is drawn there (face, logo, buttons; hair, backpack), so left and right can be told apart.
+Front (face, logo, buttons) and back (hair, backpack) differ, so left and right can be told apart.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,12 +30,11 @@ for _side, (_name, _) in enumerate(SIDES):
 
 
 class FigureDrawing:
-    """One person on one canvas. Parts are collected with their depth, then drawn from far to near by `draw`."""
+    """One person on one canvas: parts are planned with their depth, then `draw` paints the far ones first."""
 
-    def __init__(self, canvas: Canvas, body: Body, camera: Camera, look: Look, light: Array, *, owned: bool) -> None:
-        self.canvas, self.body, self.camera, self.look, self.light, self.owned = canvas, body, camera, look, light, owned
+    def __init__(self, canvas: Canvas, body: Body, camera: Camera, look: Look, *, owned: bool) -> None:
+        self.canvas, self.body, self.camera, self.look, self.owned = canvas, body, camera, look, owned
         self.at = camera.project(body.points)
-        self.unit = camera.scale
         self._parts: list[tuple[float, Callable[[], None]]] = []
         for side in (0, 1):
             self._leg(side)
@@ -54,7 +53,7 @@ class FigureDrawing:
         return self.at[: len(KEYPOINTS), :2]
 
     def visible(self) -> Bytes:
-        """(14,) COCO flags by what lies on top of each keypoint: 2 its own part, 1 anything else, 0 outside of the picture."""
+        """(14,) flags by what lies on top of a keypoint: 2 its own part, 1 anything else, 0 out of the picture."""
         flags = np.zeros(len(KEYPOINTS), np.uint8)
         middle = self.at[POINT["waist"], 2]
         for row, name in enumerate(KEYPOINTS):
@@ -78,8 +77,8 @@ class FigureDrawing:
         def paint() -> None:
             if self.look.outline is not None and float(radii.max()) > _FINE_DETAIL:
                 line = self.canvas.paints((self.look.outline,), owner * self.owned)
-                self.canvas.hull(centers, sizes + 0.007 * self.unit, line)
-            self.canvas.solid(centers, sizes, material, owner * self.owned, self.light, self.unit)
+                self.canvas.hull(centers, sizes + 0.007 * self.camera.scale, line)
+            self.canvas.solid(centers, sizes, material, owner * self.owned)
 
         self._parts.append((depth, paint))
 
@@ -101,7 +100,9 @@ class FigureDrawing:
         name, look = SIDES[side][0], self.look
         leg = 0.0 if look.skirt else look.leg
         self._segment(f"{name}_hip", f"{name}_knee", (0.058, 0.042), THIGH[side], leg, look.trousers, 0.0)
-        self._segment(f"{name}_knee", f"{name}_ankle", (0.041, 0.026), SHIN[side], leg - 1, look.trousers, -0.005)
+        self._segment(
+            f"{name}_knee", f"{name}_ankle", (0.041, 0.026), SHIN[side], leg - 1, look.trousers, -0.005
+        )
         foot = self.at[[POINT[f"{name}_heel"], POINT[f"{name}_toe"]]]
         self._add(float(foot[:, 2].mean()), SHIN[side], foot, np.array([0.027, 0.021]), look.shoes)
 
@@ -137,7 +138,7 @@ class FigureDrawing:
         self._chest_front()
 
     def _on_chest(self, x: float, y: float, z: float) -> Array:
-        """Project a point given in the chest's own axes: to the left, up from the pelvis, forward; body heights."""
+        """Project a point given along the chest's axes: to the left, up from the pelvis, forward; body heights."""
         return self.camera.project((self.body.chest @ (x, y, z))[None])[0]
 
     def _facing(self, turn: Array) -> float:
@@ -157,7 +158,9 @@ class FigureDrawing:
         else:
             spots = [(self._on_chest(0.0, y * torso, reach), r) for y, r in ((0.9, 0.011), (0.45, 0.02))]
         if look.front == "tie":
-            self._add(depth, TORSO, np.stack([p for p, _ in spots]), np.array([r for _, r in spots]), look.extra)
+            self._add(
+                depth, TORSO, np.stack([p for p, _ in spots]), np.array([r for _, r in spots]), look.extra
+            )
             return
         for point, radius in spots:
             self._add(depth, TORSO, point[None], np.array([radius]), look.extra)
@@ -166,7 +169,9 @@ class FigureDrawing:
         torso, look = self.body.shape.torso, self.look
         if not look.backpack:
             return
-        corners = np.stack([self._on_chest(x, y * torso, -0.1) for x in (-0.055, 0.055) for y in (0.95, 0.25)])
+        corners = np.stack(
+            [self._on_chest(x, y * torso, -0.1) for x in (-0.055, 0.055) for y in (0.95, 0.25)]
+        )
         trunk = float(self.at[[POINT["neck"], POINT["waist"]], 2].mean())
         facing = self._facing(self.body.chest)
         self._add(trunk - 0.13 * facing, TORSO, corners, np.full(4, 0.045), look.extra)
@@ -177,7 +182,7 @@ class FigureDrawing:
             self._add(trunk + 0.02, TORSO, strap, np.full(2, 0.014), Material(shade(look.extra.color, 0.8)))
 
     def _in_head(self, *points: tuple[float, float, float] | Array) -> Array:
-        """Project points given in the head's own axes (to the left, up, forward; head radii) about its center."""
+        """Project points given along the head's axes: to the left, up, forward of its center; head radii."""
         local = np.asarray(points).reshape(-1, 3) * self.body.shape.head
         return self.camera.project(self.body.head_center + local @ self.body.head.T)
 
@@ -189,8 +194,8 @@ class FigureDrawing:
         neck = np.stack([self.at[POINT["neck"]], skull[1]])
         self._add(depth - 0.045, HEAD, neck, np.array([0.034, 0.034]) * self.body.shape.girth, look.skin)
         self._add(depth, HEAD, skull, np.array([0.86, 0.62]) * size, look.skin)
-        crown = self._in_head((0, 0.22, -0.05), (0, -0.1, -0.22))
-        self._add(depth + 1e-3, HEAD, crown, np.array([0.86, 0.8]) * size, hair)
+        crown = self._in_head((0, 0.22, -0.05), (0, -0.1, -0.4))
+        self._add(depth + 1e-3, HEAD, crown, np.array([0.86, 0.62]) * size, hair)
         if look.hair_style == "long":
             tail = self._in_head((-0.35, 0, -0.35), (0.35, 0, -0.35), (-0.4, -1.5, -0.45), (0.4, -1.5, -0.45))
             self._add(depth - 0.09 * facing, HEAD, tail, np.array([0.6, 0.6, 0.4, 0.4]) * size, hair)
@@ -200,9 +205,14 @@ class FigureDrawing:
         if facing > -0.45:
             self._face(depth + 3e-3)
 
-    def _on_face(self, directions: Iterable[tuple[float, float]], reach: float, *, bend: bool = False) -> Array:
-        """Project points of the head's surface that the camera sees. `directions` are degrees to the person's left and up,
-        `reach` head radii. With `bend`, points just behind the outline are moved onto it instead of being dropped."""
+    def _on_face(
+        self, directions: Iterable[tuple[float, float]], reach: float, *, bend: bool = False
+    ) -> Array:
+        """Project the points of the head's surface that the camera sees.
+
+        `directions` are degrees to the person's left and up, `reach` is in head radii. With `bend`, points behind the
+        outline are moved onto it, as long as any is in front.
+        """
         left, up = np.radians(np.asarray(list(directions))).T
         ways = np.stack([np.sin(left) * np.cos(up), np.sin(up), np.cos(left) * np.cos(up)], axis=1)
         seen = ways @ (self.camera.rotation @ self.body.head).T
@@ -217,16 +227,29 @@ class FigureDrawing:
     def _face(self, depth: float) -> None:
         """Skin, eyes, nose, mouth and what is worn there, as far as the head's turn shows them."""
         look, size = self.look, self.body.shape.head
-        patch = self._on_face(((-38, 24), (38, 24), (-48, -12), (48, -12), (-26, -40), (26, -40)), 0.72, bend=True)
+        patch = self._on_face(
+            ((-38, 26), (38, 26), (-52, -12), (52, -12), (-30, -44), (30, -44)), 0.72, bend=True
+        )
         self._add(depth, HEAD, patch, np.full(len(patch), 0.2 * size), look.skin)
         if look.hair_style == "cap":
             brim = self._on_face(((-40, 34), (0, 34), (40, 34)), 1.2)
-            self._add(depth + 3e-3, HEAD, brim, np.full(len(brim), 0.12 * size), Material(shade(look.extra.color, 0.7)))
-        dots = [((-20, 6), look.eye, _DARK), ((20, 6), look.eye, _DARK), ((0, -9), 0.13, shade(look.skin.color, 0.75))]
-        if look.glasses:
-            dots = [((a, 6), 0.27, (40, 40, 60)) for a in (-20, 20)]
-        for direction, radius, color in dots:
+            self._add(
+                depth + 3e-3,
+                HEAD,
+                brim,
+                np.full(len(brim), 0.12 * size),
+                Material(shade(look.extra.color, 0.7)),
+            )
+        dots: list[tuple[tuple[float, float], float, Color]] = [((0, -9), 0.11, shade(look.skin.color, 0.7))]
+        for left in (-20, 20):
+            if look.glasses:
+                dots.append(((left, 8), 0.27, (40, 40, 60)))
+            else:
+                dots += [((left, 8), look.eye, (235, 235, 235)), ((left, 7), 0.6 * look.eye, _DARK)]
+        for nearer, (direction, radius, color) in enumerate(dots):
             spot = self._on_face((direction,), 0.86)
-            self._add(depth + 1e-3, HEAD, spot, np.full(len(spot), radius * size), Material(color))
+            self._add(
+                depth + 1e-3 + 1e-5 * nearer, HEAD, spot, np.full(len(spot), radius * size), Material(color)
+            )
         mouth = self._on_face(((-13, -32), (13, -32)), 0.86)
         self._add(depth + 1e-3, HEAD, mouth, np.full(len(mouth), 0.07 * size), Material((150, 50, 55)))

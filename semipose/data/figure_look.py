@@ -9,12 +9,20 @@ import numpy as np
 from semipose.data.figure_canvas import TILE, Bytes, Color, Material, shade
 
 _SKINS = ((255, 224, 196), (241, 194, 155), (224, 172, 125), (190, 135, 92), (141, 85, 52), (92, 56, 38))
-_HAIRS = ((28, 24, 22), (62, 40, 26), (110, 72, 40), (214, 176, 106), (150, 60, 30), (170, 170, 170), (90, 60, 140))
+_HAIRS = (
+    (28, 24, 22),
+    (62, 40, 26),
+    (110, 72, 40),
+    (214, 176, 106),
+    (150, 60, 30),
+    (170, 170, 170),
+    (90, 60, 140),
+)
 
 
 @dataclass(frozen=True)
 class Look:
-    """Clothes and hair. `sleeve` and `leg` count covered limb segments: 1 to the elbow or knee, 2 to the wrist or ankle."""
+    """Clothes and hair. `sleeve` and `leg` count covered segments: 1 to elbow or knee, 2 to wrist or ankle."""
 
     skin: Material
     hair: Material
@@ -44,13 +52,22 @@ def random_color(rng: np.random.Generator) -> Color:
 
 def random_tile(rng: np.random.Generator) -> Bytes:
     """A pattern of 0 and 1 that repeats without a seam: stripes, checks, dots or blots."""
-    y, x = np.mgrid[0:TILE, 0:TILE]
-    kind, count, share = rng.integers(6), 2 ** int(rng.integers(1, 3)), rng.uniform(0.3, 0.6)
-    across, along = (x * count % TILE) < share * TILE, (y * count % TILE) < share * TILE
-    step = TILE // count
-    near = np.hypot(x % step - step / 2 + 0.5, y % step - step / 2 + 0.5) < 0.36 * step
-    blots = cv2.resize(np.pad(rng.random((count * 4,) * 2), 1, "wrap"), (TILE + 8,) * 2)[4:-4, 4:-4] > 0.5
-    tile = (along, across, across ^ along, across | along, near, blots)[kind]
+    kind, step, share = rng.integers(6), TILE // 2 ** int(rng.integers(1, 3)), rng.uniform(0.3, 0.6)
+    steps = np.arange(TILE) % step
+    x, y = np.broadcast_arrays(steps, steps[:, None])
+    stripes, rungs = x < share * step, y < share * step
+    if kind < 4:
+        tile = (rungs, stripes, stripes ^ rungs, stripes | rungs)[kind]
+    elif kind == 4:
+        tile = np.hypot(x - step / 2 + 0.5, y - step / 2 + 0.5) < 0.36 * step
+    else:
+        coarse = np.pad(rng.random((128 // step,) * 2), 1, "wrap")
+        tile = (
+            np.asarray(cv2.resize(coarse, (TILE + step // 2,) * 2))[
+                step // 4 : -step // 4, step // 4 : -step // 4
+            ]
+            > 0.5
+        )
     return np.ascontiguousarray(tile, np.uint8)
 
 
@@ -81,7 +98,9 @@ def random_look(rng: np.random.Generator, difficulty: float, liked: Color | None
         trousers=shirt if one_piece else trousers,
         shoes=Material(random_color(rng)),
         extra=random_material(rng, patterned, like[2]),
-        sleeve=float(rng.choice((0.0, rng.uniform(0.35, 0.8), rng.uniform(0.8, 1.6), 2.0), p=(0.12, 0.33, 0.15, 0.4))),
+        sleeve=float(
+            rng.choice((0.0, rng.uniform(0.35, 0.8), rng.uniform(0.8, 1.6), 2.0), p=(0.12, 0.33, 0.15, 0.4))
+        ),
         leg=float(rng.choice((rng.uniform(0.35, 0.9), rng.uniform(0.9, 1.6), 2.0), p=(0.3, 0.15, 0.55))),
         loose=float(rng.uniform(0.002, 0.008 + 0.014 * difficulty)),
         skirt=float(rng.uniform(0.5, 1.5)) if rng.random() < 0.18 else 0.0,
@@ -90,5 +109,5 @@ def random_look(rng: np.random.Generator, difficulty: float, liked: Color | None
         front=("plain", "logo", "buttons", "tie")[rng.integers(4)],
         glasses=bool(rng.random() < 0.2),
         outline=shade(random_color(rng), 0.35) if rng.random() < 0.3 else None,
-        eye=float(rng.uniform(0.12, 0.2)),
+        eye=float(rng.uniform(0.15, 0.22)),
     )

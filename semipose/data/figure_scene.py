@@ -17,7 +17,8 @@ def octaves(rng: np.random.Generator, size: tuple[int, int], channels: int, roug
     weight = 1.0
     for cells in (3, 7, 16, 40):
         grid = rng.standard_normal((cells, cells, channels), np.float32)
-        total += np.float32(weight) * cv2.resize(grid, size[::-1], interpolation=cv2.INTER_LINEAR).reshape(total.shape)
+        fine = cv2.resize(grid, size[::-1], interpolation=cv2.INTER_LINEAR)
+        total += weight * np.asarray(fine, np.float32).reshape(total.shape)
         weight *= roughness
     return total
 
@@ -26,28 +27,29 @@ def background(rng: np.random.Generator, size: tuple[int, int], difficulty: floa
     """A picture (H, W, 3) without people, and one of its main colors."""
     first, second = random_color(rng), random_color(rng)
     share = _mixture(rng, size)[..., None]
-    image = np.float32(first) + share * (np.float32(second) - np.float32(first))
-    image += octaves(rng, size, 3, rng.uniform(0.3, 0.95)) * np.float32(rng.uniform(2, 8 + 24 * difficulty))
-    image = np.clip(image, 0, 255).astype(np.uint8)
+    start, end = np.array(first, np.float32), np.array(second, np.float32)
+    grain = octaves(rng, size, 3, rng.uniform(0.3, 0.95)) * rng.uniform(2, 8 + 24 * difficulty)
+    image = np.clip(start + share * (end - start) + grain, 0, 255).astype(np.uint8)
     for _ in range(rng.poisson(2 + 10 * difficulty)):
         _clutter(rng, image)
     if rng.random() < 0.5:  # out of focus
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 3.0))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 3.0)), np.uint8)
     return image, first if rng.random() < 0.5 else second
 
 
 def _mixture(rng: np.random.Generator, size: tuple[int, int]) -> Floats:
-    """How much of the second color each pixel gets, (H, W) in 0..1: gradient, clouds, floor and wall, stripes, tiles."""
-    y, x = np.mgrid[0 : size[0], 0 : size[1]].astype(np.float32)
+    """Share (H, W) of the second color, 0..1: a gradient, clouds, floor and wall, stripes, tiles or bricks."""
+    y, x = np.arange(size[0], dtype=np.float32)[:, None], np.arange(size[1], dtype=np.float32)
     angle, period, phase = rng.uniform(0, np.pi), rng.uniform(5, 40), rng.uniform(0, 6.3)
-    u, v = np.cos(angle) * x + np.sin(angle) * y, -np.sin(angle) * x + np.cos(angle) * y
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    u, v = cosine * x + sine * y, cosine * y - sine * x
     kind = rng.integers(6)
     if kind == 0:
         mix = (u - u.min()) / (np.ptp(u) + 1e-6)
     elif kind == 1:
         mix = 0.5 + 0.4 * octaves(rng, size, 1, 0.6)[..., 0]
     elif kind == 2:
-        mix = (y > rng.uniform(0.45, 0.95) * size[0]).astype(np.float32)
+        mix = np.float32(y > rng.uniform(0.45, 0.95) * size[0]) + 0 * x
     elif kind == 3:
         mix = (np.sin(2 * np.pi * u / period + phase) > rng.uniform(-0.7, 0.7)).astype(np.float32)
     elif kind == 4:
@@ -77,8 +79,9 @@ def _clutter(rng: np.random.Generator, image: Bytes) -> None:
         cv2.line(image, ends[0], ends[1], color, int(rng.integers(1, 12)), cv2.LINE_AA)
 
 
-def loose_limbs(rng: np.random.Generator, canvas: Canvas, look: Look, light: Array, unit: float, count: int) -> None:
+def loose_limbs(rng: np.random.Generator, canvas: Canvas, look: Look, count: int) -> None:
     """Paint single limbs and blobs in the colors of a person, anywhere; they are nobody's keypoints."""
+    unit = canvas.unit
     for _ in range(count):
         start = rng.uniform((0, 0), canvas.size[::-1])
         way = rng.uniform(0, 2 * np.pi)
@@ -86,31 +89,32 @@ def loose_limbs(rng: np.random.Generator, canvas: Canvas, look: Look, light: Arr
         centers = np.stack([start, start + length * np.array([np.cos(way), np.sin(way)])])
         radii = rng.uniform(0.02, 0.06) * unit * np.array([1.0, rng.uniform(0.6, 1)])
         material = (look.skin, look.skin, look.shirt, look.trousers, look.hair)[rng.integers(5)]
-        canvas.solid(centers, radii, material, 0, light, unit)
+        canvas.solid(centers, radii, material)
 
 
-def occluder(rng: np.random.Generator, canvas: Canvas, target: Array, light: Array, unit: float, skin: Material) -> None:
+def occluder(rng: np.random.Generator, canvas: Canvas, target: Array, skin: Material) -> None:
     """Paint one thing in front of the person near `target` (2,): a box, a pole, leaves, or somebody's arm."""
-    kind = rng.integers(4)
+    unit, kind = canvas.unit, rng.integers(4)
     at = target + rng.normal(0, 0.04 * unit, 2)
     material = random_material(rng, 0.4)
     if kind == 0:
         half = rng.uniform(0.05, 0.14, 2) * unit
         corners = at + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
-        canvas.solid(corners, np.full(4, 0.012 * unit), material, 0, light, unit)
+        canvas.solid(corners, np.full(4, 0.012 * unit), material)
     elif kind == 1:
         way = np.pi / 2 + rng.normal(0, 0.35) if rng.random() < 0.7 else rng.uniform(0, np.pi)
         reach = 2 * max(canvas.size) * np.array([np.cos(way), np.sin(way)])
-        canvas.solid(np.stack([at - reach, at + reach]), np.full(2, rng.uniform(0.012, 0.035) * unit), material, 0, light, unit)
+        radii = np.full(2, rng.uniform(0.012, 0.035) * unit)
+        canvas.solid(np.stack([at - reach, at + reach]), radii, material)
     elif kind == 2:
         leaf = Material((int(rng.integers(20, 110)), int(rng.integers(70, 170)), int(rng.integers(15, 80))))
         for spot in at + rng.normal(0, 0.07 * unit, (int(rng.integers(6, 18)), 2)):
             tip = spot + rng.normal(0, 0.03 * unit, 2)
-            canvas.solid(np.stack([spot, tip]), rng.uniform(0.008, 0.03) * unit * np.array([1, 0.4]), leaf, 0, light, unit)
+            canvas.solid(np.stack([spot, tip]), rng.uniform(0.008, 0.03) * unit * np.array([1, 0.4]), leaf)
     else:
         way = rng.uniform(0, 2 * np.pi)
         far = at + rng.uniform(0.25, 0.6) * unit * np.array([np.cos(way), np.sin(way)])
-        canvas.solid(np.stack([at, far]), np.array([0.024, 0.036]) * unit, skin, 0, light, unit)
+        canvas.solid(np.stack([at, far]), np.array([0.024, 0.036]) * unit, skin)
 
 
 def photograph(rng: np.random.Generator, image: Bytes, difficulty: float) -> Bytes:
@@ -118,13 +122,15 @@ def photograph(rng: np.random.Generator, image: Bytes, difficulty: float) -> Byt
     height, width = image.shape[:2]
     picture = image.astype(np.float32)
     gain = 1 + rng.normal(0, 0.03 + 0.07 * difficulty, 3) + rng.normal(0, 0.06 + 0.16 * difficulty)
-    contrast = rng.uniform(1 - 0.5 * difficulty, 1 + 0.3 * difficulty)
-    picture = (picture - 118) * np.float32(contrast) + 118
+    contrast = float(rng.uniform(1 - 0.5 * difficulty, 1 + 0.3 * difficulty))
     slope = rng.normal(0, 0.1 + 0.15 * difficulty, 2)
     ramp = 1 + slope[0] * np.linspace(-1, 1, height)[:, None] + slope[1] * np.linspace(-1, 1, width)
-    picture *= np.float32(ramp)[..., None] * np.float32(np.clip(gain, 0.35, 1.6))
+    picture = (picture - 118) * contrast + 118
+    picture *= ramp[..., None].astype(np.float32) * np.clip(gain, 0.35, 1.6).astype(np.float32)
     if rng.random() < 0.3 + 0.4 * difficulty:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 0.5 + 0.9 * difficulty))
-    grain = rng.integers(0, 256, (2, *image.shape), np.uint8).astype(np.float32)
-    picture += (grain[0] + grain[1] - 255) * np.float32(rng.uniform(0.005, 0.02 + 0.08 * difficulty))
+        picture = np.asarray(
+            cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 0.5 + 0.9 * difficulty)), np.float32
+        )
+    grain = rng.integers(-127, 128, image.shape, np.int8).astype(np.float32)
+    picture += grain * rng.uniform(0.01, 0.03 + 0.11 * difficulty)
     return np.clip(picture, 0, 255).astype(np.uint8)

@@ -1,7 +1,7 @@
 """People drawn by the program, with exact keypoints: pictures for demos and tests that belong to nobody.
 
-A figure depends on (seed, index) and the settings only, not on which or how many others are drawn. Keypoints are the 14 of
-the preset lsp_14 in picture pixels; a pixel's center has integer coordinates. Needs numpy and cv2, no torch.
+A figure depends on (seed, index) and the settings only, not on which or how many others are drawn. Keypoints
+are the 14 of the preset lsp_14 in picture pixels; a pixel's center has integer coordinates. No torch is needed.
 """
 
 import os
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semipose.data.figure_body import KEYPOINTS, POINT, Array, Body, Camera, random_body, random_camera
+from semipose.data.figure_body import KEYPOINTS, POINT, Body, Camera, random_body, random_camera
 from semipose.data.figure_canvas import FINE, Bytes, Canvas
 from semipose.data.figure_drawing import FigureDrawing
 from semipose.data.figure_look import Look, random_look
@@ -47,29 +47,32 @@ def draw_figure(
 ) -> Figure:
     """Draw person `index` of the endless series `seed`.
 
-    `size` is (H, W) pixels. `difficulty` 0..1 raises the variety of poses, clothes, clutter and occlusion. The person covers
-    a share of the picture within `fill`, measured along the tighter side. `occluders` is the number of things in front of
-    the person; None draws it by `difficulty`.
+    `size` is (H, W) pixels. `difficulty` 0..1 raises the variety of poses, clothes, clutter and occlusion. The
+    person covers a share of the picture within `fill`, measured along the tighter side. `occluders` is the number of
+    things in front of the person; None draws it by `difficulty`.
     """
     _check(size, difficulty)
     streams = [np.random.default_rng((seed, index, stream)) for stream in range(4)]
     body_rng, look_rng, scene_rng, camera_rng = streams
     body = random_body(body_rng, difficulty)
-    camera = _framed(body_rng, body, random_camera(body_rng, difficulty), size, fill, difficulty)
+    share = body_rng.uniform(*fill)
+    if body_rng.random() < 0.08 * difficulty:
+        share *= body_rng.uniform(1.1, 1.3)  # now and then a hand or a foot is cut off
+    camera = _framed(body_rng, body, random_camera(body_rng, difficulty), size, share)
     scenery, liked = background(scene_rng, size, difficulty)
     look = random_look(look_rng, difficulty, liked)
     way = scene_rng.normal(-np.pi / 2, 0.9)
     light = np.array([np.cos(way), np.sin(way)])
 
-    canvas = Canvas(size)
-    _distract(scene_rng, canvas, camera, light, look, difficulty)
-    drawing = FigureDrawing(canvas, body, camera, look, light, owned=True)
+    canvas = Canvas(size, light, camera.scale)
+    _distract(scene_rng, canvas, look, difficulty)
+    drawing = FigureDrawing(canvas, body, camera, look, owned=True)
     drawing.draw()
     if occluders is None:
         occluders = int(scene_rng.poisson(0.2 + 0.8 * difficulty))
     for _ in range(occluders):
         target = drawing.keypoints()[scene_rng.integers(len(KEYPOINTS))]
-        occluder(scene_rng, canvas, target, light, camera.scale, look.skin)
+        occluder(scene_rng, canvas, target, look.skin)
 
     image = photograph(camera_rng, canvas.over(scenery), difficulty)
     box, area = _extent(canvas)
@@ -78,21 +81,21 @@ def draw_figure(
 
 def _check(size: tuple[int, int], difficulty: float) -> None:
     if min(size) < SMALLEST:
-        raise UsageError(f"figures of size {tuple(size)} (H, W): both sides must be at least {SMALLEST} pixels.")
+        raise UsageError(
+            f"figures of size {tuple(size)} (H, W): both sides must be at least {SMALLEST} pixels."
+        )
     if not 0 <= difficulty <= 1:
         raise UsageError(f"difficulty is {difficulty}; expected a number from 0 (easy) to 1 (hard).")
 
 
-def _framed(rng: np.random.Generator, body: Body, camera: Camera, size: tuple[int, int], fill: tuple[float, float],
-            difficulty: float) -> Camera:  # fmt: skip
-    """Move and zoom the camera so that the person covers the wanted share of the picture, a little off center."""
+def _framed(
+    rng: np.random.Generator, body: Body, camera: Camera, size: tuple[int, int], share: float
+) -> Camera:
+    """Move and zoom the camera so that the person covers `share` of the picture, a little off center."""
     seen = camera.project(body.points)
     thick = np.where(np.arange(len(seen)) == POINT["head_top"], 0.01, 0.035)[:, None] * seen[:, 3:]
     low, high = (seen[:, :2] - thick).min(0), (seen[:, :2] + thick).max(0)
     room = np.array(size[::-1], float)
-    share = rng.uniform(*fill)
-    if rng.random() < 0.08 * difficulty:
-        share *= rng.uniform(1.1, 1.3)  # now and then a hand or a foot is cut off
     scale = float((share * room / (high - low)).min())
     # At most half of the free margin is given to one side.
     free = np.clip(room - scale * (high - low), 0, None)
@@ -101,18 +104,18 @@ def _framed(rng: np.random.Generator, body: Body, camera: Camera, size: tuple[in
     return replace(camera, scale=scale, shift=(float(shift[0]), float(shift[1])))
 
 
-def _distract(rng: np.random.Generator, canvas: Canvas, camera: Camera, light: Array, look: Look, difficulty: float) -> None:
+def _distract(rng: np.random.Generator, canvas: Canvas, look: Look, difficulty: float) -> None:
     """Paint other people, partly in the picture, and single limbs behind the person."""
     height, width = canvas.size
     for _ in range(min(2, rng.poisson(0.7 * difficulty))):
         other = random_camera(rng, difficulty)
-        scale = camera.scale * rng.uniform(0.6, 1.1)
+        scale = canvas.unit * rng.uniform(0.6, 1.1)
         aside = rng.choice((-1, 1)) * rng.uniform(0.38, 0.62) * width
         middle = (width / 2 + aside, rng.uniform(0.35, 0.75) * height)
         placed = replace(other, scale=scale, shift=middle)
         clothes = look if rng.random() < 0.2 * difficulty else random_look(rng, difficulty)
-        FigureDrawing(canvas, random_body(rng, difficulty), placed, clothes, light, owned=False).draw()
-    loose_limbs(rng, canvas, look, light, camera.scale, int(rng.poisson(3 * difficulty)))
+        FigureDrawing(canvas, random_body(rng, difficulty), placed, clothes, owned=False).draw()
+    loose_limbs(rng, canvas, look, int(rng.poisson(3 * difficulty)))
 
 
 def _extent(canvas: Canvas) -> tuple[NDArray[np.float32], float]:
@@ -120,7 +123,7 @@ def _extent(canvas: Canvas) -> tuple[NDArray[np.float32], float]:
     owned = canvas.owned()
     x, y, w, h = (v / FINE for v in cv2.boundingRect(owned))
     height, width = canvas.size
-    # Edges of the outermost pixels lie half a pixel beyond their centers; boxes stay among the centers of the picture.
+    # The outermost pixels end half a pixel beyond their centers; boxes stay among the centers of the picture.
     low = np.clip((x - 0.5, y - 0.5), 0, None)
     high = np.minimum((x + w - 0.5, y + h - 0.5), (width - 1, height - 1))
     box = np.array([*low, *(high - low).clip(0)], np.float32)
@@ -137,9 +140,9 @@ def write_figures(
     first_index: int = 0,
     fill: tuple[float, float] = (0.8, 0.95),
 ) -> Path:
-    """Write `count` figures as `images/*.jpg` and their COCO keypoint json `labels.json` into `folder`; returns the json's path.
+    """Write `count` figures into `folder` as `images/*.jpg` and a COCO keypoint json, whose path is returned.
 
-    Image and annotation ids are the figure's index + 1. Keypoints outside of a picture are written as unlabeled.
+    Image and annotation ids are the figure's index + 1. Keypoints outside of the picture are unlabeled.
     """
     folder = Path(folder)
     _check(size, difficulty)
@@ -153,8 +156,8 @@ def write_figures(
         annotations.append(_annotation(figure, index + 1))
     about = f"people drawn by semipose, seed {seed}, difficulty {difficulty:g}"
     category = PRESETS["lsp_14"].to_category()
-    value = {"info": {"description": about}, "images": images, "annotations": annotations, "categories": [category]}
-    write_json(folder / "labels.json", value)
+    value = {"info": {"description": about}, "images": images, "annotations": annotations}
+    write_json(folder / "labels.json", {**value, "categories": [category]})
     return folder / "labels.json"
 
 
@@ -199,17 +202,19 @@ def write_demo(
     size: tuple[int, int] = (144, 112),
     difficulty: float = 0.5,
 ) -> Demo:
-    """Write the files of a small project: few labeled people, many pictures without labels, and people to score on.
+    """Write the files of a small project: few labeled people, many unlabeled pictures, people to score on.
 
-    `folder/` gets labels.json with images/, val/ and (for `test` > 0) test/ likewise, and frames/: pictures alone, filled by
-    one person each, so the whole picture is its box. The parts never share a person, and the size of one does not change
-    the others.
+    `folder` gets labels.json with images/; val/ and (for `test` > 0) test/ likewise; and frames/: pictures
+    alone, each filled by one person, so the whole picture is its box. The parts never share a person, and the size
+    of one part does not change the others.
     """
     folder = Path(folder)
-    series = {"seed": seed, "size": size, "difficulty": difficulty}
 
     def write(name: str, count: int, part: int) -> Path:
-        return write_figures(folder / name, count, first_index=part * 1_000_000, **series)
+        start = part * 1_000_000
+        return write_figures(
+            folder / name, count, seed=seed, size=size, difficulty=difficulty, first_index=start
+        )
 
     labels, scored = write("", labeled, 0), write("val", val, 2)
     frames = folder / "frames"
@@ -217,8 +222,9 @@ def write_demo(
         figure = draw_figure(seed, 1_000_000 + index, size, difficulty)
         _write_image(frames / f"{index:07d}.jpg", figure.image)
     tested = write("test", test, 3) if test else None
+    beside = {path: path.parent / "images" for path in (labels, scored, tested) if path}
     return Demo(
-        labels, folder / "images", frames, scored, scored.parent / "images", tested, tested and tested.parent / "images"
+        labels, beside[labels], frames, scored, beside[scored], tested, beside[tested] if tested else None
     )
 
 
@@ -234,7 +240,7 @@ def _write_image(path: Path, image: Bytes) -> None:
     done, data = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 92))
     if not done:
         raise DataError(f"{path}: the picture could not be encoded as jpg; this OpenCV has no jpg support.")
-    # No fsync as in files.replacing: thousands of pictures that can be drawn again are not worth seconds of disk time.
+    # No fsync as in files.replacing: pictures that can be drawn again are not worth seconds of disk time.
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(data.tobytes())
     os.replace(temporary, path)
