@@ -1,1 +1,51 @@
-"""semipose: 2D pose models from a few labeled and many unlabeled images."""
+"""semipose: 2D pose models from a few labeled and many unlabeled images.
+
+>>> import semipose as sp
+>>> data = sp.load("labels.json", images="img/", unlabeled="frames/")
+>>> run = sp.train(data, method="mean_teacher")
+>>> poses = run.model().predict("pictures/")
+
+Names load on first use, so `import semipose` stays fast and needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from semipose.data.check import check
+    from semipose.data.load import Data, load
+    from semipose.poses import Poses
+    from semipose.skeleton import Skeleton
+    from semipose.tasks.evaluate import evaluate
+    from semipose.tasks.model import Model
+    from semipose.tasks.run import Run
+    from semipose.tasks.train import resume, train
+
+__all__ = ["Data", "Model", "Poses", "Run", "Skeleton", "check", "evaluate", "load", "resume", "train"]
+
+_HOME = {
+    "Data": "data.load",
+    "Model": "tasks.model",
+    "Poses": "poses",
+    "Run": "tasks.run",
+    "Skeleton": "skeleton",
+    "check": "data.check",
+    "evaluate": "tasks.evaluate",
+    "load": "data.load",
+    "resume": "tasks.train",
+    "train": "tasks.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'semipose' has no attribute {name!r}")
+    value = getattr(import_module(f"semipose.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,7 +1,7 @@
 """Typed values from text, yaml and Python: one set of rules for flags, config files and keyword arguments.
 
-Understood types: int, float, bool, str, Path, Literal[...], X | None, tuple[X, ...], tuple[X, Y], and any class
-with a `parse(value)` classmethod that raises ValueError.
+Understood types: int, float, bool, str, Path, Literal[...], X | None, tuple[X, ...], tuple[X, Y], and any class with
+classmethods `parse(value)`, which raises ValueError, and `expected()`, which says what it reads.
 """
 
 import difflib
@@ -10,6 +10,15 @@ import types
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
+
+# type -> what it is called in a message, and in a flag's help
+PLAIN: dict[Any, tuple[str, str]] = {
+    int: ("a whole number", "INT"),
+    float: ("a number", "NUMBER"),
+    bool: ("true or false", "BOOL"),
+    str: ("text", "TEXT"),
+    Path: ("a path", "PATH"),
+}
 
 
 def convert(value: object, wanted: Any) -> Any:
@@ -39,14 +48,21 @@ def expected(wanted: Any) -> str:
         return "one of " + ", ".join(str(choice) for choice in get_args(wanted))
     if origin is tuple:
         return "a list of values" if ... in get_args(wanted) else f"{len(get_args(wanted))} values"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
-    return words.get(wanted) or getattr(wanted, "expected", wanted.__name__)
+    return str(wanted.expected()) if hasattr(wanted, "parse") else PLAIN[wanted][0]
+
+
+def word(wanted: Any) -> str:
+    """`wanted` as the placeholder in a flag's help: "PATH", "NUMBER", "SIZE"."""
+    parts = [part for part in get_args(wanted) if part is not types.NoneType]
+    if get_origin(wanted) in (Union, types.UnionType) and len(parts) == 1:
+        return word(parts[0])
+    return PLAIN[wanted][1] if wanted in PLAIN else str(getattr(wanted, "__name__", "value")).upper()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the known name most like `name`, or an empty text."""
+    """` (did you mean 'x'?)` for the known name most like `name`, or an empty text."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _optional(value: object, wanted: Any) -> Any:

@@ -27,7 +27,6 @@ class Size(NamedTuple):
 
     height: int
     width: int
-    expected = "HxW such as 256x192"
 
     @classmethod
     def parse(cls, value: object) -> "Size":
@@ -35,7 +34,12 @@ class Size(NamedTuple):
         parts = value.lower().split("x") if isinstance(value, str) else value
         if isinstance(parts, (list, tuple)) and len(parts) == 2:
             return cls(*convert(parts, tuple[int, int]))
-        raise ValueError(f"expected {cls.expected}, found {value!r}")
+        raise ValueError(f"expected {cls.expected()}, found {value!r}")
+
+    @classmethod
+    def expected(cls) -> str:
+        """What `parse` reads."""
+        return "HxW such as 256x192"
 
     def __str__(self) -> str:
         return f"{self.height}x{self.width}"
@@ -47,7 +51,6 @@ class Duration:
 
     amount: float
     unit: Literal["updates", "epochs", "seconds"]
-    expected = "5000 (updates), 30ep (epochs), or a time such as 2h, 45m, 90s"
 
     @classmethod
     def parse(cls, value: object) -> "Duration":
@@ -55,10 +58,15 @@ class Duration:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ep|s|m|min|h)?", str(value).strip().lower())
         amount = float(match[1]) if match else 0.0
         if match is None or amount <= 0 or (match[2] is None and amount != int(amount)):
-            raise ValueError(f"expected {cls.expected}, found {value!r}")
+            raise ValueError(f"expected {cls.expected()}, found {value!r}")
         if match[2] is None:
             return cls(amount, "updates")
         return cls(amount, "epochs") if match[2] == "ep" else cls(amount * SECONDS[match[2]], "seconds")
+
+    @classmethod
+    def expected(cls) -> str:
+        """What `parse` reads."""
+        return "5000 (updates), 30ep (epochs), or a time such as 2h, 45m, 90s"
 
     def __str__(self) -> str:
         return f"{self.amount:g}{ {'updates': '', 'epochs': 'ep', 'seconds': 's'}[self.unit] }"
@@ -91,7 +99,7 @@ class Settings:
     width: float = setting(1.0, "Channels of the network relative to the published one.")
     head_channels: int = setting(256, "Channels of the head's three deconvolutions.")
     weights: Path | None = setting(None, "Weights to start from (.safetensors or a torch checkpoint).")
-    input_size: Size = setting(Size(256, 192), "Network input in pixels, HEIGHTxWIDTH, multiples of 32.")
+    input_size: Size = setting(Size(256, 192), "Network input in pixels, height first, multiples of 32.")
     sigma: float | None = setting(None, "Standard deviation of target peaks in map cells; none = from the input size.")
     duration: Duration = setting(Duration(5000, "updates"), "5000 (updates), 30ep (epochs) or a time such as 2h.")
     batch_size: int = setting(32, "Labeled people per update.")
@@ -145,7 +153,7 @@ class Settings:
                 faults.append(f"{flag(name)}: {error}")
         refuse(faults)
         origins = self.origins | dict.fromkeys(converted, Origin(source, reason))
-        return dataclasses.replace(self, **converted, origins=origins)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **converted, origins=origins)
 
     def origin(self, name: str) -> Origin:
         """Where the value of setting `name` came from."""
@@ -167,11 +175,21 @@ class Settings:
         origins = {name: Origin(row["source"], row["reason"]) for name, row in record.items()}
         return dataclasses.replace(settings, origins=origins)
 
+    def faults(self) -> list[str]:
+        """What is wrong with the values, alone and together: each names the flag (or yaml line) and the remedy."""
+        return [
+            f"{flag(name)} {getattr(self, name)}{self._place(name)}: {remedy}"
+            for name, holds, remedy in _rules(self) if not holds
+        ]  # fmt: skip
+
     def validate(self) -> Self:
-        """Check all values alone and together; one UsageError lists every fault and the flag to change."""
-        rules = [rule for rule in _rules(self) if not rule[1]]
-        refuse([f"{flag(name)} {getattr(self, name)}: {remedy}" for name, _, remedy in rules])
+        """Raise one UsageError that lists all `faults`, if there are any."""
+        refuse(self.faults())
         return self
+
+    def _place(self, name: str) -> str:
+        source, reason = self.origin(name)
+        return f" ({reason})" if source == "yaml" else ""
 
 
 def flag(name: str) -> str:
@@ -179,10 +197,8 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def refuse(faults: list[str], heading: str = "") -> None:
+def refuse(faults: list[str]) -> None:
     """Raise one UsageError with all `faults`, a line each, if there are any."""
-    if heading and faults:
-        faults = [heading, *(f"  {fault}" for fault in faults)]
     if faults:
         raise UsageError("\n".join(faults))
 

@@ -1,0 +1,45 @@
+# `make demo` and `make test` do all the set-up on a machine that has only Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+# Idle OpenMP threads that spin take the cores from the image decoders.
+export OMP_WAIT_POLICY := passive
+
+.PHONY: demo test lint types quick slow wheel clean
+
+demo: $(STAMP)
+	$(BIN)/semipose demo --out runs/demo
+
+test: lint types quick wheel
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+quick: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
+
+# Builds the wheel, puts it alone into an empty folder and uses it from there, beside the installed dependencies.
+wheel: $(STAMP)
+	rm -rf build/wheel build/installed
+	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel > build.log || (cat build.log; exit 1)
+	rm build.log
+	$(BIN)/python -m pip install -q --no-deps --target build/installed build/wheel/*.whl
+	cd build/installed && test -f semipose/py.typed && PYTHONPATH=. ../../$(BIN)/python -c \
+	  'import semipose, sys; assert semipose.__file__.startswith(sys.argv[1]), semipose.__file__' "$$PWD"
+	cd build/installed && PYTHONPATH=. ../../$(BIN)/python bin/semipose methods > /dev/null
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "semipose needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,dev,export]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist

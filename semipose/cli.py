@@ -1,0 +1,244 @@
+"""`semipose VERB ...`: one function a verb, its flags made from its signature; what it needs loads inside.
+
+Exit codes: 0 done, 1 the data or the run is bad, 2 wrong usage, 130 stopped by Ctrl-C.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import arg
+
+from semipose import __version__
+from semipose.errors import SemiposeError, UsageError
+from semipose.values import nearest
+
+RunFolder = Annotated[Path, arg(metavar="RUN", help="Run folder, or a checkpoint file.")]
+Labels = Annotated[Path, arg(metavar="LABELS", help="COCO-keypoint json.")]
+File = Annotated[Path | None, arg(metavar="PATH")]
+
+
+def train(argv: Sequence[str]) -> int:
+    """Train a pose model on labeled and unlabeled images."""
+    from semipose.flags import parse_train
+
+    call = parse_train(argv)
+    from semipose.data.load import load
+    from semipose.tasks.train import train as start
+
+    data = load(**call.inputs, seed=call.settings.seed)
+    start(
+        data,
+        settings=call.settings,
+        method_settings=call.method_settings,
+        out=call.out,
+        twin=call.twin,
+        command=["semipose", "train", *argv],
+    )
+    return 0
+
+
+def evaluate(
+    run: RunFolder,
+    labels: Labels,
+    /,
+    *,
+    images: Path,
+    flip_test: bool = False,
+    out: File = None,
+    detections: File = None,
+    decode: Literal["dark", "quarter"] = "dark",
+    which: str = "best",
+    device: str = "auto",
+    batch_size: int = 64,
+) -> int:
+    """Score a run on labeled images: PCK, pixel error, OKS-AP.
+
+    Args:
+        images: Folder of its images.
+        flip_test: Average each prediction with that of the mirrored image.
+        out: Json file to write the numbers to.
+        detections: COCO detections json whose boxes are used instead of the labels'.
+        decode: How a peak's sub-pixel place is read from a map.
+        which: "best" or "last" of the deployed network, or a network's name.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        batch_size: People per pass.
+    """
+    from semipose.tasks.evaluate import evaluate as score
+
+    result = score(
+        run,
+        labels,
+        images,
+        flip_test=flip_test,
+        decode=decode,
+        out=out,
+        device=device,
+        batch_size=batch_size,
+        which=which,
+        detections=detections,
+    )
+    for metric, value in result.values.items():
+        low, high = result.intervals.get(metric, (None, None))
+        span = "" if low is None else f"   [{low:.2f}, {high:.2f}]"
+        print(f"{metric:16s}{value:8.2f}{span}")
+    print("\n".join(result.notes))
+    return 0
+
+
+def predict(
+    run: RunFolder,
+    inputs: Annotated[tuple[str, ...], arg(metavar="INPUT...")],
+    /,
+    *,
+    out: Path,
+    detections: File = None,
+    flip_test: bool = False,
+    draw: bool = True,
+    device: str = "auto",
+) -> int:
+    """Find poses in images and write them as COCO json, with drawings.
+
+    Args:
+        inputs: Images, folders or globs.
+        out: Folder for the results.
+        detections: COCO detections json of people's boxes; without it each image is one person.
+        flip_test: Average each prediction with that of the mirrored image.
+        draw: Also write pictures with the poses drawn.
+        device: auto, cpu, cuda, cuda:1 or mps.
+    """
+    if not inputs:
+        raise UsageError("no INPUT is given; expected images, folders or globs after the run.")
+    from semipose.tasks.predict import predict as find
+
+    print(find(run, list(inputs), out, device=device, flip_test=flip_test, detections=detections, draw=draw))
+    return 0
+
+
+def check(argv: Sequence[str]) -> int:
+    """Look for faults in data before training, and draw a contact sheet."""
+    from semipose.flags import parse_check
+
+    inputs = parse_check(argv)
+    from semipose.data.load import load
+    from semipose.tasks.check import check as look
+
+    out, quick = inputs.pop("out"), inputs.pop("quick")
+    return look(load(**inputs), out, quick=quick)
+
+
+def split(
+    labels: Labels,
+    /,
+    *,
+    out: Path,
+    share: float = 0.1,
+    seed: int = 0,
+) -> int:
+    """Divide one json's images into a labeled and an unlabeled stream, for --split.
+
+    Args:
+        out: Json file to write.
+        share: Share of the images that stay labeled.
+        seed: Start of all random numbers.
+    """
+    from semipose.data.splits import make_split
+
+    make_split(labels, out, share=share, seed=seed)
+    print(out)
+    return 0
+
+
+def resume(run: Annotated[Path, arg(metavar="RUN", help="Run folder.")], /) -> int:
+    """Go on with a run that was stopped, as if it had not been."""
+    from semipose.tasks.train import resume as go_on
+
+    go_on(run)
+    return 0
+
+
+def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> int:
+    """Train on people drawn by the program, with and without unlabeled images; a few minutes.
+
+    Args:
+        out: Folder for the pictures and the run.
+        seed: Start of all random numbers.
+    """
+    from semipose.tasks.demo import demo as show
+
+    show(out, seed)
+    return 0
+
+
+def export(run: RunFolder, /, *, out: Path, which: str = "best") -> int:
+    """Write the deployed network as an ONNX file, checked against the original.
+
+    Args:
+        out: File to write, ending in .onnx.
+        which: "best" or "last" of the deployed network, or a network's name.
+    """
+    from semipose.tasks.export import export as write
+
+    print(write(run, out, which))
+    return 0
+
+
+def methods(name: Annotated[str, arg(metavar="NAME")] = "", /, *, markdown: bool = False) -> int:
+    """List the methods and their options, or explain one.
+
+    Args:
+        name: Method to explain, also package.module:Class; without it all are listed.
+        markdown: As the table in the README.
+    """
+    from semipose.methods._table import explain, table
+
+    print(explain(name) if name else table(markdown))
+    return 0
+
+
+VERBS: dict[str, Callable[..., int]] = {
+    "train": train, "eval": evaluate, "predict": predict, "check": check, "split": split, "resume": resume,
+    "demo": demo, "methods": methods, "export": export,
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `argv` is without the program's name."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # The current folder last: `--method my_module:Class` finds what lies here, but nothing here shadows a package.
+    sys.path.append(os.getcwd())
+    try:
+        return _run(argv)
+    except SemiposeError as error:
+        print(f"semipose: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(argv: list[str]) -> int:
+    verb, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if verb in ("-h", "--help", "--version"):
+        print(f"semipose {__version__}" if verb == "--version" else _help())
+        return 0
+    if verb not in VERBS:
+        found = f"{verb!r} is no verb{nearest(verb, VERBS)}" if verb else "a verb is missing"
+        raise UsageError(f"{found}; expected one of {', '.join(VERBS)}. See semipose --help.")
+    if verb in ("train", "check"):
+        return VERBS[verb](rest)
+    return tyro.cli(VERBS[verb], prog=f"semipose {verb}", args=rest, config=())
+
+
+def _help() -> str:
+    lines = [f"  {name:9s}{(verb.__doc__ or '').partition(chr(10))[0]}" for name, verb in VERBS.items()]
+    return "\n".join([
+        "usage: semipose VERB ...", "",
+        "2D pose models from a few labeled and many unlabeled images.", "",
+        *lines, "",
+        "semipose VERB --help shows the flags of a verb; semipose train --method NAME --help those of a method.",
+        "semipose demo needs no data; with your own, start with",
+        "  semipose train labels.json --images img/ --unlabeled frames/ --twin",
+    ])  # fmt: skip

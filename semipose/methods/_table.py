@@ -1,0 +1,45 @@
+"""The methods as text: one table for the terminal and for the README, one page per method."""
+
+import textwrap
+
+from semipose.methods import MethodInfo, available, describe
+from semipose.values import expected
+
+WIDTH = 100
+
+
+def table(markdown: bool = False) -> str:
+    """All methods with their first line, the network that is used in the end, and their options."""
+    infos = [describe(name) for name in available()]
+    return _markdown(infos) if markdown else "\n\n".join(_block(info) for info in infos)
+
+
+def explain(name: str) -> str:
+    """Everything about one method: its docstring and each option with type, default and help."""
+    info = describe(name)
+    rows = [f"{info.name} ({info.source})", "", info.docstring, "", f"deployed: {deployed(info)}", ""]
+    for option in info.options:
+        rows.append(f"  --method.{option.name}  {expected(option.type)}; default {option.default}")
+        rows.append(textwrap.indent(option.help, "      "))
+    return "\n".join(rows)
+
+
+def deployed(info: MethodInfo) -> str:
+    """The network that is used after training, in words."""
+    return f"the {info.deployed}" if info.deployed else "whichever is best on val"
+
+
+def _options(info: MethodInfo) -> str:
+    return ", ".join(f"{option.name}={option.default}" for option in info.options) or "none"
+
+
+def _block(info: MethodInfo) -> str:
+    options = textwrap.fill(f"options: {_options(info)}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return f"{info.name}\n  {info.summary}\n  deployed: {deployed(info)}\n{options}"
+
+
+def _markdown(infos: list[MethodInfo]) -> str:
+    head = "| method | what it does | deployed | options |\n|---|---|---|---|\n"
+    return head + "\n".join(
+        f"| `{info.name}` | {info.summary} | {deployed(info)} | `{_options(info)}` |" for info in infos
+    )
