@@ -72,7 +72,7 @@ class Live:
         if val is not None:
             self._val = f" · {val}"
             if not self.console.is_terminal:
-                self.console.print(f"{update}: {self._terms}{self._val}", highlight=False)
+                self.console.print(f"{update}: {self._terms}{self._val}", highlight=False, soft_wrap=True)
         self._progress.update(self._task, completed=update, terms=self._terms + self._val)
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from semipose.engine.batches import Batches
 from semipose.engine.checkpoint import load_training, save, save_training
 from semipose.engine.log import Clock, Live, RunLog
 from semipose.engine.settings import Settings
+from semipose.engine.stop import Stop
 from semipose.errors import SemiposeError
 from semipose.methods.method import Method, Progress, Step
 from semipose.metrics.score import Score
@@ -21,6 +23,8 @@ from semipose.networks.network import PoseNetwork
 
 # A run whose last updates were all non-finite will not recover.
 _STREAK = 20
+# What a crash may cost, where evaluations are further apart than this.
+_SAVE_SECONDS = 600
 
 
 @dataclass
@@ -48,6 +52,7 @@ class Trainer:
         self.best: dict[str, dict[str, Any]] = {}
         self.last: dict[str, dict[str, Any]] = {}
         self._streak = torch.zeros((), device=self.device)
+        self._saved = time.monotonic()
 
     @property
     def checkpoint(self) -> Path:
@@ -60,16 +65,12 @@ class Trainer:
             self._resume()
         self.log = RunLog(self.folder / "log.jsonl", self.update)
         clock = Clock()
-        with Live(self.title, self.updates, self.update) as self.live:
-            try:
-                while self.update < self.updates:
-                    self._one(clock)
-            except BaseException:
-                # Ctrl-C, a kill signal or an error: what was learned so far stays.
-                self.save()
-                raise
-            finally:
-                self.log.close()
+        with Live(self.title, self.updates, self.update) as self.live, closing(self.log), Stop() as stop:
+            while self.update < self.updates:
+                self._one(clock)
+                if stop.asked:
+                    self.save()
+                    stop.obey()
         self._finish()
 
     def _one(self, clock: Clock) -> None:
@@ -85,6 +86,8 @@ class Trainer:
             self._evaluate()
             self.save()
             clock.restart()
+        elif time.monotonic() - self._saved > _SAVE_SECONDS:
+            self.save()
         self.live.show(self.update)
 
     def step(self, batch: Any) -> tuple[Step, float]:
@@ -158,6 +161,7 @@ class Trainer:
         """Write the checkpoint to resume from."""
         record = {"update": self.update, "updates": self.updates, "best": self.best, "last": self.last}
         save_training(self.checkpoint, self.method, self.optimizer, record)
+        self._saved = time.monotonic()
 
     def _resume(self) -> None:
         record = load_training(self.checkpoint, self.method, self.optimizer)

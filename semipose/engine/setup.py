@@ -1,0 +1,181 @@
+"""From settings and data to a trainer that can run: device, precision, networks, crops, number of updates."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semipose import methods
+from semipose.data.load import Data
+from semipose.data.loader import CropStore
+from semipose.data.people import People
+from semipose.engine.batches import Batches, Stream
+from semipose.engine.inference import predict_people
+from semipose.engine.settings import Settings
+from semipose.engine.trainer import Trainer
+from semipose.errors import UsageError
+from semipose.methods.method import Build, Method
+from semipose.metrics.score import Score, score
+from semipose.networks.build import build_network
+from semipose.networks.network import PoseNetwork
+from semipose.networks.weights import load_weights
+from semipose.skeleton import Skeleton
+from semipose.views.draw import generator
+from semipose.views.view import Augmentation
+
+# Updates that are timed, and thrown away, before a duration in hours becomes a number of updates.
+_TIMED_UPDATES = 10
+
+
+@dataclass
+class Stores:
+    """The crops of a run; `val` is None where nobody was held out, `unlabeled` where there are none."""
+
+    labeled: CropStore
+    unlabeled: CropStore | None
+    val: CropStore | None
+
+    @classmethod
+    def read(cls, data: Data, settings: Settings, device: torch.device) -> "Stores":
+        """Decode the data; unreadable labeled images are refused, unlabeled ones left out and counted."""
+
+        def store(people: People | None, strict: bool = True) -> CropStore | None:
+            if people is None or len(people) == 0:
+                return None
+            size = (settings.input_size[0], settings.input_size[1])
+            return CropStore(people, size, settings.cache, device, settings.workers, strict)
+
+        labeled = store(data.labeled)
+        if labeled is None:
+            raise UsageError("there are no labeled people left to train on; give more labels or a smaller hold-out")
+        return cls(labeled, store(data.unlabeled, strict=False), store(data.val))
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one. Raises UsageError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name} cannot be used here: {reason}. Use --device auto or cpu.") from error
+    return device
+
+
+def choose_precision(settings: Settings, device: torch.device) -> str:
+    """`auto` is bf16 on a CUDA device that has it, else fp32: on CPUs a slower backward pass eats the gain."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def builder(settings: Settings, skeleton: Skeleton, report: Callable[[str], None] | None = None) -> Build:
+    """`build(role)` for a method: the run's network, differently initialized for each role.
+
+    `report` gets the line that says which weights matched, once.
+    """
+    told: set[str] = set()
+
+    def build(role: str) -> PoseNetwork:
+        seed = int(generator(settings.seed, "network", role).initial_seed())
+        network = build_network(
+            settings.network, skeleton, width=settings.width, head_channels=settings.head_channels, seed=seed
+        )
+        if settings.weights is not None:
+            text = load_weights(network, settings.weights).text
+            if report is not None and text not in told:
+                told.add(text)
+                report(text)
+        return network
+
+    return build
+
+
+def make_method(
+    settings: Settings,
+    options: dict[str, Any],
+    skeleton: Skeleton,
+    device: torch.device,
+    report: Callable[[str], None] | None = None,
+) -> Method:
+    """The method of `settings` with its `options`, on the device."""
+    method: Method = methods.load(settings.method)(builder(settings, skeleton, report), skeleton, **options)
+    return method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def make_batches(stores: Stores, settings: Settings, uses_unlabeled: bool) -> Batches:
+    """Both streams of batches."""
+    policy = Augmentation(settings.rotation, settings.scale, settings.flip)
+    labeled = Stream(stores.labeled, "labeled", settings.batch_size, settings.seed, policy, labeled=True)
+    if not uses_unlabeled:
+        return Batches(labeled, None)
+    if stores.unlabeled is None:
+        raise UsageError(
+            f"--method {settings.method} learns from unlabeled images and there are none: add --unlabeled FOLDER (or "
+            "--split FILE), or use --method supervised."
+        )
+    size = settings.unlabeled_batch_size or settings.batch_size
+    return Batches(labeled, Stream(stores.unlabeled, "unlabeled", size, settings.seed, policy, labeled=False))
+
+
+def scorer(store: CropStore | None, settings: Settings, skeleton: Skeleton, precision: str = "fp32",
+           resamples: int = 0) -> Callable[[PoseNetwork], Score] | None:
+    """The function that scores a network on the people of `store`; None without people."""
+    if store is None:
+        return None
+
+    def evaluate(network: PoseNetwork) -> Score:
+        with torch.autocast(store.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            found = predict_people(
+                network, store, size=store.size, skeleton=skeleton, device=store.device,
+                flip_test=settings.flip_test, decode=settings.decode,
+            )  # fmt: skip
+        return score(found, store.people.poses, skeleton, resamples=resamples)
+
+    return evaluate
+
+
+def make_trainer(
+    settings: Settings,
+    options: dict[str, Any],
+    skeleton: Skeleton,
+    stores: Stores,
+    folder: Path,
+    updates: int | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Trainer:
+    """Everything put together; `updates` overrides the settings' duration."""
+    device = stores.labeled.device
+    precision = choose_precision(settings, device)
+    batches = make_batches(stores, settings, methods.load(settings.method).uses_unlabeled)
+    evaluate = scorer(stores.val, settings, skeleton, precision)
+
+    def trainer(count: int, told: Callable[[str], None] | None) -> Trainer:
+        method = make_method(settings, options, skeleton, device, told)
+        return Trainer(method, batches, settings, folder, count, device, precision, evaluate, settings.method)
+
+    if updates is None:
+        timed = settings.duration.unit == "seconds"
+        seconds = _seconds_per_update(trainer(_TIMED_UPDATES, None)) if timed else 0.0
+        updates = settings.duration.updates(batches.updates_per_epoch, seconds)
+    return trainer(updates, report)
+
+
+def _seconds_per_update(trainer: Trainer) -> float:
+    """Time an update on a trainer that is thrown away, so that the real one starts untouched."""
+    for update in range(_TIMED_UPDATES):
+        if update == 2:  # the first updates pay for memory and kernel choices
+            start = _now(trainer.device)
+        trainer.step(trainer.batches(update))
+    return (_now(trainer.device) - start) / (_TIMED_UPDATES - 2)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,70 @@
+"""run.json: everything that was decided before a run started, and why."""
+
+import hashlib
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from semipose import __version__
+from semipose.data.load import Data
+from semipose.data.people import People
+from semipose.engine.settings import Settings
+from semipose.engine.setup import choose_device, choose_precision
+from semipose.errors import SemiposeError
+from semipose.networks.build import build_network
+
+_PACKAGES = ("torch", "numpy", "opencv-python-headless", "faster-coco-eval", "safetensors")
+
+
+def make_plan(data: Data, settings: Settings, options: dict[str, Any], twin: bool, command: list[str]) -> dict[str, Any]:
+    """What run.json holds: data, settings with their sources, network, versions."""
+    skeleton = data.labeled.skeleton
+    if skeleton is None:
+        raise SemiposeError("the labeled people have no skeleton; load them with semipose.load")
+    size = (settings.input_size[0], settings.input_size[1])
+    network = build_network(
+        settings.network, skeleton, width=settings.width, head_channels=settings.head_channels
+    ).config
+    device = choose_device(settings.device)
+    return {
+        "format": 1, "semipose": __version__, "command": command,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "method": settings.method, "method_settings": options, "twin": twin, "settings": settings.record(),
+        "skeleton": skeleton.to_dict(), "network": network, "input_size": list(size),
+        "data": {
+            "labeled": _describe(data.labeled), "unlabeled": _describe(data.unlabeled), "val": _describe(data.val),
+            "val_source": data.val_source, "notes": list(data.notes), "arguments": data.arguments,
+            "fingerprint": fingerprint(data),
+        },
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "device": str(device), "precision": choose_precision(settings, device),
+    }  # fmt: skip
+
+
+def _describe(people: People | None) -> dict[str, Any] | None:
+    if people is None:
+        return None
+    return {
+        "people": len(people), "images": len(people.images), "source": str(people.source),
+        "box_source": people.box_source,
+    }  # fmt: skip
+
+
+def fingerprint(data: Data) -> str:
+    """Which people, where, with which labels: what a resumed run must find again."""
+    digest = hashlib.blake2b(digest_size=8)
+    for people in (data.labeled, data.unlabeled, data.val):
+        if people is not None:
+            poses = people.poses
+            for values in (poses.ids, poses.image_ids, poses.boxes, poses.keypoints, poses.visible):
+                digest.update(values.tobytes())
+        digest.update(b"|")
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

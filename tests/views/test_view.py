@@ -1,0 +1,93 @@
+"""Views: where they look, what they remember, and that their randomness belongs to (seed, update, stream, name)."""
+
+import torch
+
+from semipose.views.draw import Draw
+from semipose.views.view import Augmentation, Crops
+from tests.people import CROP, SKELETON, crops
+
+
+def dot_crops(xy: torch.Tensor, augmentation: Augmentation | None = None, update: int = 0) -> Crops:
+    """Black crops with a bright blob at `xy` (B, 2)."""
+    y, x = torch.meshgrid(torch.arange(CROP[0]), torch.arange(CROP[1]), indexing="ij")
+    square = (x - xy[:, 0, None, None]) ** 2 + (y - xy[:, 1, None, None]) ** 2
+    image = (255 * torch.exp(-square / 18)).to(torch.uint8)[..., None].expand(-1, -1, -1, 3)
+    count = len(xy)
+    return Crops(
+        image.contiguous(), (64, 64), 1.0, augmentation or Augmentation(), Draw(0, update, "labeled", count, count),
+        xy[:, None], torch.full((count, 1), 2, dtype=torch.uint8),
+    )  # fmt: skip
+
+
+def brightest(image: torch.Tensor) -> torch.Tensor:
+    gray = image.mean(1)
+    y, x = torch.meshgrid(torch.arange(gray.shape[1]), torch.arange(gray.shape[2]), indexing="ij")
+    mass = gray.sum((1, 2))
+    return torch.stack([(gray * x).sum((1, 2)) / mass, (gray * y).sum((1, 2)) / mass], -1)
+
+
+def test_the_plain_view_shows_the_middle_of_the_crop() -> None:
+    view = dot_crops(torch.tensor([[47.5, 47.5], [50.0, 40.0]])).plain()
+    torch.testing.assert_close(brightest(view.image), torch.tensor([[31.5, 31.5], [34.0, 24.0]]), atol=0.1, rtol=0)
+
+
+def test_labels_follow_the_pixels_in_weak_and_strong_views() -> None:
+    xy = 42 + 11 * torch.rand(16, 2, generator=torch.Generator().manual_seed(1))
+    people = dot_crops(xy, Augmentation(color=0.0))
+    weak = people.weak()
+    strong = people.strong(weak)
+    for view in (weak, strong):
+        torch.testing.assert_close(brightest(view.image), people.labels(view, (0,))[:, 0], atol=0.3, rtol=0)
+    assert weak.affine.mirrored.any()
+    assert not weak.affine.mirrored.all()
+
+
+def test_the_map_between_two_views_takes_one_to_the_other() -> None:
+    people = dot_crops(torch.full((8, 2), 45.0))
+    weak = people.weak()
+    strong = people.strong(weak)
+    there = weak.to(strong).points(people.labels(weak, (0,)))
+    torch.testing.assert_close(there, people.labels(strong, (0,)), atol=1e-2, rtol=0)
+
+
+def test_augmentation_stays_within_its_bounds_and_off_is_off() -> None:
+    xy = torch.full((256, 2), 47.5)
+    people = dot_crops(xy, Augmentation(rotation=20, scale=0.2, flip=0.0))
+    matrix = people.weak().affine.matrix
+    scale = people.weak().affine.determinant.sqrt()
+    angle = torch.rad2deg(torch.atan2(matrix[:, 1, 0], matrix[:, 0, 0]))
+    assert 0.8 - 1e-4 <= scale.min() < 0.9
+    assert 1.1 < scale.max() <= 1.2 + 1e-4
+    assert 30 < angle.abs().max() <= 40.01
+    assert 0.3 < (angle.abs() < 1e-3).float().mean() < 0.5  # 40 % are not turned
+    still = dot_crops(xy, Augmentation(rotation=0, scale=0, flip=0, color=0))
+    torch.testing.assert_close(still.weak().image, still.plain().image)
+    torch.testing.assert_close(still.strong(still.weak()).image, still.plain().image, atol=1e-5, rtol=0)
+
+
+def test_draws_depend_on_seed_update_stream_and_name_only() -> None:
+    first = crops(labeled=False, update=3).weak().affine.matrix
+    assert torch.equal(first, crops(labeled=False, update=3).weak().affine.matrix)
+    for other in (
+        crops(labeled=False, update=4).weak(), crops(labeled=False, update=3, stream="other").weak(),
+        crops(labeled=False, update=3).weak("second"), crops(labeled=False, update=3, seed=1).weak(),
+    ):  # fmt: skip
+        assert not torch.equal(first, other.affine.matrix)
+
+
+def test_two_processes_draw_the_two_halves_of_what_one_draws() -> None:
+    whole = Draw(0, 5, "unlabeled", 8, 8)
+    halves = [Draw(0, 5, "unlabeled", 4, 8, start) for start in (0, 4)]
+    for draw in ("uniform", "normal"):
+        parts = torch.cat([getattr(half, draw)("x", 3) for half in halves])
+        assert torch.equal(parts, getattr(whole, draw)("x", 3))
+
+
+def test_unlabeled_crops_have_no_labels_to_give() -> None:
+    people = crops(labeled=False)
+    try:
+        people.labels(people.plain(), SKELETON.flip)
+    except ValueError as error:
+        assert "unlabeled" in str(error)
+    else:
+        raise AssertionError("labels of unlabeled crops were given")
