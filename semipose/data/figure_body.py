@@ -1,7 +1,7 @@
 """Random people as 3D points: body shape, pose and camera; nothing here draws.
 
 Body frame: the pelvis is the origin, x points to the person's left, y up, z forward. Lengths are body
-heights, angles degrees. A `Camera` takes these points to pixels: another viewpoint or projection is another camera.
+heights, angles degrees. A `Camera` takes these points to pixels: another viewpoint is another camera.
 """
 
 from dataclasses import dataclass
@@ -117,7 +117,7 @@ _CALM = ("stand", "pose", "fold", "wave", "walk", "reach", "cheer", "star", "giv
 
 @dataclass(frozen=True)
 class Body:
-    """A posed person: `points` (P, 3) as in `POINTS`; `chest` and `head` (3, 3) turn local axes to the body's."""
+    """A posed person: `points` (P, 3) as in `POINTS`; `chest` and `head` (3, 3) turn them to the body's axes."""
 
     shape: Shape
     points: Array
@@ -128,7 +128,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Camera:
-    """Perspective from `distance` body heights; the pelvis lies at `shift` pixels, where a height is `scale` pixels."""
+    """Perspective from `distance` body heights; the pelvis is at `shift`, where a height is `scale` pixels."""
 
     rotation: Array
     distance: float
@@ -214,7 +214,7 @@ def _angles(rng: np.random.Generator, ranges: tuple[Range, ...]) -> Array:
 
 
 def _limb_axes(sign: float, flex: float, spread: float) -> Array:
-    """Rows: along the limb, the way it flexes, inward; a hanging limb: (0, -1, 0), (0, 0, 1), (-sign, 0, 0)."""
+    """Rows: along the limb, the way it flexes, inward. Hanging: (0, -1, 0), (0, 0, 1), (-sign, 0, 0)."""
     cf, sf, ca, sa = np.cos(flex), np.sin(flex), np.cos(spread), np.sin(spread)
     return np.array([[sign * sa, -ca * cf, ca * sf], [0.0, sf, cf], [-sign * ca, -sa * cf, sa * sf]])
 

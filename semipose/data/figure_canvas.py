@@ -87,7 +87,7 @@ class Canvas:
             self._pattern(centers, radii, material.tile, first, self.unit * material.period)
 
     def _pattern(self, centers: Array, radii: Array, tile: Bytes, first: int, side: float) -> None:
-        """Turn paints `first` and `first + 1` into the next two where the tile, laid along the shape, is 1."""
+        """Turn paints `first` and `first + 1` into the next two where the tile laid along the shape is 1."""
         height, width = self.ids.shape
         low = np.floor((centers - radii[:, None]).min(0) * FINE).astype(int)
         high = np.ceil((centers + radii[:, None]).max(0) * FINE).astype(int) + 2
@@ -127,9 +127,7 @@ class Canvas:
         table[0, : len(self.colors)] = self.colors
         small = (self.size[1], self.size[0])
         paint = cv2.resize(cv2.LUT(cv2.merge([self.ids] * 3), table), small, interpolation=cv2.INTER_AREA)
-        cover = cv2.resize(
-            cv2.threshold(self.ids, 0, 255, cv2.THRESH_BINARY)[1], small, interpolation=cv2.INTER_AREA
-        )
+        cover = cv2.resize(cv2.threshold(self.ids, 0, 255, cv2.THRESH_BINARY)[1], small, interpolation=cv2.INTER_AREA)
         # Empty paint is black, so `paint` is already weighted with `cover`.
         rest = (background.astype(np.uint16) * (255 - cover)[..., None].astype(np.uint16) + 127) // 255
         return np.asarray(cv2.add(paint, rest.astype(np.uint8)), np.uint8)

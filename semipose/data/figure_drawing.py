@@ -53,7 +53,7 @@ class FigureDrawing:
         return self.at[: len(KEYPOINTS), :2]
 
     def visible(self) -> Bytes:
-        """(14,) flags by what lies on top of a keypoint: 2 its own part, 1 anything else, 0 out of the picture."""
+        """(14,) flags by what lies on top: 2 the keypoint's own part, 1 anything else, 0 outside the picture."""
         flags = np.zeros(len(KEYPOINTS), np.uint8)
         middle = self.at[POINT["waist"], 2]
         for row, name in enumerate(KEYPOINTS):
@@ -100,9 +100,7 @@ class FigureDrawing:
         name, look = SIDES[side][0], self.look
         leg = 0.0 if look.skirt else look.leg
         self._segment(f"{name}_hip", f"{name}_knee", (0.058, 0.042), THIGH[side], leg, look.trousers, 0.0)
-        self._segment(
-            f"{name}_knee", f"{name}_ankle", (0.041, 0.026), SHIN[side], leg - 1, look.trousers, -0.005
-        )
+        self._segment(f"{name}_knee", f"{name}_ankle", (0.041, 0.026), SHIN[side], leg - 1, look.trousers, -0.005)
         foot = self.at[[POINT[f"{name}_heel"], POINT[f"{name}_toe"]]]
         self._add(float(foot[:, 2].mean()), SHIN[side], foot, np.array([0.027, 0.021]), look.shoes)
 
@@ -138,7 +136,7 @@ class FigureDrawing:
         self._chest_front()
 
     def _on_chest(self, x: float, y: float, z: float) -> Array:
-        """Project a point given along the chest's axes: to the left, up from the pelvis, forward; body heights."""
+        """Project a point given along the chest's axes: left, up from the pelvis, forward; body heights."""
         return self.camera.project((self.body.chest @ (x, y, z))[None])[0]
 
     def _facing(self, turn: Array) -> float:
@@ -158,9 +156,7 @@ class FigureDrawing:
         else:
             spots = [(self._on_chest(0.0, y * torso, reach), r) for y, r in ((0.9, 0.011), (0.45, 0.02))]
         if look.front == "tie":
-            self._add(
-                depth, TORSO, np.stack([p for p, _ in spots]), np.array([r for _, r in spots]), look.extra
-            )
+            self._add(depth, TORSO, np.stack([p for p, _ in spots]), np.array([r for _, r in spots]), look.extra)
             return
         for point, radius in spots:
             self._add(depth, TORSO, point[None], np.array([radius]), look.extra)
@@ -169,9 +165,7 @@ class FigureDrawing:
         torso, look = self.body.shape.torso, self.look
         if not look.backpack:
             return
-        corners = np.stack(
-            [self._on_chest(x, y * torso, -0.1) for x in (-0.055, 0.055) for y in (0.95, 0.25)]
-        )
+        corners = np.stack([self._on_chest(x, y * torso, -0.1) for x in (-0.055, 0.055) for y in (0.95, 0.25)])
         trunk = float(self.at[[POINT["neck"], POINT["waist"]], 2].mean())
         facing = self._facing(self.body.chest)
         self._add(trunk - 0.13 * facing, TORSO, corners, np.full(4, 0.045), look.extra)
@@ -205,13 +199,11 @@ class FigureDrawing:
         if facing > -0.45:
             self._face(depth + 3e-3)
 
-    def _on_face(
-        self, directions: Iterable[tuple[float, float]], reach: float, *, bend: bool = False
-    ) -> Array:
+    def _on_face(self, directions: Iterable[tuple[float, float]], reach: float, *, bend: bool = False) -> Array:
         """Project the points of the head's surface that the camera sees.
 
-        `directions` are degrees to the person's left and up, `reach` is in head radii. With `bend`, points behind the
-        outline are moved onto it, as long as any is in front.
+        `directions` are degrees to the person's left and up, `reach` is in head radii. With `bend`, points behind
+        the outline are moved onto it, as long as any is in front.
         """
         left, up = np.radians(np.asarray(list(directions))).T
         ways = np.stack([np.sin(left) * np.cos(up), np.sin(up), np.cos(left) * np.cos(up)], axis=1)
@@ -227,9 +219,7 @@ class FigureDrawing:
     def _face(self, depth: float) -> None:
         """Skin, eyes, nose, mouth and what is worn there, as far as the head's turn shows them."""
         look, size = self.look, self.body.shape.head
-        patch = self._on_face(
-            ((-38, 26), (38, 26), (-52, -12), (52, -12), (-30, -44), (30, -44)), 0.72, bend=True
-        )
+        patch = self._on_face(((-38, 26), (38, 26), (-52, -12), (52, -12), (-30, -44), (30, -44)), 0.72, bend=True)
         self._add(depth, HEAD, patch, np.full(len(patch), 0.2 * size), look.skin)
         if look.hair_style == "cap":
             brim = self._on_face(((-40, 34), (0, 34), (40, 34)), 1.2)
@@ -248,8 +238,6 @@ class FigureDrawing:
                 dots += [((left, 8), look.eye, (235, 235, 235)), ((left, 7), 0.6 * look.eye, _DARK)]
         for nearer, (direction, radius, color) in enumerate(dots):
             spot = self._on_face((direction,), 0.86)
-            self._add(
-                depth + 1e-3 + 1e-5 * nearer, HEAD, spot, np.full(len(spot), radius * size), Material(color)
-            )
+            self._add(depth + 1e-3 + 1e-5 * nearer, HEAD, spot, np.full(len(spot), radius * size), Material(color))
         mouth = self._on_face(((-13, -32), (13, -32)), 0.86)
         self._add(depth + 1e-3, HEAD, mouth, np.full(len(mouth), 0.07 * size), Material((150, 50, 55)))

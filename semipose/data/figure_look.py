@@ -22,7 +22,7 @@ _HAIRS = (
 
 @dataclass(frozen=True)
 class Look:
-    """Clothes and hair. `sleeve` and `leg` count covered segments: 1 to elbow or knee, 2 to wrist or ankle."""
+    """Clothes, hair. `sleeve` and `leg` count covered segments: 1 to elbow or knee, 2 to wrist or ankle."""
 
     skin: Material
     hair: Material
@@ -63,9 +63,7 @@ def random_tile(rng: np.random.Generator) -> Bytes:
     else:
         coarse = np.pad(rng.random((128 // step,) * 2), 1, "wrap")
         tile = (
-            np.asarray(cv2.resize(coarse, (TILE + step // 2,) * 2))[
-                step // 4 : -step // 4, step // 4 : -step // 4
-            ]
+            np.asarray(cv2.resize(coarse, (TILE + step // 2,) * 2))[step // 4 : -step // 4, step // 4 : -step // 4]
             > 0.5
         )
     return np.ascontiguousarray(tile, np.uint8)
@@ -98,9 +96,7 @@ def random_look(rng: np.random.Generator, difficulty: float, liked: Color | None
         trousers=shirt if one_piece else trousers,
         shoes=Material(random_color(rng)),
         extra=random_material(rng, patterned, like[2]),
-        sleeve=float(
-            rng.choice((0.0, rng.uniform(0.35, 0.8), rng.uniform(0.8, 1.6), 2.0), p=(0.12, 0.33, 0.15, 0.4))
-        ),
+        sleeve=float(rng.choice((0.0, rng.uniform(0.35, 0.8), rng.uniform(0.8, 1.6), 2.0), p=(0.12, 0.33, 0.15, 0.4))),
         leg=float(rng.choice((rng.uniform(0.35, 0.9), rng.uniform(0.9, 1.6), 2.0), p=(0.3, 0.15, 0.55))),
         loose=float(rng.uniform(0.002, 0.008 + 0.014 * difficulty)),
         skirt=float(rng.uniform(0.5, 1.5)) if rng.random() < 0.18 else 0.0,

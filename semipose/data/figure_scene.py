@@ -38,7 +38,7 @@ def background(rng: np.random.Generator, size: tuple[int, int], difficulty: floa
 
 
 def _mixture(rng: np.random.Generator, size: tuple[int, int]) -> Floats:
-    """Share (H, W) of the second color, 0..1: a gradient, clouds, floor and wall, stripes, tiles or bricks."""
+    """Share (H, W) of the second color: a gradient, clouds, floor and wall, stripes, tiles or bricks."""
     y, x = np.arange(size[0], dtype=np.float32)[:, None], np.arange(size[1], dtype=np.float32)
     angle, period, phase = rng.uniform(0, np.pi), rng.uniform(5, 40), rng.uniform(0, 6.3)
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -128,9 +128,7 @@ def photograph(rng: np.random.Generator, image: Bytes, difficulty: float) -> Byt
     picture = (picture - 118) * contrast + 118
     picture *= ramp[..., None].astype(np.float32) * np.clip(gain, 0.35, 1.6).astype(np.float32)
     if rng.random() < 0.3 + 0.4 * difficulty:
-        picture = np.asarray(
-            cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 0.5 + 0.9 * difficulty)), np.float32
-        )
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 0.5 + 0.9 * difficulty)), np.float32)
     grain = rng.integers(-127, 128, image.shape, np.int8).astype(np.float32)
     picture += grain * rng.uniform(0.01, 0.03 + 0.11 * difficulty)
     return np.clip(picture, 0, 255).astype(np.uint8)

@@ -1,7 +1,7 @@
 """People drawn by the program, with exact keypoints: pictures for demos and tests that belong to nobody.
 
 A figure depends on (seed, index) and the settings only, not on which or how many others are drawn. Keypoints
-are the 14 of the preset lsp_14 in picture pixels; a pixel's center has integer coordinates. No torch is needed.
+are the 14 of the preset lsp_14 in picture pixels; a pixel's center has integer coordinates. Needs no torch.
 """
 
 import os
@@ -47,9 +47,9 @@ def draw_figure(
 ) -> Figure:
     """Draw person `index` of the endless series `seed`.
 
-    `size` is (H, W) pixels. `difficulty` 0..1 raises the variety of poses, clothes, clutter and occlusion. The
-    person covers a share of the picture within `fill`, measured along the tighter side. `occluders` is the number of
-    things in front of the person; None draws it by `difficulty`.
+    `size` is (H, W) pixels. `difficulty` 0..1 raises the variety of poses, clothes, clutter and occlusion.
+    The person covers a share of the picture within `fill`, measured along the tighter side. `occluders` is the
+    number of things in front of the person; None draws it by `difficulty`.
     """
     _check(size, difficulty)
     streams = [np.random.default_rng((seed, index, stream)) for stream in range(4)]
@@ -81,16 +81,12 @@ def draw_figure(
 
 def _check(size: tuple[int, int], difficulty: float) -> None:
     if min(size) < SMALLEST:
-        raise UsageError(
-            f"figures of size {tuple(size)} (H, W): both sides must be at least {SMALLEST} pixels."
-        )
+        raise UsageError(f"figures of size {tuple(size)} (H, W): both sides must be at least {SMALLEST} pixels.")
     if not 0 <= difficulty <= 1:
         raise UsageError(f"difficulty is {difficulty}; expected a number from 0 (easy) to 1 (hard).")
 
 
-def _framed(
-    rng: np.random.Generator, body: Body, camera: Camera, size: tuple[int, int], share: float
-) -> Camera:
+def _framed(rng: np.random.Generator, body: Body, camera: Camera, size: tuple[int, int], share: float) -> Camera:
     """Move and zoom the camera so that the person covers `share` of the picture, a little off center."""
     seen = camera.project(body.points)
     thick = np.where(np.arange(len(seen)) == POINT["head_top"], 0.01, 0.035)[:, None] * seen[:, 3:]
@@ -204,17 +200,15 @@ def write_demo(
 ) -> Demo:
     """Write the files of a small project: few labeled people, many unlabeled pictures, people to score on.
 
-    `folder` gets labels.json with images/; val/ and (for `test` > 0) test/ likewise; and frames/: pictures
-    alone, each filled by one person, so the whole picture is its box. The parts never share a person, and the size
-    of one part does not change the others.
+    `folder` gets labels.json with images/; val/ and (for `test` > 0) test/ likewise; and frames/:
+    pictures alone, each filled by one person, so the whole picture is its box. The parts never share a person, and
+    the size of one part does not change the others.
     """
     folder = Path(folder)
 
     def write(name: str, count: int, part: int) -> Path:
         start = part * 1_000_000
-        return write_figures(
-            folder / name, count, seed=seed, size=size, difficulty=difficulty, first_index=start
-        )
+        return write_figures(folder / name, count, seed=seed, size=size, difficulty=difficulty, first_index=start)
 
     labels, scored = write("", labeled, 0), write("val", val, 2)
     frames = folder / "frames"
@@ -223,9 +217,7 @@ def write_demo(
         _write_image(frames / f"{index:07d}.jpg", figure.image)
     tested = write("test", test, 3) if test else None
     beside = {path: path.parent / "images" for path in (labels, scored, tested) if path}
-    return Demo(
-        labels, beside[labels], frames, scored, beside[scored], tested, beside[tested] if tested else None
-    )
+    return Demo(labels, beside[labels], frames, scored, beside[scored], tested, beside[tested] if tested else None)
 
 
 def _counted(count: int, what: str) -> int:
