@@ -1,0 +1,33 @@
+"""A method of somebody else, given as tests.contract.third_party:TwoViews: consistency between two weak views."""
+
+from semipose.methods.method import Build, Method, Progress, Step, teaching
+from semipose.networks.network import PoseNetwork
+from semipose.skeleton import Skeleton
+from semipose.views.view import Batch
+
+
+class TwoViews(Method):
+    """The network must say the same of two weak views."""
+
+    deployed = "network"
+
+    def __init__(self, build: Build, skeleton: Skeleton, *, weight: float = 0.5) -> None:
+        super().__init__(build, skeleton)
+        self.weight = weight
+        self.network = build("student")
+
+    def forward(self, batch: Batch, progress: Progress) -> Step:
+        """Labeled loss, and one view against the other."""
+        seen = batch.labeled.weak()
+        labeled = self.labeled_loss(self.network, batch.labeled, seen, self.codec(seen, self.network))
+        if batch.unlabeled is None:
+            return Step({"labeled": labeled})
+        first, second = batch.unlabeled.weak("first"), batch.unlabeled.weak("second")
+        with teaching(self.network):
+            answer = self.network(first.image)
+        loss = self.consistency_loss(self.network(second.image), answer, first, second)
+        return Step({"labeled": labeled, "consistency": loss * self.weight})
+
+    def networks(self) -> dict[str, PoseNetwork]:
+        """The one network."""
+        return {"network": self.network}
