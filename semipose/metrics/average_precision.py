@@ -105,7 +105,7 @@ def _curve(matches: Matches, a: int, t: int, weights: Floats, people: Floats) ->
             return recall * 0, recall
         precision = hits / (np.cumsum(drawn, axis=1) + np.spacing(1))
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    needed = _hits_needed(people)
+    needed = hits_needed(people)
     # One search over all resamples: each row of `hits` rises, and is lifted above the row before it.
     lift = np.arange(len(weights))[:, None] * (max(hits.max(), needed.max()) + 1)
     at = np.searchsorted((hits + lift).ravel(), (needed + lift).ravel()).reshape(needed.shape)
@@ -114,7 +114,7 @@ def _curve(matches: Matches, a: int, t: int, weights: Floats, people: Floats) ->
     return np.where(people > 0, reached.mean(axis=1), np.nan), recall
 
 
-def _hits_needed(people: Floats) -> Floats:
+def hits_needed(people: Floats) -> Floats:
     """Smallest number of hits (R, 101) with hits / people >= each recall level, in the evaluator's own
     rounding.
     """

@@ -71,8 +71,7 @@ def difference(
     first, second = a.evidence, b.evidence
     if first is None or second is None:
         raise UsageError(
-            "a score read from a file has no per-image values to pair; evaluate both models again and "
-            "compare those."
+            "a score read from a file has no per-image values to pair; evaluate both models again and compare those."
         )
     for name, score in (("first", a), ("second", b)):
         if metric not in score.values:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from faster_coco_eval import COCOeval_faster
 
 
-def oks(
-    predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike, sigmas: ArrayLike, areas: ArrayLike
-) -> Floats:
+def oks(predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike, sigmas: ArrayLike, areas: ArrayLike) -> Floats:
     """Similarity (N,) of each prediction with its own person: 1 is perfect, 0 far off, NaN where nothing is
     labeled.
 
@@ -131,8 +129,7 @@ def _numbered(ground_truth: Mapping[str, Any]) -> Iterable[tuple[int, Mapping[st
     for section in ("images", "annotations", "categories"):
         if section not in ground_truth:
             raise DataError(
-                f"the ground truth has no {section!r}; expected a COCO dict with images, annotations, "
-                "categories."
+                f"the ground truth has no {section!r}; expected a COCO dict with images, annotations, categories."
             )
     return enumerate(ground_truth["annotations"], start=1)
 
@@ -160,8 +157,7 @@ def _checked_result(result: Mapping[str, Any], row: int, known: set[int], keypoi
     missing = [key for key in ("category_id", "keypoints", "score") if key not in result]
     if missing:
         raise DataError(
-            f"{where}: {', '.join(missing)} missing; a COCO keypoint result needs category_id, keypoints "
-            "and score."
+            f"{where}: {', '.join(missing)} missing; a COCO keypoint result needs category_id, keypoints and score."
         )
     if len(result["keypoints"]) != 3 * keypoints:
         raise DataError(

@@ -59,9 +59,7 @@ class Score:
         return cls(record["values"], record["per_keypoint"], spans, record["counts"], record["notes"])
 
 
-def score(
-    predicted: Poses, truth: Poses, skeleton: Skeleton, *, seed: int = 0, resamples: int = 1000
-) -> Score:
+def score(predicted: Poses, truth: Poses, skeleton: Skeleton, *, seed: int = 0, resamples: int = 1000) -> Score:
     """Score predictions of known people.
 
     Keys: pck@0.05, pck@0.1, pck@0.2 (of the box's longer side), pck_torso@0.1, pck_torso@0.2, pixel_error,
@@ -100,7 +98,7 @@ def _check(predicted: Poses, truth: Poses, skeleton: Skeleton) -> None:
     if predicted.keypoints.shape != truth.keypoints.shape or truth.keypoints.shape[1] != len(skeleton):
         raise DataError(
             f"predicted keypoints {predicted.keypoints.shape}, true ones {truth.keypoints.shape}, skeleton "
-            f"of {len(skeleton)}; expected one prediction for each person and the skeleton's keypoints."
+            f"of {len(skeleton)}; expected one prediction a person and the skeleton's keypoints."
         )
     same = (predicted.ids == truth.ids) & (predicted.image_ids == truth.image_ids)
     if not same.all():

@@ -43,9 +43,7 @@ def made_people(
     return predicted, truth
 
 
-def made_coco(
-    seed: int, *, keypoints: int = 17, images: int = 6, most: int = 5
-) -> tuple[dict[str, Any], list[Any]]:
+def made_coco(seed: int, *, keypoints: int = 17, images: int = 6, most: int = 5) -> tuple[dict[str, Any], list[Any]]:
     """A crowded COCO json and results with everything that is awkward: crowds, people without points, equal
     scores, equal similarities (coarse coordinates), duplicates, images without people or without results.
     """

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from semipose.metrics.average_precision import METRICS, weighted_values
+from semipose.metrics.average_precision import METRICS, RECALLS, hits_needed, weighted_values
 from semipose.metrics.oks import evaluate, read_matches, read_values, run_evaluator
 from semipose.skeleton import PRESETS
 
@@ -53,6 +53,21 @@ def test_any_weights_give_the_values_of_pictures_repeated_as_often(coco):
             expected = evaluate(*repeated(truth, results, times), SIGMAS)
             values = {name: v[row] for name, v in found.items() if not np.isnan(v[row])}
             assert values == pytest.approx(expected, abs=1e-10), (seed, times)
+
+
+def test_only_the_20_best_scored_of_an_image_count(coco):
+    truth, results = coco(5, images=1, most=60)
+    assert len(results) > 25
+    evaluator, matches = matched(truth, results)
+    assert len(matches.image) == 20
+    found = weighted_values(matches, np.ones((1, 1)))
+    assert found["oks_ap"][0] == pytest.approx(read_values(evaluator)["oks_ap"], abs=1e-10)
+
+
+def test_the_hits_needed_for_a_recall_are_those_of_a_search_in_floating_point():
+    people = np.arange(1, 3001)
+    searched = [np.searchsorted(np.arange(n + 1) / n, RECALLS) for n in people]
+    np.testing.assert_array_equal(hits_needed(people.astype(float)), searched)
 
 
 def test_nobody_of_a_size_gives_nan_and_nothing_found_gives_0(coco):

@@ -113,8 +113,7 @@ def test_the_sentence_is_the_answer(scores):
     found = difference(better, worse, "pck@0.1")
     span = f"{found.low:+.1f} to {found.high:+.1f}"
     assert found.text == (
-        f"pck@0.1 {found.value:+.1f} (95 % interval {span}, bootstrap over 40 images): "
-        "the unlabeled images helped."
+        f"pck@0.1 {found.value:+.1f} (95 % interval {span}, bootstrap over 40 images): the unlabeled images helped."
     )
     assert difference(worse, better, "oks_ap").text.endswith("): the unlabeled images hurt.")
     assert difference(better, better, "pck@0.1").text == (
@@ -129,9 +128,7 @@ def test_too_few_images_give_no_verdict_however_clear_they_look(scores):
     found = difference(*scores(1, 30, people=5, images=5), "pck@0.1")
     assert found.low > 0
     assert found.helped == "unclear"
-    assert found.text.endswith(
-        "bootstrap over 5 images): too few images to say whether the unlabeled images helped."
-    )
+    assert found.text.endswith("bootstrap over 5 images): too few images to say whether the unlabeled images helped.")
     assert difference(*scores(1, 30, people=1, images=1), "pck@0.1").helped == "unclear"
 
 

@@ -94,9 +94,7 @@ TWO = [0.05, 0.1]
             [result(1, NEAR if n % 3 else FAR, n / 30) for n in range(28)],
             id="more than 20 in an image",
         ),
-        pytest.param(
-            labels(person(1, 1, HERE), images=2), [result(2, HERE, 0.5)], id="only in an empty image"
-        ),
+        pytest.param(labels(person(1, 1, HERE), images=2), [result(2, HERE, 0.5)], id="only in an empty image"),
         pytest.param(
             labels(person(1, 1, HERE)),
             [result(1, NEAR, 0.5) | {"bbox": [0, 0, 10, 10]}],
@@ -109,9 +107,7 @@ def test_awkward_cases_agree_with_pycocotools(truth, results):
 
 
 @pytest.mark.parametrize("keypoints", [17, 14, 3, 1])
-def test_random_crowded_pictures_agree_with_pycocotools_for_any_number_of_keypoints_and_sigmas(
-    coco, keypoints
-):
+def test_random_crowded_pictures_agree_with_pycocotools_for_any_number_of_keypoints_and_sigmas(coco, keypoints):
     sigmas = np.random.default_rng(keypoints).uniform(0.02, 0.12, keypoints).tolist()
     for seed in range(15):
         truth, results = coco(seed, keypoints=keypoints)

@@ -38,6 +38,8 @@ def test_perfect_predictions_score_full_marks(people):
     found = score(truth, truth, PERSON, resamples=10)
     assert found.values.pop("pixel_error") == 0
     assert set(found.values.values()) == {100.0}
+    assert found.intervals.pop("pixel_error") == (0, 0)
+    assert set(found.intervals.values()) == {(100.0, 100.0)}
 
 
 def test_means_are_over_all_labeled_keypoints(people):
@@ -72,9 +74,7 @@ def test_ap_equals_pycocotools_on_the_results_that_are_written(people):
         evaluator.accumulate()
         evaluator.summarize()
     found = score(predicted, truth, PERSON, resamples=0).values
-    assert [v for k, v in found.items() if k.startswith("oks")] == pytest.approx(
-        (100 * evaluator.stats).tolist()
-    )
+    assert [v for k, v in found.items() if k.startswith("oks")] == pytest.approx((100 * evaluator.stats).tolist())
 
 
 def test_crowds_and_people_without_labels_are_no_detections_but_regions_to_ignore(people):
@@ -90,9 +90,7 @@ def test_crowds_and_people_without_labels_are_no_detections_but_regions_to_ignor
     assert found.values == pytest.approx(without.values)
     assert found.counts == without.counts | {"crowds": 1, "people_without_labels": 1}
     assert found.counts["people"] == whole.counts["people"] - 2
-    assert any(
-        "not scored: 1 people without a labeled keypoint, 1 crowd regions" in note for note in found.notes
-    )
+    assert any("not scored: 1 people without a labeled keypoint, 1 crowd regions" in note for note in found.notes)
 
 
 def test_a_prediction_that_lies_in_a_crowd_is_forgiven(people):
@@ -116,9 +114,7 @@ def test_people_without_a_torso_are_counted_and_left_out_of_pck_by_torso_only(pe
     found = score(predicted, truth, PERSON, resamples=0)
     assert found.counts["people_without_torso"] == 10
     assert found.values["pck_torso@0.2"] == pytest.approx(
-        score(predicted[np.arange(10, 60)], truth[np.arange(10, 60)], PERSON, resamples=0).values[
-            "pck_torso@0.2"
-        ]
+        score(predicted[np.arange(10, 60)], truth[np.arange(10, 60)], PERSON, resamples=0).values["pck_torso@0.2"]
     )
     assert any("leaves out 10 of 60 people" in note for note in found.notes)
 
@@ -147,6 +143,8 @@ def test_areas_come_from_the_box_where_none_is_given_and_the_notes_say_so(people
     truth.areas[20:25] = 0.53 * truth.boxes[20:25, 2] * truth.boxes[20:25, 3]
     found = score(predicted, truth, PERSON, resamples=0)
     assert any("OKS areas: as given for 35 people, 0.53 x box for 25" in note for note in found.notes)
+    truth.areas[:20] = 0.53 * truth.boxes[:20, 2] * truth.boxes[:20, 3]
+    assert found.values == pytest.approx(score(predicted, truth, PERSON, resamples=0).values, abs=1e-4)
     assert 0 < found.values["oks_ap"] < given.values["oks_ap"]
 
 
