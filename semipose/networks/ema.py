@@ -32,7 +32,7 @@ class Ema(nn.Module):
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__()
         if not 0 <= decay <= 1:
-            raise ValueError(f"the decay is {decay}; expected 0 (a copy of the student) to 1 (never moves)")
+            raise ValueError(f"the decay is {decay}; expected 0 (a copy of the student) to 1 (the mean of all)")
         self.network = deepcopy(network).requires_grad_(False).eval()
         self.decay = decay
         device = next(network.parameters()).device

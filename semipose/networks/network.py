@@ -48,9 +48,8 @@ class PoseNetwork(nn.Module):
     def features(self, image: Tensor) -> list[Tensor]:
         """Maps of strides 4, 8, 16 and 32 of `image` (B, 3, H, W), RGB in 0..1, H and W multiples of 32."""
         if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
-            raise ValueError(
-                f"the image is {tuple(image.shape)} of {image.dtype}; expected float (B, 3, H, W), RGB in 0..1"
-            )
+            found = f"{tuple(image.shape)} of {image.dtype}"
+            raise ValueError(f"the image is {found}; expected float (B, 3, H, W), RGB in 0..1")
         check_size((image.shape[2], image.shape[3]))
         features: list[Tensor] = self.backbone((image - self.mean) / self.std)
         return features

@@ -15,16 +15,17 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
 
 
+def _downsample(inputs: int, outputs: int, stride: int) -> nn.Module | None:
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+
 class _Block(nn.Module, ABC):
     """A residual block; `downsample` brings the input to the output's shape where they differ."""
 
     expansion: int
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.downsample: nn.Module | None = None
-        if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+    downsample: nn.Module | None
 
     @abstractmethod
     def residual(self, x: Tensor) -> Tensor:
@@ -41,9 +42,10 @@ class BasicBlock(_Block):
     expansion = 1
 
     def __init__(self, inputs: int, planes: int, stride: int) -> None:
-        super().__init__(inputs, planes, stride)
+        super().__init__()
         self.conv1, self.bn1 = _conv(inputs, planes, 3, stride), nn.BatchNorm2d(planes)
         self.conv2, self.bn2 = _conv(planes, planes, 3), nn.BatchNorm2d(planes)
+        self.downsample = _downsample(inputs, planes, stride)
 
     def residual(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -58,10 +60,11 @@ class Bottleneck(_Block):
 
     def __init__(self, inputs: int, planes: int, stride: int) -> None:
         outputs = planes * self.expansion
-        super().__init__(inputs, outputs, stride)
+        super().__init__()
         self.conv1, self.bn1 = _conv(inputs, planes, 1), nn.BatchNorm2d(planes)
         self.conv2, self.bn2 = _conv(planes, planes, 3, stride), nn.BatchNorm2d(planes)
         self.conv3, self.bn3 = _conv(planes, outputs, 1), nn.BatchNorm2d(outputs)
+        self.downsample = _downsample(inputs, outputs, stride)
 
     def residual(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -70,10 +73,13 @@ class Bottleneck(_Block):
         return x
 
 
+_AnyBlock = type[BasicBlock] | type[Bottleneck]
+
+
 class ResNet(Backbone):
     """`depths` blocks in the four stages; `width` multiplies every number of channels."""
 
-    def __init__(self, block: type[_Block], depths: tuple[int, int, int, int], width: float = 1.0) -> None:
+    def __init__(self, block: _AnyBlock, depths: tuple[int, int, int, int], width: float = 1.0) -> None:
         super().__init__()
         planes = [scaled(channels, width) for channels in (64, 128, 256, 512)]
         self.channels = tuple(channels * block.expansion for channels in planes)
@@ -97,7 +103,7 @@ class ResNet(Backbone):
         return features
 
 
-def _stage(block: type[_Block], inputs: int, planes: int, depth: int, stride: int) -> nn.Sequential:
+def _stage(block: _AnyBlock, inputs: int, planes: int, depth: int, stride: int) -> nn.Sequential:
     channels = [inputs] + [planes * block.expansion] * depth
     return nn.Sequential(*(block(channels[i], planes, stride if i == 0 else 1) for i in range(depth)))
 

@@ -18,7 +18,7 @@ LAST = ("head.final_layer.weight", "head.final_layer.bias")
 
 @dataclass(frozen=True)
 class HeadMatch:
-    """What to take for the head: whole tensors and rows (ours, the file's) of the last layer, told in `text`."""
+    """What to take for the head: hidden tensors, and rows (ours, the file's) of the last layer."""
 
     text: str
     hidden: tuple[str, ...] = ()
@@ -62,8 +62,8 @@ def check_backbone(
         listed = ", ".join(list(file.tensors)[:3]) or "no tensor at all"
         raise DataError(
             f"{file.path}: nothing in it belongs to the backbone of {ours}. Found {theirs or listed}; "
-            f"expected names such as {sample}. Choose the --network these weights were made for; from a run take "
-            "checkpoints/best-NAME.safetensors."
+            f"expected names such as {sample}. Choose the --network these weights were made for; from a run "
+            "take checkpoints/best-NAME.safetensors."
         )
     wrong = [name for name in backbone if found[name].shape != targets[name].shape]
     if wrong:
