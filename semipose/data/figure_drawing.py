@@ -55,7 +55,6 @@ class FigureDrawing:
     def visible(self) -> Bytes:
         """(14,) flags by what lies on top: 2 the keypoint's own part, 1 anything else, 0 outside the picture."""
         flags = np.zeros(len(KEYPOINTS), np.uint8)
-        middle = self.at[POINT["waist"], 2]
         for row, name in enumerate(KEYPOINTS):
             x, y = self.at[row, :2]
             if self.canvas.owner_at(x, y) < 0:
@@ -64,9 +63,17 @@ class FigureDrawing:
                 center = self.camera.project(self.body.head_center[None])[0]
                 x, y = 0.75 * x + 0.25 * center[0], 0.75 * y + 0.25 * center[1]
             owner = self.canvas.owner_at(x, y)
-            behind = owner == TORSO and name != "neck" and self.at[row, 2] < middle - 0.06
-            flags[row] = 2 if owner in _SHOWN_BY[name] and not behind else 1
+            hidden = owner not in _SHOWN_BY[name] or (owner == TORSO and self._is_far_side(name))
+            flags[row] = 1 if hidden else 2
         return flags
+
+    def _is_far_side(self, name: str) -> bool:
+        """Whether a shoulder or a hip lies so much behind its partner that the trunk is between it and us."""
+        side, _, part = name.partition("_")
+        if part not in ("shoulder", "hip"):
+            return False
+        partner = POINT[f"{'left' if side == 'right' else 'right'}_{part}"]
+        return bool(self.at[partner, 2] - self.at[POINT[name], 2] > 0.1)
 
     def _add(self, depth: float, owner: int, points: Array, radii: Array, material: Material) -> None:
         """Plan a hull of balls: `points` (P, 4) as projected, `radii` (P,) in body heights."""
