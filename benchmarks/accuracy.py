@@ -1,0 +1,194 @@
+"""Labels only against labels and unlabeled images, on real pictures, under one protocol.
+
+    python -m benchmarks.accuracy --data lspet --profile small
+
+Rows: `bound` (supervised on all training labels), `twin_weak` and `twin_strong` (supervised on the labeled part, both
+kinds of augmentation), and the methods. Everything is chosen on val; test is scored once per row, for the best and
+the last checkpoint of every network. Each finished row is written to `--out` at once, and a row that was interrupted
+is resumed. The data is found through SEMIPOSE_DATA (default ../shared/data).
+"""
+
+import argparse
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import semipose
+from semipose.data.coco import load_labels
+from semipose.data.load import load
+from semipose.data.loader import CropStore
+from semipose.data.people import People
+from semipose.engine.inference import predict_people
+from semipose.files import write_json
+from semipose.metrics.intervals import difference
+from semipose.metrics.score import Score, score
+from semipose.tasks.model import Model
+from semipose.tasks.run import Run
+from semipose.tasks.train import resume, train
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What all rows of a table share."""
+
+    input_size: str
+    duration: int
+    network: str = "mobilenet_v1"
+    width: float = 0.75
+    head_channels: int = 64
+    batch_size: int = 16
+    lr: float = 1e-3
+    labels: str = "10pct"
+    metric: str = "pck@0.1"
+
+
+PROFILES = {
+    "small": {
+        "lspet": Profile("96x96", 3000),
+        "coco_people": Profile("128x96", 3000),
+    }
+}
+TWINS = ("twin_weak", "twin_strong")
+# row -> method, options, whether all labels are used
+ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "bound": ("supervised", {}, True),
+    "twin_weak": ("supervised", {"augmentation": "weak"}, False),
+    "twin_strong": ("supervised", {"augmentation": "strong"}, False),
+    "mean_teacher": ("mean_teacher", {}, False),
+    "pose_cons": ("pose_cons", {}, False),
+}
+COMPARED = ("pck@0.1", "pck@0.2", "oks_ap")
+
+
+def main() -> None:
+    """Run the rows that are asked for and not yet in the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=["lspet", "coco_people"], required=True)
+    parser.add_argument("--profile", choices=list(PROFILES), default="small")
+    parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--seed", type=int, default=0, help="of the split and of all random numbers")
+    parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), help="where run folders lie")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    args = parser.parse_args()
+    root = Path(os.environ.get("SEMIPOSE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    profile = PROFILES[args.profile][args.data]
+    file = args.out / f"accuracy-{args.data}-{args.profile}-seed{args.seed}.json"
+    base = args.runs / f"{args.data}-{args.profile}-seed{args.seed}"
+    for name in args.rows:
+        run, seconds = run_row(name, profile, root, args.data, base / name, args.seed)
+        record(file, profile, args.data, args.seed, {name: describe(run, name, seconds)})
+        compare(file, base, root / args.data, profile)
+
+
+def run_row(name: str, profile: Profile, root: Path, data: str, folder: Path, seed: int) -> tuple[Run, float]:
+    """Train one row, or finish it; gives the run and the seconds that this call spent."""
+    start = time.perf_counter()
+    if (folder / "metrics.json").is_file():
+        return Run(folder), 0.0
+    if (folder / "run.json").is_file():
+        return resume(folder), time.perf_counter() - start
+    method, options, all_labels = ROWS[name]
+    annotations, images = root / data / "annotations", root / data / "images"
+    split = None if all_labels else root / data / "splits" / f"semi_{profile.labels}_seed{seed}.json"
+    people = load(
+        annotations / "person_keypoints_train.json", images, split=split,
+        val=annotations / "person_keypoints_val.json",
+    )  # fmt: skip
+    run = train(
+        people, method=method, method_settings=options, out=folder, seed=seed, network=profile.network,
+        width=profile.width, head_channels=profile.head_channels, input_size=profile.input_size,
+        duration=profile.duration, batch_size=profile.batch_size, lr=profile.lr, metric=profile.metric,
+        weights=root / "weights" / "mobilenet_v1_075.safetensors",
+    )  # fmt: skip
+    return run, time.perf_counter() - start
+
+
+def describe(run: Run, name: str, seconds: float) -> dict[str, Any]:
+    """What a row of the results says, test scores apart."""
+    metrics, config = run.metrics, run.config
+    assert metrics is not None
+    return {
+        "method": config["method"], "options": config["method_settings"],
+        "labeled": config["data"]["labeled"]["people"],
+        "unlabeled": (config["data"]["unlabeled"] or {"people": 0})["people"] if name != "bound" else 0,
+        "deployed": metrics["deployed"]["network"], "update": metrics["deployed"]["update"],
+        "rule": metrics["deployed"]["rule"], "seconds": round(seconds),
+        "val": {net: {which: short(row["values"]) for which, row in rows.items()}
+                for net, rows in metrics["val"].items()},
+        "curve": [[row["update"], {net: round(v["values"]["pck@0.1"], 2) for net, v in row["networks"].items()}]
+                  for row in run.log() if row["kind"] == "eval"],
+    }  # fmt: skip
+
+
+def compare(file: Path, base: Path, data: Path, profile: Profile) -> None:
+    """Score what is not scored on test yet, and set every method against the twin that is best on val."""
+    results = json.loads(file.read_text())
+    rows = results["rows"]
+    people = load_labels(data / "annotations" / "person_keypoints_test.json", data / "images")
+    height, width = (int(side) for side in profile.input_size.split("x"))
+    store = CropStore(people, (height, width))
+    scores = {name: score_test(base / name, store, people) for name in rows}
+    for name, row in rows.items():
+        row["test"] = {net: {which: values(s) for which, s in each.items()} for net, each in scores[name].items()}
+    twins = {(name, net): row["val"][net]["best"][profile.metric]
+             for name, row in rows.items() if name in TWINS for net in row["val"]}  # fmt: skip
+    if all(name in rows for name in TWINS):
+        twin, net = max(twins, key=lambda key: twins[key])
+        results["twin"] = {"row": twin, "network": net, "rule": f"best on val by {profile.metric}"}
+        for name in (name for name in rows if name not in (*TWINS, "bound")):
+            mine, other = scores[name][rows[name]["deployed"]]["best"], scores[twin][net]["best"]
+            rows[name]["against_twin"] = {
+                metric: {key: round(getattr(found, key), 2) for key in ("value", "low", "high")}
+                | {"helped": found.helped}
+                for metric in COMPARED for found in [difference(mine, other, metric)]
+            }  # fmt: skip
+    write_json(file, results)
+
+
+def score_test(folder: Path, store: CropStore, people: People) -> dict[str, dict[str, Score]]:
+    """network -> best and last checkpoint's score on the test people."""
+    scores: dict[str, dict[str, Score]] = {}
+    for best in sorted((folder / "checkpoints").glob("best-*.safetensors")):
+        name = best.stem.removeprefix("best-")
+        scores[name] = {}
+        for which in ("best", "last"):
+            model = Model.load(best.with_stem(f"{which}-{name}"))
+            found = predict_people(model.network, store, size=store.size, skeleton=model.skeleton)
+            scores[name][which] = score(found, people.poses, model.skeleton)
+    return scores
+
+
+def record(file: Path, profile: Profile, data: str, seed: int, rows: dict[str, Any]) -> None:
+    """Add rows to the results file; a row that was already there keeps its measured time."""
+    results = json.loads(file.read_text()) if file.is_file() else {}
+    old = results.get("rows", {})
+    for name, row in rows.items():
+        if row["seconds"] == 0 and name in old:
+            row["seconds"] = old[name]["seconds"]
+    write_json(file, {
+        "data": data, "seed": seed, "profile": asdict(profile), "semipose": semipose.__version__,
+        "torch": torch.__version__, "device": "cpu", "threads": torch.get_num_threads(),
+        "protocol": "given boxes, no flip test, DARK decoding; everything chosen on val, test scored for the chosen "
+        "and the last checkpoint; intervals: 95 %, bootstrap over test images; one seed",
+        "initialization": "ImageNet (mobilenet_v1 0.75), head random", "rows": {**old, **rows},
+    })  # fmt: skip
+
+
+def short(found: dict[str, float]) -> dict[str, float]:
+    """The metrics that tables show."""
+    return {key: round(found[key], 2) for key in (*COMPARED, "pixel_error", "oks_ar") if key in found}
+
+
+def values(found: Score) -> dict[str, Any]:
+    """Metrics of a test score with their intervals."""
+    spans = {key: [round(v, 2) for v in span] for key, span in found.intervals.items() if key in COMPARED}
+    return {**short(found.values), "intervals": spans, "people": found.counts["people"]}
+
+
+if __name__ == "__main__":
+    main()
