@@ -62,7 +62,7 @@ class Evidence:
     def metric(self, name: str, weights: Floats) -> dict[str, Floats]:
         """One metric (R,) under the key "" and, for a mean over keypoints, each keypoint's under its name."""
         if name not in self.totals:
-            return {"": weighted_values(self.matches, weights)[name]}
+            return {"": weighted_values(self.matches, weights, (name,))[name]}
         each = self.totals[name].per_keypoint(weights)
         return {"": self.totals[name].overall(weights)} | dict(zip(self.keypoints, each.T, strict=True))
 

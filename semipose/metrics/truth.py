@@ -18,7 +18,7 @@ def areas_of(people: Poses) -> tuple[Floats, NDArray[np.bool_]]:
     """Areas (N,) in square pixels, and which of them are 0.53 x the box: none was given, or that."""
     from_box = BOX_SHARE * people.boxes[:, 2].astype(np.float64) * people.boxes[:, 3]
     absent = ~(people.areas > 0)
-    return np.where(absent, from_box, people.areas), absent | np.isclose(people.areas, from_box, rtol=1e-4)
+    return np.where(absent, from_box, people.areas), absent | np.isclose(people.areas, from_box, rtol=1e-3)
 
 
 def to_coco(people: Poses, skeleton: Skeleton) -> dict[str, Any]:
