@@ -56,7 +56,7 @@ def _swap_tokens(name: str) -> list[str]:
     # "hip_L_1" -> "hip_R_1"; then one token of the shape LF, RH (side, then place) -> RF, LH.
     tokens = [token.casefold() for token in _TOKEN.findall(name)]
     whole = "".join(SIDES.get(token, token) for token in tokens)
-    parts = ["".join([*tokens[:i], _swap_head(token), *tokens[i + 1:]]) for i, token in enumerate(tokens) if i]
+    parts = ["".join([*tokens[:i], _swap_head(token), *tokens[i + 1 :]]) for i, token in enumerate(tokens) if i]
     return [whole, *parts]
 
 

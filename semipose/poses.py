@@ -105,6 +105,12 @@ class Poses:
         flat = np.concatenate([self.keypoints, self.scores[..., None]], 2).reshape(len(self), -1)
         rows = zip(self.image_ids.tolist(), flat.tolist(), person.tolist(), self.boxes.tolist(), strict=True)
         return [
-            {"image_id": image, "category_id": category_id, "keypoints": keypoints, "score": score, "bbox": box}
+            {
+                "image_id": image,
+                "category_id": category_id,
+                "keypoints": keypoints,
+                "score": score,
+                "bbox": box,
+            }
             for image, keypoints, score, box in rows
         ]

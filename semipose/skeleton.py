@@ -44,9 +44,7 @@ class Skeleton:
         twice = sorted({name for name in self.keypoints if self.keypoints.count(name) > 1})
         if twice:
             raise DataError(f"{where} names {', '.join(twice)} more than once; every keypoint needs its own name.")
-        if len(self.flip) != count or any(
-            not 0 <= j < count or self.flip[j] != i for i, j in enumerate(self.flip)
-        ):
+        if len(self.flip) != count or any(not 0 <= j < count or self.flip[j] != i for i, j in enumerate(self.flip)):
             raise DataError(f"{where}: flip {self.flip} is no exchange of pairs among its {count} keypoints.")
         if len(self.sigmas) != count or not all(math.isfinite(s) and s > 0 for s in self.sigmas):
             raise DataError(f"{where}: found sigmas {self.sigmas}; expected {count} numbers above 0.")
@@ -78,7 +76,11 @@ class Skeleton:
 
     @classmethod
     def from_category(
-        cls, category: Mapping[str, Any], override: Mapping[str, Any] | None = None, *, override_source: str = "given"
+        cls,
+        category: Mapping[str, Any],
+        override: Mapping[str, Any] | None = None,
+        *,
+        override_source: str = "given",
     ) -> "Skeleton":
         """The skeleton of a COCO category, with what `override` replaces.
 
@@ -203,7 +205,11 @@ def _flip(names: Sequence[str], override: Mapping[str, Any], source: str) -> tup
 
 
 def _bones(
-    names: Sequence[str], preset: Skeleton | None, category: Mapping[str, Any], override: Mapping[str, Any], source: str
+    names: Sequence[str],
+    preset: Skeleton | None,
+    category: Mapping[str, Any],
+    override: Mapping[str, Any],
+    source: str,
 ) -> tuple[tuple[int, int], ...]:
     """Bones are only drawn, so a missing or broken list (CrowdPose ships COCO's) gives the preset's, or none."""
     if "skeleton" in override:
@@ -228,7 +234,11 @@ def _is_bone(bone: object, count: int) -> bool:
 
 
 def _sigmas(
-    names: Sequence[str], preset: Skeleton | None, category: Mapping[str, Any], override: Mapping[str, Any], source: str
+    names: Sequence[str],
+    preset: Skeleton | None,
+    category: Mapping[str, Any],
+    override: Mapping[str, Any],
+    source: str,
 ) -> tuple[tuple[float, ...], str]:
     if override.get("sigmas") is not None:
         return _given_sigmas(override["sigmas"], names, source)
@@ -278,7 +288,8 @@ def _partly_coco(names: Sequence[str]) -> tuple[tuple[float, ...], str]:
         return sigmas, f"default {DEFAULT_SIGMA} (no published sigmas)"
     if not others:
         return sigmas, "COCO-17 by name"
-    return sigmas, f"COCO-17 by name; default {DEFAULT_SIGMA} for {', '.join(others)} (no published sigmas)"
+    some = ", ".join(others) if len(others) <= 4 else f"{len(others)} others"
+    return sigmas, f"COCO-17 by name; default {DEFAULT_SIGMA} for {some} (no published sigmas)"
 
 
 def _preset(sigmas: Mapping[str, float], bones: str, source: str) -> Skeleton:

@@ -1,6 +1,8 @@
 """People in image files: what the readers of `semipose.data` return and crops are cut from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -76,3 +78,32 @@ class People:
         index = self.image_index[rows]
         used, inverse = np.unique(index, return_inverse=True)
         return replace(self, images=self.images.select(used), image_index=inverse, poses=self.poses[rows])
+
+    @classmethod
+    def concatenate(cls, parts: "Sequence[People]") -> "People":
+        """One after the other. Image and annotation ids are kept where they stay distinct, else counted anew."""
+        if len(parts) == 1:
+            return parts[0]
+        images, poses = [part.images for part in parts], Poses.concatenate([part.poses for part in parts])
+        starts = np.cumsum([0, *map(len, images)])
+        index = np.concatenate([part.image_index + start for part, start in zip(parts, starts[:-1], strict=True)])
+        ids = np.concatenate([one.ids for one in images])
+        if len(np.unique(ids)) != len(ids):
+            ids = np.arange(1, len(ids) + 1)
+        if len(np.unique(poses.ids)) != len(poses):
+            poses.ids = np.arange(1, len(poses) + 1)
+        poses.image_ids = ids[index]
+        return cls(
+            images=Images(
+                files=tuple(chain.from_iterable(one.files for one in images)),
+                ids=ids,
+                sizes=np.concatenate([one.sizes for one in images]),
+                extra=tuple(chain.from_iterable(one.extra for one in images)),
+            ),
+            image_index=index,
+            poses=poses,
+            skeleton=parts[0].skeleton,
+            box_source=",".join(dict.fromkeys(",".join(part.box_source for part in parts).split(","))),
+            source=", ".join(part.source for part in parts),
+            notes=tuple(chain.from_iterable(part.notes for part in parts)),
+        )
