@@ -31,8 +31,10 @@ class Field:
         """
         if self.kind != "scalar":
             raise ValueError(f"a {self.kind} field cannot be resampled; move target poses instead")
-        on_map = affine.at_stride(self.stride)
-        maps = on_map.image(self.maps, size or (self.maps.shape[-2], self.maps.shape[-1]))
+        cells = size or (self.maps.shape[-2], self.maps.shape[-1])
+        # Bilinear sampling lowers a peak of sigma 1 by 12 % on average (bicubic: 1 %), and a student that learns
+        # from lowered peaks lowers them further.
+        maps = affine.at_stride(self.stride).image(self.maps, cells, "bicubic")
         return replace(self, maps=exchange(maps, self.flip, affine.mirrored))
 
     def detach(self) -> "Field":

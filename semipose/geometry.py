@@ -7,10 +7,13 @@ under bf16 autocast is off by a pixel, and `torch.linalg.inv` waits for the devi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Sampling = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,14 @@ class Affine:
         top = torch.cat([linear * (source_stride / destination_stride), moved[..., None]], -1)
         return Affine(torch.cat([top, self.matrix[:, 2:]], 1))
 
-    def image(self, source: Tensor, size: tuple[int, int]) -> Tensor:
-        """Resample `source` (B, C, H, W) into the destination frame of `size` (H, W), bilinear, zeros outside.
+    def image(self, source: Tensor, size: tuple[int, int], mode: Sampling = "bilinear") -> Tensor:
+        """Resample `source` (B, C, H, W) into the destination frame of `size` (H, W), zeros outside.
 
         The sampling grid is float32 whatever autocast says; the result has the dtype of `source`.
         """
         with torch.autocast(source.device.type, enabled=False):
             grid = self._grid(source, size)
-            moved = F.grid_sample(source.float(), grid, align_corners=False)
+            moved = F.grid_sample(source.float(), grid, mode=mode, align_corners=False)
         return moved.to(source.dtype)
 
     def _grid(self, source: Tensor, size: tuple[int, int]) -> Tensor:

@@ -35,7 +35,7 @@ class HeatmapCodec:
     @classmethod
     def for_size(cls, size: tuple[int, int], flip: Sequence[int], stride: int = 4) -> "HeatmapCodec":
         """The codec with the customary sigma for this input size."""
-        return cls(size, tuple(flip), stride, max(1.0, 2.0 * (size[0] / stride) / 64.0))
+        return cls(size, tuple(flip), stride, max(1.5, 2.0 * (size[0] / stride) / 64.0))
 
     @property
     def cells(self) -> tuple[int, int]:
