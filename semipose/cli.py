@@ -14,6 +14,7 @@ from tyro.conf import arg
 
 from semipose import __version__
 from semipose.errors import SemiposeError, UsageError
+from semipose.files import write_json
 from semipose.values import nearest
 
 RunFolder = Annotated[Path, arg(metavar="RUN", help="Run folder, or a checkpoint file.")]
@@ -134,21 +135,28 @@ def split(
     labels: Labels,
     /,
     *,
+    images: Path,
     out: Path,
-    share: float = 0.1,
+    labeled: float = 0.1,
+    by: Literal["image", "person", "group"] = "image",
     seed: int = 0,
 ) -> int:
     """Divide one json's images into a labeled and an unlabeled stream, for --split.
 
     Args:
+        images: Folder of the json's images.
         out: Json file to write.
-        share: Share of the images that stay labeled.
-        seed: Start of all random numbers.
+        labeled: How many stay labeled: a share below 1, or a number.
+        by: What is counted; "group" keeps the images of one photo or video together.
+        seed: Draw; with one seed a smaller split is part of a larger one.
     """
+    from semipose.data.coco import load_labels
     from semipose.data.splits import make_split
 
-    make_split(labels, out, share=share, seed=seed)
-    print(out)
+    number = int(labeled) if labeled == int(labeled) else labeled
+    parts = make_split(load_labels(labels, images), number, by, seed)
+    write_json(out, parts)
+    print(f"{out}: {len(parts['labeled'])} images labeled, {len(parts['unlabeled'])} unlabeled")
     return 0
 
 

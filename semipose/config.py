@@ -36,7 +36,8 @@ class Config:
             if root is not None and not isinstance(root, yaml.MappingNode):
                 raise UsageError(f"{path}: expected lines of `name: value`, found {root.tag.rpartition(':')[2]}")
             for key, value in pairs:
-                config._add(str(key.value), loader.construct_object(value, deep=True), key.start_mark.line + 1)
+                name, content = (loader.construct_object(node, deep=True) for node in (key, value))
+                config._add(str(name), content, key.start_mark.line + 1)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UsageError(f"--config {path}: {error}") from error
         return config

@@ -53,7 +53,7 @@ class TrainCall:
     settings: Settings
     method_settings: dict[str, Any]
     twin: bool
-    out: Path
+    out: Path | None
 
 
 def parse_train(argv: Sequence[str]) -> TrainCall:
@@ -75,17 +75,7 @@ def parse_train(argv: Sequence[str]) -> TrainCall:
     settings = dataclasses.replace(settings, method=method, origins=settings.origins | {"method": origin}).validate()
     inputs = {name: getattr(parsed, name) for name in INPUTS}
     _check_streams(method, inputs, parsed.twin)
-    out = parsed.out or free_folder(parsed.labels, method)
-    return TrainCall(inputs, settings, dataclasses.asdict(parsed.method_settings), parsed.twin, out)
-
-
-def free_folder(labels: Path, method: str) -> Path:
-    """The first of runs/LABELS-METHOD-1, -2, ... that does not exist."""
-    short = method.rpartition(":")[2]
-    number = 1
-    while (folder := Path("runs") / f"{Path(labels).stem}-{short}-{number}").exists():
-        number += 1
-    return folder
+    return TrainCall(inputs, settings, dataclasses.asdict(parsed.method_settings), parsed.twin, parsed.out)
 
 
 def _given(argv: Sequence[str]) -> dict[str, str]:

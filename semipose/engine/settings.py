@@ -100,7 +100,6 @@ class Settings:
     head_channels: int = setting(256, "Channels of the head's three deconvolutions.")
     weights: Path | None = setting(None, "Weights to start from (.safetensors or a torch checkpoint).")
     input_size: Size = setting(Size(256, 192), "Network input in pixels, height first, multiples of 32.")
-    sigma: float | None = setting(None, "Standard deviation of target peaks in map cells; none = from the input size.")
     duration: Duration = setting(Duration(5000, "updates"), "5000 (updates), 30ep (epochs) or a time such as 2h.")
     batch_size: int = setting(32, "Labeled people per update.")
     unlabeled_batch_size: int | None = setting(None, "Unlabeled people per update; none = as many as labeled.")
@@ -212,7 +211,6 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
         ("width", 0 < s.width <= 8, "must be above 0 and at most 8"),
         ("head_channels", s.head_channels >= 1, "must be at least 1"),
         ("weights", s.weights is None or s.weights.is_file(), "no such file; give a .safetensors or .pth file"),
-        ("sigma", s.sigma is None or s.sigma > 0, "must be above 0 map cells, or none"),
         ("batch_size", s.batch_size >= 1, "must be at least 1"),
         ("unlabeled_batch_size", _at_least(s.unlabeled_batch_size, 1), "must be at least 1, or none"),
         ("lr", 0 < s.lr <= 10, "must be above 0 and at most 10; 0.001 is usual"),

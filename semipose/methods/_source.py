@@ -119,7 +119,7 @@ def _options(file: Path, init: ast.FunctionDef) -> tuple[Option, ...]:
         except ValueError as error:
             raise SemiposeError(
                 f"{file}:{argument.lineno}: option {argument.arg} of the method cannot become a flag: {error}. "
-                "Expected a type of int, float, bool, str, Literal, tuple and `| None`, and a default that is a plain value."
+                "Expected a type of int, float, bool, str, Literal, tuple and `| None`, and a plain value as default."
             ) from error
         rows.append(Option(argument.arg, kind, value, comments.get(end, "")))
     return tuple(rows)
