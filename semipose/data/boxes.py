@@ -122,9 +122,9 @@ def load_detections(path: str | Path, categories: frozenset[int] = frozenset()) 
         rows[key].append(row)
     boxes = np.array([one.bbox for one in found], np.float32).reshape(-1, 4)
     kinds = np.array([-1 if one.category_id is None else one.category_id for one in found], np.int64)
-    keep: NDArray[np.bool_] = (np.isfinite(boxes) & (boxes[:, [2, 3, 2, 3]] > 0)).all(1)
+    keep: NDArray[np.bool_] = np.all(np.isfinite(boxes) & (boxes[:, [2, 3, 2, 3]] > 0), axis=1)
     if len(np.unique(kinds)) > 1:
-        keep &= np.isin(kinds, list(categories))
+        keep = keep & np.isin(kinds, list(categories))
     scores = np.array([one.score for one in found], np.float32)
     detections = Detections(boxes, scores, kinds, dict(rows), str(path)).only(keep)
     if not detections.rows:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class Data:
     val: People | None
     val_source: str
     notes: list[str] = field(default_factory=list)
+    # What `load` was called with, as json: a run that is resumed reads its data again. None for data made otherwise.
+    arguments: dict[str, Any] | None = None
 
     @property
     def skeleton(self) -> Skeleton:

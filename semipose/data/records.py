@@ -91,8 +91,8 @@ class Request:
         """Where labels must not be read."""
         if self.labeled_ids is None:
             return np.zeros(len(image_ids), bool)
-        hidden: NDArray[np.bool_] = ~np.isin(image_ids, np.fromiter(self.labeled_ids, np.int64))
-        return hidden
+        hidden = np.isin(image_ids, np.fromiter(self.labeled_ids, np.int64), invert=True)
+        return np.asarray(hidden, bool)
 
     def reads_box(self, blind: bool) -> bool:
         """Whether the box of an annotation is used."""

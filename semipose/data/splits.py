@@ -121,20 +121,18 @@ def make_split(
 
     The order is drawn once by `seed` and cut, so that with one seed a smaller split is part of a larger one. By
     person, whole images are taken until the number is reached; by group, whole groups (photos, videos) until that
-    many images are.
+    many images are. Images without a labeled person are unlabeled.
     """
     if by not in ("image", "person", "group"):
         raise UsageError(f"--by is {by!r}; expected image, person or group.")
-    index = np.argsort(people.images.ids, kind="stable")
-    ids = people.images.ids[index]
-    persons = np.bincount(people.image_index, minlength=len(ids))[index]
+    others = np.setdiff1d(people.images.ids, people.images.ids[people.image_index])
+    people = people.select(np.argsort(people.images.ids[people.image_index], kind="stable"))
+    ids, persons = np.unique(people.images.ids[people.image_index], return_counts=True)
     units = np.arange(len(ids))
     if by == "group":
         if group_field(people) is None:
-            raise UsageError(f"--by group: no image has a field of {', '.join(GROUP_FIELDS)}; use --by image.")
-        of_image = np.zeros(len(ids), np.int64)
-        of_image[people.image_index] = group_keys(people)
-        units = of_image[index]
+            raise UsageError(f"--by group: not every image has one of {', '.join(GROUP_FIELDS)}; use --by image.")
+        units = group_keys(people)[np.cumsum(persons) - persons]
     weight = persons if by == "person" else np.ones(len(ids), np.int64)
     wanted = _wanted(labeled, int(weight.sum()), by)
     order = _shuffled(units, seed)
@@ -144,7 +142,7 @@ def make_split(
     taken = ids[order[unit_before < wanted]]
     return {
         "labeled": sorted(taken.tolist()),
-        "unlabeled": np.setdiff1d(ids, taken).tolist(),
+        "unlabeled": sorted([*np.setdiff1d(ids, taken).tolist(), *others.tolist()]),
         "seed": seed,
         "by": by,
     }

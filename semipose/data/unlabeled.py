@@ -23,7 +23,7 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
 
 @dataclass(frozen=True)
 class _Found:
-    """Image files of one or several sources, each once."""
+    """The image files of a source, and what was left out."""
 
     files: list[str]
     notes: list[str]
@@ -50,11 +50,12 @@ def load_unlabeled(
     if not sources:
         raise DataError("no unlabeled images are given; expected a folder, a glob, a list file or a json.")
     found = None if detections is None else load_detections(detections, categories)
-    jsons = [Path(source) for source in sources if Path(source).suffix.lower() == ".json"]
-    others = [str(source) for source in sources if Path(source).suffix.lower() != ".json"]
-    parts = [_from_json(path, images_dir, skeleton, found) for path in jsons]
-    if others:
-        parts.append(_from_files(others, images_dir, skeleton, found))
+    parts, seen = [], set[str]()
+    for source in sources:
+        if Path(source).suffix.lower() == ".json":
+            parts.append(_from_json(Path(source), images_dir, skeleton, found))
+        else:
+            parts.append(_from_files(str(source), images_dir, skeleton, found, seen))
     people = People.concatenate([part for part in parts if len(part)] or parts[:1])
     if len(people) == 0:
         why = "; ".join(people.notes) or "it holds no image with a box"
@@ -90,23 +91,23 @@ def _folder_of(path: Path, images_dir: str | Path | None) -> str:
 
 
 def _from_files(
-    sources: Sequence[str], images_dir: str | Path | None, skeleton: Skeleton, found: Detections | None
+    source: str, images_dir: str | Path | None, skeleton: Skeleton, found: Detections | None, seen: set[str]
 ) -> People:
-    lists = [_files_of(source, images_dir) for source in sources]
-    every = [file for one in lists for file in one.files]
-    files = tuple(dict.fromkeys(every))
-    notes = [note for one in lists for note in one.notes]
-    if len(files) < len(every):
-        notes.append(f"unlabeled files given more than once, used once: {len(every) - len(files)}")
+    """`seen` holds the files of earlier sources; each file is used once."""
+    given = _files_of(source, images_dir)
+    files = tuple(file for file in dict.fromkeys(given.files) if file not in seen)
+    seen.update(files)
     count = len(files)
-    ids = np.arange(1, count + 1)
-    images = Images(files, ids, np.zeros((count, 2), np.int64), tuple({} for _ in files))
+    notes = list(given.notes)
+    if count < len(given.files):
+        notes.append(f"unlabeled files given more than once, used once: {len(given.files) - count}")
+    images = Images(files, np.arange(1, count + 1), np.zeros((count, 2), np.int64), tuple({} for _ in files))
     at = np.arange(count)
     rows = whole_image_rows(images, at) if found is None else detected_rows(images, at, found, by_name=True)
-    people = blank_people(images, rows, len(skeleton), ", ".join(sources))
     if found is None:
-        images.sizes[people.image_index] = people.poses.boxes[:, :1:-1].astype(np.int64)
-    return replace(people, notes=(*notes, *people.notes))
+        images.sizes[rows.image_index] = rows.boxes[:, [3, 2]].astype(np.int64)
+    people = blank_people(images, rows, len(skeleton), source)
+    return replace(people, skeleton=skeleton, notes=(*notes, *people.notes))
 
 
 def _files_of(source: str, images_dir: str | Path | None) -> _Found:
