@@ -37,3 +37,16 @@ def test_it_starts_small_and_without_bias() -> None:
     norms = [part for part in head.modules() if isinstance(part, nn.BatchNorm2d)]
     assert all((norm.weight == 1).all() and (norm.bias == 0).all() for norm in norms)
     assert not any(part.bias is not None for part in head.modules() if isinstance(part, nn.ConvTranspose2d))
+
+
+def test_names_and_shapes_are_those_of_public_simple_baselines_files() -> None:
+    shapes = {name: tuple(value.shape) for name, value in DeconvHead(512, 17).state_dict().items()}
+    expected = {
+        "deconv_layers.0.weight": (512, 256, 4, 4),
+        "deconv_layers.1.running_mean": (256,),
+        "deconv_layers.6.weight": (256, 256, 4, 4),
+        "deconv_layers.7.bias": (256,),
+        "final_layer.weight": (17, 256, 1, 1),
+        "final_layer.bias": (17,),
+    }
+    assert {name: shapes.get(name) for name in expected} == expected
