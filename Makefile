@@ -27,9 +27,8 @@ slow: $(STAMP)
 
 # Builds the wheel, puts it alone into an empty folder and uses it from there, beside the installed dependencies.
 wheel: $(STAMP)
-	rm -rf build/wheel build/installed
-	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel > build.log || (cat build.log; exit 1)
-	rm build.log
+	rm -rf build && mkdir build
+	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel > build/wheel.log || (cat build/wheel.log; exit 1)
 	$(BIN)/python -m pip install -q --no-deps --target build/installed build/wheel/*.whl
 	cd build/installed && test -f semipose/py.typed && PYTHONPATH=. ../../$(BIN)/python -c \
 	  'import semipose, sys; assert semipose.__file__.startswith(sys.argv[1]), semipose.__file__' "$$PWD"
