@@ -81,7 +81,17 @@ def load(
             _summary("validation", held),
             *(f"validation: {note}" for note in held.notes if val is not None),
         ]
-    return Data(train, stream, held, source, [*notes, f"validation comes from {source}"])
+    arguments = {
+        "labels": _place(labels), "images": _place(images), "unlabeled": [_place(place) for place in sources],
+        "val": _place(val), "val_images": _place(val_images), "split": _place(split), "skeleton": _place(skeleton),
+        "seed": seed, "detections": _place(detections),
+    }  # fmt: skip
+    return Data(train, stream, held, source, [*notes, f"validation comes from {source}"], arguments)
+
+
+def _place(place: Place | None) -> str | None:
+    """Absolute, so that a run can be resumed from any folder."""
+    return None if place is None else str(Path(place).absolute())
 
 
 def skeleton_of(people: People) -> Skeleton:
