@@ -137,3 +137,8 @@ TABLES: dict[str, tuple[dict[str, float], str, str]] = {
 AIC, LSP and WEPDTOF share their names. The order tells AIC from LSP, any other order takes LSP's values, and WEPDTOF's
 are chosen with `sigmas: wepdtof_14` in a skeleton file.
 """
+
+
+def bone_names(bones: str) -> list[tuple[str, str]]:
+    """The pairs of a table's bones."""
+    return [(a, b) for a, _, b in (bone.partition(" ") for bone in bones.split(", "))]

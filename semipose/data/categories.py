@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from semipose.category_parts import check_override
 from semipose.errors import DataError
 from semipose.keypoint_names import nearest
-from semipose.skeleton import check_override
 
 Category = Mapping[str, Any]
 

@@ -52,7 +52,7 @@ def _outside_images(people: People, name: str) -> Iterator[Finding]:
     xy = people.poses.keypoints
     # The last pixel's far edge lies half a pixel beyond its center; tools that count from corners add another half.
     beyond = ((xy < -1) | (xy > sizes)) & (sizes > 0)
-    outside = (beyond.any(2) & labeled).any(1)
+    outside = np.asarray((beyond.any(2) & labeled).any(1))
     if outside.any():
         yield Finding(
             "warning",

@@ -131,7 +131,7 @@ class Table:
     @property
     def labeled(self) -> NDArray[np.bool_]:
         """(N,) people with at least one labeled keypoint."""
-        return (self.keypoints[..., 2] > 0).any(1)
+        return np.asarray((self.keypoints[..., 2] > 0).any(1))
 
 
 def parse(content: bytes, request: Request) -> Table:
