@@ -1,0 +1,94 @@
+"""A trained run scored on labeled people, with everything said that the numbers depend on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from semipose.data.coco import load_labels
+from semipose.data.people import People
+from semipose.errors import DataError, UsageError
+from semipose.files import write_json
+from semipose.metrics.score import Score, score
+from semipose.poses import Poses
+from semipose.skeleton import Skeleton
+from semipose.tasks.run import Run
+
+if TYPE_CHECKING:
+    from semipose.tasks.model import Model
+
+
+def evaluate(run: "Run | Model | str | Path", labels: str | Path, images: str | Path, *, flip_test: bool = False,
+             decode: Literal["dark", "quarter"] = "dark", out: str | Path | None = None, device: str = "auto",
+             batch_size: int = 64, which: str = "best", detections: str | Path | None = None) -> Score:
+    """Score a run on the people of COCO json `labels`, whose pictures are in folder `images`.
+
+    `run` is a run folder, a `Run` or a `Model`; of a run, `which` is "best" or "last" (of the deployed network) or a
+    network's name. People are looked for in the json's boxes. `out` writes all of it as json: the metrics as flat
+    keys ("pck@0.1", "oks_ap", ...), then per_keypoint, intervals, counts and how they were measured.
+    """
+    if batch_size < 1:
+        raise UsageError(f"--batch-size {batch_size}: expected at least 1.")
+    model = as_model(run, which)
+    people = load_labels(labels, images, detections=detections)
+    _check_keypoints(model.skeleton, people, labels)
+    predicted = _predict(model, people, device=device, flip_test=flip_test, batch_size=batch_size, decode=decode)
+    # The run's skeleton: its sigmas and sides are those that training chose its checkpoint with.
+    result = score(predicted, people.poses, model.skeleton)
+    if out is not None:
+        how = _provenance(model, people) | {"flip_test": flip_test, "decode": decode, "which": which}
+        write_json(out, flat(result, how))
+    return result
+
+
+def flat(result: Score, how: dict[str, Any]) -> dict[str, Any]:
+    """`result` as one json object: metrics as top-level keys, so that scripts need no path into it."""
+    rest = {key: value for key, value in result.to_dict().items() if key != "values"}
+    return {**result.values, **rest, **how}
+
+
+def as_model(run: "Run | Model | str | Path", which: str) -> "Model":
+    """The model itself, the named network of a run, or the model of a checkpoint file."""
+    from semipose.tasks.model import Model
+
+    if isinstance(run, Model):
+        return run
+    if isinstance(run, Run):
+        return run.model(which)
+    return Model.load(run) if Path(run).suffix == ".safetensors" else Run(run).model(which)
+
+
+def _predict(model: "Model", people: People, **options: Any) -> Poses:
+    from semipose.engine.inference import predict_people
+    from semipose.engine.setup import choose_device
+
+    device = choose_device(options.pop("device"))
+    return predict_people(model.network.to(device), people, size=model.input_size, device=device,
+                          skeleton=model.skeleton, **options)
+
+
+def _check_keypoints(skeleton: Skeleton, people: People, labels: str | Path) -> None:
+    """The same names in the same order, or a PCK would compare knees with elbows."""
+    found = people.skeleton.keypoints if people.skeleton else ()
+    if found == skeleton.keypoints:
+        return
+    if set(found) == set(skeleton.keypoints):
+        detail = (f"the run's {len(skeleton)} keypoints in another order: {', '.join(found)}. "
+                  f"Reorder them (and the numbers of each annotation) to {', '.join(skeleton.keypoints)}.")
+    else:
+        missing = [name for name in skeleton.keypoints if name not in found]
+        unknown = [name for name in found if name not in skeleton.keypoints]
+        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has also {', '.join(unknown)}"] * bool(unknown)
+        detail = f"{len(found)} keypoints where the run has {len(skeleton)}: it {' and '.join(parts)}. " \
+                 "Evaluate on labels of the keypoints that the run was trained with."
+    raise DataError(f"{labels}: its category {people.skeleton.name if people.skeleton else '?'!r} names {detail}")
+
+
+def _provenance(model: "Model", people: People) -> dict[str, Any]:
+    return {
+        "labels": people.source,
+        "boxes": people.box_source,
+        "checkpoint": str(model.file) if model.file else None,
+        "network": model.name,
+        "update": model.update,
+        "sigmas": {"source": model.skeleton.sigmas_source,
+                   "values": dict(zip(model.skeleton.keypoints, model.skeleton.sigmas, strict=True))},
+    }

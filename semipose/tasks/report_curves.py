@@ -1,0 +1,152 @@
+"""Numbers over updates as SVG: a few kilobytes each, crisp at any size, colored by the page's style sheet."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+Point = tuple[float, float]
+
+# Units of the view box; the page scales it to its column, so text stays about as large as the page's.
+WIDTH, HEIGHT = 440, 236
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 30
+MOST_POINTS = 400  # a longer log is thinned: more points than pixels only make the file large
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: `points` (x, y) in order of x. `tone` is its color (0..7); `faint` ones lie behind, unnamed."""
+
+    name: str
+    points: Sequence[Point]
+    tone: int
+    dashed: bool = False
+    faint: bool = False
+    dots: bool = False
+
+
+def chart(title: str, curves: Sequence[Curve], *, unit: str = "", log: bool = False, note: str = "") -> str:
+    """A titled figure of `curves` over the update; "" when there is nothing to draw. `log` makes y logarithmic."""
+    curves = [_thinned(curve, log) for curve in curves]
+    curves = [curve for curve in curves if curve.points]
+    if not curves:
+        return ""
+    frame = _Frame.around([point for curve in curves for point in curve.points], log)
+    drawn = "".join(_line(curve, frame, unit) for curve in sorted(curves, key=lambda curve: not curve.faint))
+    legend = "".join(
+        f'<li><svg viewBox="0 0 22 8"><path class="line t{curve.tone}{" dashed" if curve.dashed else ""}" d="M1 4H21"/>'
+        f"</svg>{escape(curve.name)}</li>" for curve in curves if not curve.faint)
+    caption = f'<p class="small">{escape(note)}</p>' if note else ""
+    return (f'<figure class="chart"><figcaption><strong>{escape(title)}</strong><ul class="legend">{legend}</ul>'
+            f'</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">'
+            f"{frame.axes()}{drawn}</svg>{caption}</figure>")
+
+
+def smoothed(points: Sequence[Point], share: float = 0.04) -> list[Point]:
+    """Running mean over `share` of the points, centered; the ends use what there is."""
+    half = int(len(points) * share / 2)
+    return [(x, _mean([y for _, y in points[max(0, i - half):i + half + 1]])) for i, (x, _) in enumerate(points)]
+
+
+def whisker(value: float, low: float, high: float, reach: float) -> str:
+    """A small mark for a difference with its interval on an axis from -`reach` to `reach`, 0 in the middle."""
+    tone = "good" if low > 0 else "bad" if high < 0 else "open"
+
+    def x(number: float) -> float:
+        return 60 + 56 * max(-1.0, min(1.0, number / reach))
+
+    return (f'<svg class="whisker {tone}" viewBox="0 0 120 14" aria-hidden="true"><path class="zero" d="M60 0V14"/>'
+            f'<path class="span" d="M{x(low):.1f} 7H{x(high):.1f}"/><circle cx="{x(value):.1f}" cy="7" r="3.5"/></svg>')
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers between `low` and `high`, both included where they are round themselves."""
+    rough = (high - low) / max(1, most - 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The plotted range; y is log10 of the values when `log`."""
+
+    x: Point
+    y: Point
+    log: bool
+
+    @classmethod
+    def around(cls, points: Sequence[Point], log: bool) -> "_Frame":
+        xs = [x for x, _ in points]
+        ys = [math.log10(y) if log else y for _, y in points]
+        low, high = min(ys), max(ys)
+        # A flat line still needs a height, and a little room keeps lines off the frame.
+        room = max((high - low) * 0.06, abs(high) * 1e-3, 1e-9)
+        low = 0.0 if not log and 0 <= low < 0.3 * high else low - room
+        return cls((min(0.0, *xs), max(*xs, 1.0)), (low, high + room), log)
+
+    def at(self, point: Point) -> Point:
+        """Where (x, y) lies in the view box."""
+        x, y = point
+        height = math.log10(y) if self.log else y
+        across = (x - self.x[0]) / (self.x[1] - self.x[0])
+        up = (height - self.y[0]) / (self.y[1] - self.y[0])
+        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+
+    def axes(self) -> str:
+        """Grid lines with their numbers."""
+        parts = []
+        for value, label in self._levels():
+            y = self.at((0, value))[1]
+            parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+                         f'<text class="y" x="{LEFT - 6}" y="{y + 4:.1f}">{label}</text>')
+        bottom = HEIGHT - BOTTOM
+        for value in ticks(*self.x, most=6):
+            x = LEFT + (value - self.x[0]) / (self.x[1] - self.x[0]) * (WIDTH - LEFT - RIGHT)
+            parts.append(f'<path class="grid" d="M{x:.1f} {bottom}v4"/>'
+                         f'<text class="x" x="{x:.1f}" y="{bottom + 18}">{_short(value)}</text>')
+        return "".join(parts)
+
+    def _levels(self) -> list[tuple[float, str]]:
+        if not self.log:
+            return [(value, _short(value)) for value in ticks(*self.y)]
+        powers = range(math.floor(self.y[0]), math.ceil(self.y[1]) + 1)
+        steps = (1, 2, 5) if self.y[1] - self.y[0] < 2.5 else (1,)
+        values = [step * 10.0 ** power for power in powers for step in steps]
+        return [(value, _short(value)) for value in values if self.y[0] <= math.log10(value) <= self.y[1]]
+
+
+def _thinned(curve: Curve, log: bool) -> Curve:
+    """Without what cannot be drawn (NaN; on a log axis also 0), and with at most `MOST_POINTS` points."""
+    good = [(x, y) for x, y in curve.points if math.isfinite(x) and math.isfinite(y) and (y > 0 or not log)]
+    step = max(1, -(-len(good) // MOST_POINTS))
+    kept = good[::step] + (good[-1:] if good and (len(good) - 1) % step else [])
+    return Curve(curve.name, kept, curve.tone, curve.dashed, curve.faint, curve.dots)
+
+
+def _line(curve: Curve, frame: _Frame, unit: str) -> str:
+    places = [frame.at(point) for point in curve.points]
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    classes = f"line t{curve.tone}{' dashed' if curve.dashed else ''}{' faint' if curve.faint else ''}"
+    drawn = f'<path class="{classes}" d="{path}"/>'
+    if not (curve.dots or len(places) == 1):
+        return drawn
+    marks = "".join(
+        f'<circle class="dot t{curve.tone}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"><title>'
+        f"{escape(curve.name)}: {value:.4g}{escape(unit)} at update {update:.0f}</title></circle>"
+        for (x, y), (update, value) in zip(places, curve.points, strict=True))
+    return drawn + marks
+
+
+def _short(value: float) -> str:
+    """A tick's number in few letters: 1500 -> 1500, 20000 -> 20k, 0.00002 -> 2e-5."""
+    if abs(value) >= 10_000 and value % 100 == 0:
+        return f"{value / 1000:g}k"
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.0e}".replace("e-0", "e-")
+    return f"{round(value, 10):g}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
