@@ -169,7 +169,7 @@ def random_shape(rng: np.random.Generator, difficulty: float) -> Shape:
 def random_body(rng: np.random.Generator, difficulty: float) -> Body:
     """Draw a person in a plausible pose; `difficulty` 0..1 brings rarer actions and mixes of two actions."""
     shape = random_shape(rng, difficulty)
-    names = tuple(ACTIONS) if rng.random() < 0.25 + 0.75 * difficulty else _CALM
+    names = tuple(ACTIONS) if rng.random() < 0.1 + 0.9 * difficulty else _CALM
     action = ACTIONS[names[rng.integers(len(names))]]
     arms = action.arms
     if rng.random() < 0.5 * difficulty:
@@ -195,8 +195,8 @@ def random_body(rng: np.random.Generator, difficulty: float) -> Body:
 
 def random_camera(rng: np.random.Generator, difficulty: float) -> Camera:
     """Draw a viewpoint: mostly front or back, sometimes the side, now and then a person lying down."""
-    yaw = rng.normal(0, 20 + 20 * difficulty) + 180 * (rng.random() < 0.35)
-    if rng.random() < 0.1 + 0.2 * difficulty:
+    yaw = rng.normal(0, 20 + 20 * difficulty) + 180 * (rng.random() < min(0.1 + 0.6 * difficulty, 0.4))
+    if rng.random() < 0.3 * difficulty:
         yaw = rng.uniform(-180, 180)
     lean = rng.normal(0, 3 + 6 * difficulty)
     if rng.random() < 0.15 * difficulty:
