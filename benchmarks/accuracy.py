@@ -49,8 +49,8 @@ class Profile:
 
 PROFILES = {
     "small": {
-        "lspet": Profile("96x96", 3000),
-        "coco_people": Profile("128x96", 3000),
+        "lspet": Profile("96x96", 2400),
+        "coco_people": Profile("128x96", 2400),
     }
 }
 TWINS = ("twin_weak", "twin_strong")

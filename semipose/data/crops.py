@@ -6,6 +6,7 @@ the map from image to crop pixels is exact. Beyond the image it is black, as in 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8] | None:
     import cv2
 
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return None if image is None else cast(NDArray[np.uint8], cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 def cut(image: NDArray[np.uint8], region: NDArray[np.int64], crop_size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -81,4 +82,4 @@ def cut(image: NDArray[np.uint8], region: NDArray[np.int64], crop_size: tuple[in
             part[top - y : bottom - y, left - x : right - x] = image[top:bottom, left:right]
     shrinks = h > crop_size[0] and w > crop_size[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(part, (crop_size[1], crop_size[0]), interpolation=how)
+    return cast(NDArray[np.uint8], cv2.resize(part, (crop_size[1], crop_size[0]), interpolation=how))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from semipose.data.loader import CropStore, Sampler
@@ -29,7 +30,7 @@ class Stream:
 
     def crops(self, update: int) -> Crops:
         """The crops of `update`; those of the next one are already being fetched when this returns."""
-        rows, images = self._waiting.pop(update, None) or self._fetch(update)
+        rows, images = self._waiting[update] if update in self._waiting else self._fetch(update)
         self._waiting = {update + 1: self._fetch(update + 1)}
         keypoints = visible = None
         if self._keypoints is not None:
@@ -44,8 +45,6 @@ class Stream:
         return rows, self.store.ready(rows)
 
     def _visible(self, rows: np.ndarray) -> Tensor:
-        import torch
-
         visible = torch.from_numpy(self.store.people.poses.visible[rows])
         return visible.to(self.store.device, non_blocking=True)
 

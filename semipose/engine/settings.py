@@ -108,14 +108,14 @@ class Settings:
     warmup: float = setting(0.02, "Share of the run in which the learning rate rises.")
     weight_decay: float = setting(1e-4, "Decoupled weight decay.")
     clip: float = setting(0.0, "Largest norm of the gradient; 0 = not clipped.")
-    rotation: float = setting(40.0, "Strong views turn by up to this many degrees either way.")
-    scale: float = setting(0.25, "Strong views scale by 1 plus or minus up to this share.")
+    rotation: float = setting(30.0, "Standard deviation of a view's turn in degrees; at most twice that.")
+    scale: float = setting(0.25, "Views are enlarged by 1 plus or minus up to this share.")
     flip: float = setting(0.5, "Probability that a view is mirrored.")
     seed: int = setting(0, "Start of all random numbers; the same seed repeats a run.")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1 or mps.")
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the networks' passes.")
     cache: Literal["auto", "device", "ram", "none"] = setting("auto", "Where decoded crops stay between epochs.")
-    workers: int | None = setting(None, "Processes that decode images; none = from the number of cores.")
+    workers: int | None = setting(None, "Threads that decode images; none = one a core.")
     eval_every: int | None = setting(None, "Updates between evaluations; none = from the run's length.")
     log_every: int = setting(50, "Updates between lines of log.jsonl.")
     metric: Metric = setting("pck@0.1", "Metric on val that chooses the best checkpoint.")
@@ -222,7 +222,7 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
         ("flip", 0 <= s.flip <= 1, "is a probability, 0 to 1"),
         ("seed", 0 <= s.seed < 2**31, "must be 0 to 2147483647"),
         ("device", re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", s.device) is not None, "auto, cpu, cuda, cuda:N or mps"),
-        ("workers", _at_least(s.workers, 0), "must not be negative"),
+        ("workers", _at_least(s.workers, 1), "must be at least 1, or none"),
         ("eval_every", _at_least(s.eval_every, 1), "must be at least 1, or none"),
         ("log_every", s.log_every >= 1, "must be at least 1"),
     ]

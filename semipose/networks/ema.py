@@ -2,10 +2,12 @@
 
 from copy import deepcopy
 from itertools import chain
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def ema_decay(updates: int, horizon: float = 0.02, most: float = 0.999) -> float:
@@ -19,7 +21,7 @@ def ema_decay(updates: int, horizon: float = 0.02, most: float = 0.999) -> float
     return min(most, 1 - 1 / max(1.0, horizon * updates))
 
 
-class Ema(nn.Module):
+class Ema(nn.Module, Generic[Network]):
     """A frozen copy of `network` that follows it by exponential averaging; called like the network.
 
     Batch norm statistics are averaged with the same decay as the weights and used as they are (EMAN, Cai et
@@ -29,7 +31,7 @@ class Ema(nn.Module):
 
     updates: Tensor
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: Network, decay: float) -> None:
         super().__init__()
         if not 0 <= decay <= 1:
             raise ValueError(f"the decay is {decay}; expected 0 (a copy of the student) to 1 (the mean of all)")

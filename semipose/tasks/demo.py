@@ -1,6 +1,7 @@
 """`semipose demo`: the main job on people drawn by the program; no data, no downloads."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -10,8 +11,8 @@ from semipose.tasks.run import Run
 from semipose.tasks.train import train
 
 # Chosen by `python -m benchmarks.demo`, whose results over three seeds are in benchmarks/results/demo.json.
-PICTURES = {"labeled": 40, "unlabeled": 2000, "val": 300, "size": (112, 88), "difficulty": 0.5}
-SETTINGS = {
+PICTURES: dict[str, Any] = {"labeled": 40, "unlabeled": 2000, "val": 300, "size": (112, 88), "difficulty": 0.5}
+SETTINGS: dict[str, Any] = {
     "method": "mean_teacher", "network": "mobilenet_v1", "width": 0.5, "head_channels": 64, "input_size": "96x64",
     "batch_size": 16, "duration": 800,
 }  # fmt: skip

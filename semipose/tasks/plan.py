@@ -17,7 +17,9 @@ from semipose.networks.build import build_network
 _PACKAGES = ("torch", "numpy", "opencv-python-headless", "faster-coco-eval", "safetensors")
 
 
-def make_plan(data: Data, settings: Settings, options: dict[str, Any], twin: bool, command: list[str]) -> dict[str, Any]:
+def make_plan(
+    data: Data, settings: Settings, options: dict[str, Any], twin: bool, command: list[str]
+) -> dict[str, Any]:
     """What run.json holds: data, settings with their sources, network, versions."""
     skeleton = data.labeled.skeleton
     if skeleton is None:

@@ -20,7 +20,7 @@ class Augmentation:
     """How far views differ from the crop.
 
     `rotation` is the standard deviation in degrees, clipped at twice that and applied to 60 % of the samples (80 % for
-    the strong view's second map); `scale` the standard deviation and bound of the enlargement around 1; `flip` the
+    the strong view's second turn); `scale` the standard deviation and bound of the enlargement around 1; `flip` the
     share of mirrored views (Xie et al. 2021 and SimpleBaseline: 30 degrees, 0.25, 0.5). `color` is the strength of
     the strong view's color change, 0..1.
     """

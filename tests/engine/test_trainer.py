@@ -122,7 +122,7 @@ def test_a_step_that_is_not_finite_changes_no_weight_moment_or_teacher(stores: S
 def test_a_streak_of_them_stops_the_run_with_advice(stores: Stores, tmp_path: Path) -> None:
     trainer = make(stores, tmp_path, SETTINGS.chosen("flag", "", duration=100, eval_every=1000))
     poison(trainer.method)
-    with pytest.raises(SemiposeError, match="not finite.*--lr"):
+    with pytest.raises(SemiposeError, match=r"not finite.*--lr"):
         trainer.run()
     assert any(row["kind"] == "event" for row in read_log(tmp_path / "log.jsonl"))
     assert all(np.isfinite(v.numpy()).all() for v in trainer.method.state_dict().values() if v.ndim > 1)

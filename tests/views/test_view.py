@@ -1,5 +1,6 @@
 """Views: where they look, what they remember, and that their randomness belongs to (seed, update, stream, name)."""
 
+import pytest
 import torch
 
 from semipose.views.draw import Draw
@@ -85,9 +86,5 @@ def test_two_processes_draw_the_two_halves_of_what_one_draws() -> None:
 
 def test_unlabeled_crops_have_no_labels_to_give() -> None:
     people = crops(labeled=False)
-    try:
+    with pytest.raises(ValueError, match="unlabeled"):
         people.labels(people.plain(), SKELETON.flip)
-    except ValueError as error:
-        assert "unlabeled" in str(error)
-    else:
-        raise AssertionError("labels of unlabeled crops were given")
