@@ -102,7 +102,9 @@ class Poses:
         counted = self.scores > RESCORE_THRESHOLD
         total = np.where(counted, self.scores, 0).sum(1, dtype=np.float64)
         person = total / np.maximum(counted.sum(1), 1) * self.box_scores
-        flat = np.concatenate([self.keypoints, self.scores[..., None]], 2).reshape(len(self), -1)
+        flat = np.concatenate([self.keypoints, self.scores[..., None]], 2).reshape(
+            len(self), 3 * self.keypoints.shape[1]
+        )
         rows = zip(self.image_ids.tolist(), flat.tolist(), person.tolist(), self.boxes.tolist(), strict=True)
         return [
             {

@@ -93,7 +93,7 @@ def read_table(request: Request) -> Table:
         raise DataError(f"{request.path}: cannot be read ({error.strerror}); expected a COCO json.") from error
     try:
         return parse(content, request)
-    except (msgspec.MsgspecError, Suspicious) as reason:
+    except (msgspec.MsgspecError, Suspicious, RecursionError) as reason:
         refuse(content, request)
         # Everything wrong is in labels that must not be read: without them the file is sound.
         try:

@@ -1,7 +1,6 @@
 """What is wrong with a COCO json, entry by entry. Slow and thorough; only called when the fast pass stumbled."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -16,6 +15,7 @@ SHOWN = 20
 """Faults listed in one error; the rest is counted."""
 
 _CVAT = "; if it came from CVAT, draw a skeleton rather than points and export 'COCO Keypoints 1.0'"
+_LARGEST = 1e300
 _BLIND_FIELDS = ("id", "image_id", "category_id", "bbox", "iscrowd")
 
 
@@ -76,7 +76,7 @@ class Faults:
         self.category_ids = self._ids(categories, "category")
         self._ids(annotations, "annotation")
         self._check_images(images)
-        if len(self.category_ids) == len(categories):
+        if self._sound_categories(categories):
             self._check_annotations(annotations, categories)
 
     def _entries(self, document: dict[str, Any], key: str, required: bool) -> list[dict[str, Any]]:
@@ -112,8 +112,17 @@ class Faults:
         _, faults = files_inside(self.request.folder, [one["file_name"] for one in named])
         self.found += [f"image {named[row].get('id')}: {fault}" for row, fault in sorted(faults.items())]
 
+    def _sound_categories(self, categories: list[dict[str, Any]]) -> bool:
+        """Whether annotations can be held against the categories."""
+        wrong = [one for one in categories if not isinstance(one.get("keypoints", []), list)]
+        for one in wrong:
+            self.found.append(f"category {one.get('id')}: 'keypoints' is {_kind(one['keypoints'])}; expected names")
+        return not wrong and len(self.category_ids) == len(categories)
+
     def _check_annotations(self, annotations: list[dict[str, Any]], categories: list[dict[str, Any]]) -> None:
-        used: Counter[Any] = Counter(one.get("category_id") for one in annotations if one.get("keypoints"))
+        used: Counter[Any] = Counter(
+            one["category_id"] for one in annotations if one.get("keypoints") and _is_whole(one.get("category_id"))
+        )
         chosen = self.request.categories(categories, used)
         names = {one["id"]: one.get("keypoints") or self.request.override.get("keypoints") or [] for one in chosen}
         for row, one in enumerate(annotations):
@@ -130,7 +139,7 @@ class Faults:
             yield f"category_id {category!r} is no category of this file"
         if one.get("iscrowd") not in (0, 1, None):
             yield f"'iscrowd' is {one['iscrowd']!r}; expected 0 or 1"
-        if names and category not in names:
+        if not _is_whole(category) or (names and category not in names):
             return
         blind = _is_blind(one, self.request)
         faults = [] if blind else list(_of_keypoints(one.get("keypoints"), len(names[category])))
@@ -180,7 +189,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    # Compared, not converted: a whole number in a json can be too large for a float. NaN compares false.
+    return type(value) in (int, float) and abs(value) < _LARGEST
 
 
 def _kind(value: Any) -> str:

@@ -64,7 +64,7 @@ class Document(msgspec.Struct):
     """What is read of a COCO json."""
 
     images: list[ImageRecord]
-    annotations: list[AnnotationRecord] = []
+    annotations: list[AnnotationRecord] | msgspec.UnsetType = UNSET
     categories: list[dict[str, Any]] = []
 
 
@@ -138,13 +138,15 @@ def parse(content: bytes, request: Request) -> Table:
     """Decode and check; raises `Suspicious` or a msgspec error."""
     document = msgspec.json.decode(content, type=Document)
     images = _images(document.images, request)
-    categories = _categories(document, request)
-    every = np.array([one.id for one in document.annotations], np.int64)
+    annotations = document.annotations or []
+    _expect(document.annotations is not UNSET or request.only_boxes, "there are no annotations")
+    categories = _categories(document.categories, annotations, request)
+    every = np.array([one.id for one in annotations], np.int64)
     _expect(len(np.unique(every)) == len(every), "an annotation id is used twice")
     taken = {one["id"] for one in categories}
-    rows = [row for row, one in enumerate(document.annotations) if not taken or one.category_id in taken]
-    index = _positions(np.array([one.image_id for one in document.annotations], np.int64), images)[rows]
-    records = [document.annotations[row] for row in rows]
+    rows = [row for row, one in enumerate(annotations) if not taken or one.category_id in taken]
+    index = _positions(np.array([one.image_id for one in annotations], np.int64), images)[rows]
+    records = [annotations[row] for row in rows]
     blind_images = request.blind(images.ids)
     blind = blind_images[index]
     crowd = np.array([bool(one.iscrowd) for one in records], bool)
@@ -178,15 +180,18 @@ def _extra(records: Sequence[ImageRecord]) -> tuple[dict[str, Any], ...]:
     )
 
 
-def _categories(document: Document, request: Request) -> list[Mapping[str, Any]]:
-    ids = [one.get("id") for one in document.categories]
+def _categories(
+    categories: Sequence[Mapping[str, Any]], annotations: Sequence[AnnotationRecord], request: Request
+) -> list[Mapping[str, Any]]:
+    ids = [one.get("id") for one in categories]
+    _expect(all(isinstance(one.get("keypoints", []), list) for one in categories), "keypoints are no list of names")
     _expect(all(type(i) is int for i in ids) and len(set(ids)) == len(ids), "a category has no id of its own")
     known = set(ids)
-    used = Counter(one.category_id for one in document.annotations if bytes(one.keypoints) not in _MISSING)
-    unknown = any(one.category_id not in known for one in document.annotations)
+    used = Counter(one.category_id for one in annotations if bytes(one.keypoints) not in _MISSING)
+    unknown = any(one.category_id not in known for one in annotations)
     _expect(not unknown or request.only_boxes, "a category_id is unknown")
     try:
-        return request.categories(document.categories, used)
+        return request.categories(categories, used)
     except DataError as error:
         raise Suspicious(str(error)) from error
 
