@@ -86,6 +86,7 @@ class People:
             return parts[0]
         images, poses = [part.images for part in parts], Poses.concatenate([part.poses for part in parts])
         starts = np.cumsum([0, *map(len, images)])
+        sources = (part.box_source.split(",") for part in parts)
         index = np.concatenate([part.image_index + start for part, start in zip(parts, starts[:-1], strict=True)])
         ids = np.concatenate([one.ids for one in images])
         if len(np.unique(ids)) != len(ids):
@@ -103,7 +104,7 @@ class People:
             image_index=index,
             poses=poses,
             skeleton=parts[0].skeleton,
-            box_source=",".join(dict.fromkeys(",".join(part.box_source for part in parts).split(","))),
+            box_source=",".join(dict.fromkeys(filter(None, chain.from_iterable(sources)))),
             source=", ".join(part.source for part in parts),
             notes=tuple(chain.from_iterable(part.notes for part in parts)),
         )

@@ -216,7 +216,7 @@ def _keypoint_count(categories: list[Mapping[str, Any]], request: Request) -> in
 def _keypoints(records: Sequence[AnnotationRecord], blind: NDArray[np.bool_], count: int) -> NDArray[np.float64]:
     texts = [_NONE if hidden else one.keypoints for one, hidden in zip(records, blind.tolist(), strict=True)]
     numbers, _ = _numbers(texts, 3 * count)
-    keypoints = numbers.reshape(-1, count, 3)
+    keypoints = numbers.reshape(len(records), count, 3)
     visible = keypoints[..., 2]
     _expect(bool(((visible == 0) | (visible == 1) | (visible == 2)).all()), "a visibility is not 0, 1 or 2")
     # Tools write anything where nothing is labeled.

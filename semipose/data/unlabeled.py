@@ -56,7 +56,7 @@ def load_unlabeled(
             parts.append(_from_json(Path(source), images_dir, skeleton, found))
         else:
             parts.append(_from_files(str(source), images_dir, skeleton, found, seen))
-    people = People.concatenate([part for part in parts if len(part)] or parts[:1])
+    people = People.concatenate(parts)
     if len(people) == 0:
         why = "; ".join(people.notes) or "it holds no image with a box"
         raise DataError(f"{', '.join(map(str, sources))}: no unlabeled person was found ({why}).")

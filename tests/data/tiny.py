@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ Change = Callable[[dict[str, Any]], Any]
 def picture(file: Path, size: tuple[int, int] = (48, 64), seed: int | None = None) -> Path:
     """A picture of `size` (H, W), another one for every file name or seed."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    number = sum(file.name.encode()) if seed is None else seed
+    number = crc32(file.name.encode()) if seed is None else seed
     noise = np.random.default_rng(number).integers(0, 255, (*size, 3), np.uint8)
     assert cv2.imwrite(str(file), noise)
     return file

@@ -1,0 +1,189 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semipose.data.coco import load_divided, load_labels
+from semipose.data.people import Images, People
+from semipose.data.splits import apply_split, hold_out, load_split, make_split
+from semipose.errors import DataError, UsageError
+from semipose.poses import Poses
+
+
+def crowd(people: int, images: int, **fields: list) -> People:
+    """`people` spread over `images` pictures; `fields` are extra fields by image."""
+    poses = Poses.blank(people, 2)
+    index = np.arange(people) % images
+    poses.ids = np.arange(people) + 1000
+    poses.image_ids = index + 1
+    poses.visible += 2
+    poses.keypoints += 7
+    extra = tuple({name: values[i] for name, values in fields.items()} for i in range(images))
+    table = Images(tuple(f"/{i}.png" for i in range(images)), np.arange(images) + 1, np.full((images, 2), 9), extra)
+    return People(table, index, poses, None, "given", "here")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"labeled": [1, 2], "unlabeled": [3]},
+        {"labelled": [1, 2], "unlabelled": [3]},
+        {"labelled": [1, 2], "unlabeled": [3], "seed": 0, "note": "x"},
+    ],
+)
+def test_both_spellings_are_read(tmp_path: Path, content: dict) -> None:
+    (tmp_path / "split.json").write_text(json.dumps(content))
+    labeled, unlabeled = load_split(tmp_path / "split.json")
+    assert (labeled.tolist(), unlabeled.tolist()) == ([1, 2], [3])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not json"),
+        ("[1]", "found list"),
+        ('{"labeled": [1]}', "expected one list 'unlabeled'"),
+        ('{"labeled": [1], "labelled": [1], "unlabeled": []}', "both spellings"),
+        ('{"labeled": ["a"], "unlabeled": []}', "holds 'a'"),
+        ('{"labeled": [1.5], "unlabeled": []}', "holds 1.5"),
+        ('{"labeled": [true], "unlabeled": []}', "holds True"),
+        ('{"labeled": 5, "unlabeled": []}', "holds 5"),
+        ('{"labeled": [1, 1], "unlabeled": []}', "names 1 images twice, such as 1"),
+        ('{"labeled": [1, 2], "unlabeled": [2]}', "both labeled and unlabeled, such as 2"),
+        ('{"labeled": [], "unlabeled": [2]}', "no image is labeled"),
+    ],
+)
+def test_a_wrong_split_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "split.json").write_text(content)
+    with pytest.raises(DataError, match=said):
+        load_split(tmp_path / "split.json")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_split(tmp_path / "gone.json")
+
+
+def test_the_unlabeled_part_has_no_trace_of_labels() -> None:
+    people = crowd(6, 3)
+    people.poses.areas += 123
+    labeled, unlabeled = apply_split(people, [1], [2, 3])
+    assert labeled.poses.ids.tolist() == [1000, 1003]
+    assert labeled.poses.visible.all()
+    assert unlabeled.poses.ids.tolist() == [1001, 1002, 1004, 1005]
+    assert not unlabeled.poses.visible.any()
+    assert not unlabeled.poses.keypoints.any()
+    assert not unlabeled.poses.areas.any()
+    assert len(unlabeled.images) == 2
+
+
+@pytest.mark.parametrize(("labeled", "unlabeled", "said"), [
+    ([1, 77], [2], "1 labeled images that are not in here, such as 77"),
+    ([1], [77], "unlabeled images that are not in"),
+    ([1, 2], [2], "both sides, such as 2"),
+])  # fmt: skip
+def test_a_split_that_does_not_fit_is_refused(labeled: list, unlabeled: list, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        apply_split(crowd(6, 3), labeled, unlabeled)
+
+
+@pytest.mark.parametrize(("count", "held"), [(39, None), (40, 20), (60, 20), (100, 20), (150, 30), (1000, 200)])
+def test_a_fifth_but_at_least_twenty_are_held_out(count: int, held: int | None) -> None:
+    train, val = hold_out(crowd(count, count))
+    assert (None if val is None else len(val)) == held
+    assert len(train) == count - (held or 0)
+
+
+def test_holding_out_follows_the_seed_and_loses_nobody() -> None:
+    people = crowd(100, 100)
+    train, val = hold_out(people, seed=1)
+    again, other = hold_out(people, seed=1)[1], hold_out(people, seed=2)[1]
+    assert val is not None
+    assert again is not None
+    assert other is not None
+    assert val.poses.ids.tolist() == again.poses.ids.tolist() != other.poses.ids.tolist()
+    assert sorted([*train.poses.ids.tolist(), *val.poses.ids.tolist()]) == people.poses.ids.tolist()
+
+
+@pytest.mark.parametrize("field", ["group", "coco_image_id", "video_id"])
+def test_people_of_one_image_or_group_stay_on_one_side(field: str) -> None:
+    people = crowd(300, 100, **{field: [i // 4 for i in range(100)]})
+    train, val = hold_out(people)
+    assert val is not None
+    assert not {one[field] for one in train.images.extra} & {one[field] for one in val.images.extra}
+    assert len(val) >= 60
+
+
+def test_a_single_group_is_divided_by_images_instead() -> None:
+    train, val = hold_out(crowd(100, 50, video_id=["film"] * 50))
+    assert val is not None
+    assert not set(train.images.files) & set(val.images.files)
+
+
+def test_one_picture_with_everybody_cannot_be_divided() -> None:
+    assert hold_out(crowd(100, 1))[1] is None
+
+
+@pytest.mark.parametrize("by", ["image", "person", "group"])
+def test_splits_of_one_seed_are_nested(by: Any) -> None:
+    people = crowd(300, 100, group=[i // 5 for i in range(100)])
+    before: set[int] = set()
+    for labeled in (5, 20, 40, 0.5):
+        split = make_split(people, labeled, by=by, seed=3)
+        chosen = set(split["labeled"])
+        assert before < chosen
+        assert sorted([*split["labeled"], *split["unlabeled"]]) == list(range(1, 101))
+        before = chosen
+    assert make_split(people, 20, by=by, seed=4)["labeled"] != make_split(people, 20, by=by, seed=3)["labeled"]
+
+
+@pytest.mark.parametrize(
+    ("labeled", "by", "images"),
+    [
+        (10, "image", 10),
+        (0.1, "image", 10),
+        (30, "person", 10),
+        (31, "person", 11),
+        (0.1, "person", 10),
+        (6, "group", 10),
+    ],
+)
+def test_a_split_has_the_size_asked_for(labeled: float, by: Any, images: int) -> None:
+    people = crowd(300, 100, group=[i // 5 for i in range(100)])
+    assert len(make_split(people, labeled, by=by)["labeled"]) == images
+
+
+def test_groups_stay_whole_in_a_split() -> None:
+    people = crowd(300, 100, group=[i // 5 for i in range(100)])
+    split = make_split(people, 10, by="group")
+    assert {(i - 1) // 5 for i in split["labeled"]}.isdisjoint({(i - 1) // 5 for i in split["unlabeled"]})
+
+
+def test_images_without_labeled_people_are_never_the_labeled_ones() -> None:
+    people = crowd(10, 10)
+    people = People(people.images, people.image_index[:5], people.poses[:5], None, "given", "here")
+    split = make_split(people, 5)
+    assert split["labeled"] == [1, 2, 3, 4, 5]
+    assert split["unlabeled"] == [6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("labeled", "by", "said"),
+    [(0, "image", "expected 1 to 10"), (11, "image", "expected 1 to 10"), (2.5, "image", "share"),
+     (5, "photo", "image, person or group"), (5, "group", "not every image")],
+)  # fmt: skip
+def test_a_split_that_cannot_be_made_is_refused(labeled: float, by: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        make_split(crowd(20, 10), labeled, by=by)
+
+
+@pytest.mark.parametrize("name", ["lspet", "coco_people", "coco_mini", "coco_multi"])
+def test_real_splits_fit_their_labels(data_root: Path, name: str) -> None:
+    folder = data_root / name
+    labels = folder / "annotations" / "person_keypoints_train.json"
+    ids = load_split(folder / "splits" / "semi_10pct_seed0.json")
+    labeled, unlabeled = load_divided(labels, folder / "images", *ids)
+    everybody = load_labels(labels, folder / "images")
+    assert set(labeled.poses.image_ids.tolist()) <= set(ids[0].tolist())
+    assert set(unlabeled.poses.image_ids.tolist()) <= set(ids[1].tolist())
+    assert len(labeled) + len(unlabeled) >= len(everybody)
+    assert not unlabeled.poses.visible.any()
