@@ -92,7 +92,7 @@ def test_method_options_follow_the_method(capsys: pytest.CaptureFixture[str]) ->
         (["--cache", "disc"], "'disc'"),
         (["--method.outside", "nothing"], "unknown"),
         (["--batch-size", "1.5"], "whole number"),
-        (["--workers", "-1"], "--workers -1: must not be negative"),
+        (["--workers", "-1"], "--workers -1: must be at least 1, or none"),
         (["--method", "mean_techer"], "did you mean 'mean_teacher'"),
         (["--input-size", "100x100"], "multiples of 32"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),

@@ -24,7 +24,7 @@ class HeatmapCodec:
     """Gaussian heatmaps of one network: `size` (H, W) of the input in pixels, `stride` of the map, `sigma` in cells.
 
     `sigma` 2 on 64x48 maps is SimpleBaseline's (Xiao et al. 2018); `for_size` keeps that share of the height on
-    other sizes, but never below one cell, where a Gaussian is no longer resolved.
+    other sizes, but never below 1.5 cells: a narrower peak suffers from being moved between views.
     """
 
     size: tuple[int, int]

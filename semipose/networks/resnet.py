@@ -48,6 +48,7 @@ class BasicBlock(_Block):
         self.downsample = _downsample(inputs, planes, stride)
 
     def residual(self, x: Tensor) -> Tensor:
+        """Two 3x3 convolutions; the first has the stride."""
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = self.bn2(self.conv2(x))
         return x
@@ -67,6 +68,7 @@ class Bottleneck(_Block):
         self.downsample = _downsample(inputs, outputs, stride)
 
     def residual(self, x: Tensor) -> Tensor:
+        """1x1 down, 3x3 with the stride, 1x1 up."""
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         x = self.bn3(self.conv3(x))

@@ -68,4 +68,4 @@ def test_the_patch_is_cut_around_the_peak_of_each_map() -> None:
 def test_sigma_follows_the_height_but_stays_resolved() -> None:
     assert HeatmapCodec.for_size((256, 192), FLIP).sigma == 2.0
     assert HeatmapCodec.for_size((384, 288), FLIP).sigma == 3.0
-    assert HeatmapCodec.for_size((96, 96), FLIP).sigma == 1.0
+    assert HeatmapCodec.for_size((96, 96), FLIP).sigma == 1.5
