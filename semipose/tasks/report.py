@@ -141,7 +141,8 @@ def _numbers(metrics: Mapping[str, Any]) -> str:
     rows = []
     for name in names:
         note = f"deployed, update {metrics['deployed'].get('update')}" if name == deployed else "best checkpoint"
-        rows.append([f"{text(name)}<small>{text(note)}</small>", *_cells(_best(metrics, name), shown)])
+        label = f"<b>{text(name)}</b>" if name == deployed else text(name)
+        rows.append([f"{label}<small>{text(note)}</small>", *_cells(_best(metrics, name), shown)])
     for name in names:
         last = _best(metrics, name, "last")
         rows += [[f"{text(name)}<small>last update</small>", *_cells(last, shown)]] if last else []

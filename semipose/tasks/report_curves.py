@@ -10,6 +10,7 @@ Point = tuple[float, float]
 # Units of the view box; the page scales it to its column, so text stays about as large as the page's.
 WIDTH, HEIGHT = 440, 236
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 30
+FEWEST_SMOOTHED = 25  # with fewer points each one matters
 MOST_POINTS = 400  # a longer log is thinned: more points than pixels only make the file large
 
 
@@ -42,9 +43,9 @@ def chart(title: str, curves: Sequence[Curve], *, unit: str = "", log: bool = Fa
             f"{frame.axes()}{drawn}</svg>{caption}</figure>")
 
 
-def smoothed(points: Sequence[Point], share: float = 0.04) -> list[Point]:
-    """Running mean over `share` of the points, centered; the ends use what there is."""
-    half = int(len(points) * share / 2)
+def smoothed(points: Sequence[Point], share: float = 0.08) -> list[Point]:
+    """Running mean over `share` of the points, centered, the ends of what there is; few points stay as they are."""
+    half = max(1, int(len(points) * share / 2)) if len(points) >= FEWEST_SMOOTHED else 0
     return [(x, _mean([y for _, y in points[max(0, i - half):i + half + 1]])) for i, (x, _) in enumerate(points)]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from semipose.tasks.report_curves import Curve, Point, chart, smoothed
+from semipose.tasks.report_curves import FEWEST_SMOOTHED, Curve, Point, chart, smoothed
 from semipose.tasks.report_parts import metric_name, text
 from semipose.tasks.run import Run
 
@@ -17,8 +17,8 @@ def charts(run: Run, metrics: Mapping[str, Any]) -> str:
     settings = run.config["settings"]
     metric = metrics.get("metric") or (settings.get("metric") or {}).get("value", "pck@0.1")
     drawn = [
-        chart(f"{metric_name(metric)} on validation people", _val_curves(run, log, metrics, metric), unit=""),
-        chart("Losses", _terms(train, "losses"), log=True, note="Logarithmic; bold: running mean."),
+        chart(f"{metric_name(metric)} on validation people", _val_curves(run, log, metrics, metric)),
+        chart("Losses", _terms(train, "losses"), log=True, note="Logarithmic. Where there are many values, the bold line is their running mean."),
         *_signal_charts(train),
     ]
     figures = "".join(drawn)
@@ -75,7 +75,7 @@ def _terms(rows: Rows, group: str, names: Sequence[str] | None = None) -> list[C
     curves = []
     for tone, name in enumerate(_names(rows, group) if names is None else names):
         points = series(rows, group, name)
-        if len(points) >= 25:
+        if len(points) >= FEWEST_SMOOTHED:
             curves.append(Curve(name, points, tone % 8, faint=True))
         curves.append(Curve(name, smoothed(points), tone % 8))
     return curves

@@ -134,7 +134,7 @@ th, td { text-align:right; padding:.42rem .7rem; border-bottom:1px solid var(--r
 thead th { font-weight:600; font-size:.8rem; color:var(--soft); border-bottom-color:var(--soft); }
 th:first-child { text-align:left; padding-left:0; font-weight:500; }
 td small, th small { display:block; color:var(--soft); font-weight:400; }
-tr.main th, tr.main td, b { font-weight:650; }
+b { font-weight:650; }
 table.words td { text-align:left; white-space:normal; overflow-wrap:anywhere; }
 table.words thead th { text-align:left; }
 table.keypoints td:last-child { width:140px; }
@@ -156,7 +156,7 @@ figure { margin:0; }
 .t4 { stroke:var(--t4); } .t5 { stroke:var(--t5); } .t6 { stroke:var(--t6); } .t7 { stroke:var(--t7); }
 .dot { fill:var(--paper); stroke-width:1.6; }
 .whisker { width:120px; height:14px; vertical-align:middle; }
-.whisker .zero { stroke:var(--rule); } .whisker .span { stroke-width:2; stroke:var(--soft); }
+.whisker .zero { stroke:var(--soft); opacity:.45; } .whisker .span { stroke-width:2; stroke:var(--soft); }
 .whisker circle { fill:var(--soft); }
 .whisker.good .span { stroke:var(--good); } .whisker.good circle { fill:var(--good); }
 .whisker.bad .span { stroke:var(--bad); } .whisker.bad circle { fill:var(--bad); }
@@ -166,6 +166,7 @@ figure { margin:0; }
 .tile figcaption { font-size:.78rem; color:var(--soft); margin-top:.3rem; overflow-wrap:anywhere; line-height:1.35; }
 .key { display:inline-block; width:.7em; height:.7em; border-radius:50%; margin:0 .3em 0 .2em; }
 details { border-bottom:1px solid var(--rule); padding:.5rem 0; }
+section > details:last-child, .scroll + p + details { border-bottom:0; }
 summary { cursor:pointer; font-weight:550; }
 pre { background:var(--card); border:1px solid var(--rule); border-radius:6px; padding:.75rem 1rem; font-size:.84rem;
   white-space:pre-wrap; overflow-wrap:anywhere; }

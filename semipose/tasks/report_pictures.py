@@ -1,6 +1,7 @@
 """The report's pictures: predictions beside labels, and what the network says about unlabeled people."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,18 +100,22 @@ def _image_of(looked: Looked, row: int) -> NDArray[np.uint8]:
     return np.zeros((TILE, TILE, 3), np.uint8) if image is None else image
 
 
+def _name_of(looked: Looked, row: int) -> str:
+    return Path(looked.people.images.files[looked.people.image_index[row]]).name
+
+
 def _pair(looked: Looked, row: int, skeleton: Skeleton, error: float) -> str:
     truth, predicted = looked.people.poses[[row]], looked.poses[[row]]
     tile = person_tile(_image_of(looked, row), truth.boxes[0], TILE)
     pair = [draw(tile.pixels, tile.move(truth), skeleton, faded=False),
             draw(tile.pixels, tile.move(predicted), skeleton)]
-    who = f"person {truth.ids[0]}, image {truth.image_ids[0]}"
-    return picture(contact_sheet(pair, 2, gap=0), f"Labels and prediction of {who}",
-                   f"mean error {error:.1f} % of the box; {who}")
+    name = _name_of(looked, row)
+    return picture(contact_sheet(pair, 2, gap=0), f"Labels and prediction on {name}",
+                   f"mean error {error:.1f} % of the box, {name}")
 
 
 def _single(looked: Looked, row: int, skeleton: Skeleton, confidence: float) -> str:
     pose = looked.poses[[row]]
     tile = person_tile(_image_of(looked, row), pose.boxes[0], TILE)
-    name = looked.people.images.files[looked.people.image_index[row]].replace("\\", "/").rpartition("/")[2]
+    name = _name_of(looked, row)
     return picture(draw(tile.pixels, tile.move(pose), skeleton), f"Prediction on {name}", f"{confidence:.2f}  {name}")
