@@ -18,7 +18,8 @@ def charts(run: Run, metrics: Mapping[str, Any]) -> str:
     metric = metrics.get("metric") or (settings.get("metric") or {}).get("value", "pck@0.1")
     drawn = [
         chart(f"{metric_name(metric)} on validation people", _val_curves(run, log, metrics, metric)),
-        chart("Losses", _terms(train, "losses"), log=True, note="Logarithmic. Where there are many values, the bold line is their running mean."),
+        chart("Losses", _terms(train, "losses"), log=True,
+              note="Logarithmic. Where there are many values, the bold line is their running mean."),
         *_signal_charts(train),
     ]
     figures = "".join(drawn)
