@@ -23,7 +23,9 @@ MOUSE = {"name": "mouse", "keypoints": ["snout", "leftear", "rightear", "tail"]}
         (["lsho", "rsho", "lwri", "rear"], [(0, 1)], "three-letter codes; rear and lwri stay alone"),
         (["hip_L", "hip_R", "knee_l_1", "knee_r_1"], [(0, 1), (2, 3)], "short token anywhere"),
         (["paw_LF", "paw_RF", "paw_LH", "paw_RH"], [(0, 1), (2, 3)], "side and place in one token"),
-        (["earL", "EarR"], [(0, 1)], "last letter"),
+        (["earL", "EarR"], [(0, 1)], "capital at the end"),
+        (["shol", "shor"], [(0, 1)], "last letter"),
+        (["l_x_l", "r_x_l", "r_x_r"], [(0, 2)], "nobody has two partners"),
         (["left_eye_left", "right_eye_right", "left_eye_right", "right_eye_left"], [(0, 1), (2, 3)], "two sides"),
         (["nose_top", "nose_bot", "obs_top"], [], "top and bottom are no sides"),
         (["paw1LH_top", "paw2LF_top", "paw3RF_top", "paw4RH_top"], [], "numbers differ: not guessed"),
@@ -44,6 +46,13 @@ def test_presets_have_their_sets_values() -> None:
     }  # fmt: skip
     assert PRESETS["wepdtof_14"].sigmas == (0.079, 0.072, 0.062) * 2 + (0.107, 0.087, 0.089) * 2 + (0.026, 0.026)
     assert PRESETS["wepdtof_14"].keypoints == PRESETS["aic_14"].keypoints
+
+
+def test_the_torso_goes_from_shoulders_to_opposite_hips() -> None:
+    assert PRESETS["coco_17"].torso == ((5, 12), (6, 11))
+    short = Skeleton.from_category({"keypoints": ["lsho", "rsho", "lhip", "rhip"]})
+    assert short.torso == ((0, 3), (1, 2))
+    assert Skeleton.from_category({"keypoints": ["left_shoulder", "right_hip"]}).torso == ()
 
 
 @pytest.mark.parametrize("name", PRESETS)

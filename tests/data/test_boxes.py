@@ -31,6 +31,8 @@ def test_each_detection_goes_to_one_person_best_first() -> None:
     people = np.array([[0, 0, 10, 10], [2, 0, 10, 10], [50, 50, 10, 10]], np.float32)
     detected = np.array([[2, 0, 10, 10], [3, 0, 10, 10]], np.float32)
     assert match(people, detected).tolist() == [1, 0, -1]
+    away = np.array([[8, 0, 10, 10]], np.float32)
+    assert match(people[:1], away).tolist() == [-1]
     assert match(people, detected[:0]).tolist() == [-1, -1, -1]
 
 

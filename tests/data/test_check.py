@@ -56,6 +56,14 @@ def test_copies_between_streams_are_found_by_content(tmp_path: Path) -> None:
     assert len(found(load(path, images), "warning", "appear twice under different names")) == 1
 
 
+def test_a_copy_is_found_where_no_other_file_has_its_size(tmp_path: Path) -> None:
+    path, images = project(tmp_path)
+    picture(images / "1.png", (40, 50))
+    (tmp_path / "frames").mkdir()
+    shutil.copy(images / "1.png", tmp_path / "frames" / "a.png")
+    assert found(load(path, images, unlabeled=tmp_path / "frames"), "warning", "also among")
+
+
 def test_pictures_of_the_same_size_in_bytes_are_no_copies(tmp_path: Path) -> None:
     path, images = project(tmp_path)
     frames = tmp_path / "frames"

@@ -58,6 +58,7 @@ FAULTS = [
     (keypoint(4, "7"), r"annotation 20: 'keypoints'\[4\] is \"7\"", "number as text"),
     (keypoint(4, None), r"annotation 20: 'keypoints'\[4\] is null", "null"),
     (keypoint(0, [1, 2]), r"annotation 20: 'keypoints'\[0\] is \[1, 2\]", "nested list"),
+    (keypoint(0, [1]), r"annotation 20: 'keypoints'\[0\] is \[1\]", "nested list of one"),
     (keypoint(2, 3), r"annotation 20: 'keypoints'\[2\] is 3; a visibility", "visibility 3"),
     (keypoint(2, -1), r"annotation 20: 'keypoints'\[2\] is -1; a visibility", "visibility -1"),
     (keypoint(2, 0.5), r"annotation 20: 'keypoints'\[2\] is 0.5; a visibility", "visibility as a probability"),
@@ -197,18 +198,28 @@ def test_odd_but_sound_files_are_read(tmp_path: Path) -> None:
 def test_crowds_and_people_without_keypoints_are_left_out_or_kept_on_demand(tmp_path: Path) -> None:
     def change(document: dict) -> None:
         document["annotations"] += [
+            annotation(96, 1, iscrowd=1, bbox=[0, 0, 0, 0]),
             annotation(97, 1, keypoints=[0] * 12, iscrowd=1, bbox=[0, 0, 60, 40]),
-            annotation(98, 1, keypoints=[0] * 12),
+            annotation(98, 1, keypoints=[0] * 12, bbox=[0, 0, 0, 0]),
             {"id": 99, "image_id": 2, "category_id": 1, "bbox": [1, 1, 5, 5]},
         ]
 
     path, images = project(tmp_path, change)
     people = load_labels(path, images)
     assert people.poses.ids.tolist() == [10, 20, 30]
-    assert people.notes == ("crowd regions left out: 1", "people without a labeled keypoint left out: 2")
-    everyone = load_labels(path, images, everyone=True)
-    assert everyone.poses.ids.tolist() == [10, 20, 30, 97, 98, 99]
-    assert everyone.poses.crowd.tolist() == [False] * 3 + [True, False, False]
+    assert people.notes == ("crowd regions left out: 2", "people without a labeled keypoint left out: 2")
+
+
+def test_evaluators_can_have_everybody(tmp_path: Path) -> None:
+    def change(document: dict) -> None:
+        document["annotations"] += [
+            annotation(97, 1, keypoints=[0] * 12, iscrowd=1, bbox=[0, 0, 60, 40]),
+            annotation(98, 1, keypoints=[0] * 12),
+        ]
+
+    everyone = load_labels(*project(tmp_path, change), everyone=True)
+    assert everyone.poses.ids.tolist() == [10, 20, 30, 97, 98]
+    assert everyone.poses.crowd.tolist() == [False] * 3 + [True, False]
     assert everyone.poses.boxes[3].tolist() == [0, 0, 60, 40]
 
 
