@@ -60,11 +60,28 @@ class CropFrame:
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8] | None:
-    """RGB (H, W, 3) uint8, or None when the file is missing or no image."""
+    """RGB (H, W, 3) uint8, turned as EXIF says; None when the file is missing, cut off or no image."""
     import cv2
 
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        data = Path(path).read_bytes()
+    except OSError:
+        return None
+    if not data or _cut_off(data):
+        return None
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     return None if image is None else cast(NDArray[np.uint8], cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+def _cut_off(data: bytes) -> bool:
+    """A JPEG file without its end: OpenCV would fill the missing part with gray and say nothing."""
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    place = 2
+    # Skip the header's segments: a thumbnail in one of them has an end of its own.
+    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] != b"\xda":
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return data.find(b"\xff\xd9", place) < 0
 
 
 def cut(image: NDArray[np.uint8], region: NDArray[np.int64], crop_size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -57,5 +57,14 @@ def test_an_unreadable_file_gives_none(tmp_path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 this is no picture")
     assert read_image(tmp_path / "broken.jpg") is None
     assert read_image(tmp_path / "missing.jpg") is None
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    whole = cv2.imencode(".jpg", noise)[1].tobytes()
+    (tmp_path / "whole.jpg").write_bytes(whole + b"a video that a phone appended")
+    assert read_image(tmp_path / "whole.jpg") is not None
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    assert read_image(tmp_path / "half.jpg") is None
+    thumbnail = b"\xff\xe1" + (len(whole) + 2).to_bytes(2, "big") + whole
+    (tmp_path / "half_with_thumbnail.jpg").write_bytes(whole[:2] + thumbnail + whole[2 : len(whole) // 2])
+    assert read_image(tmp_path / "half_with_thumbnail.jpg") is None
     cv2.imwrite(str(tmp_path / "red.png"), np.full((4, 4, 3), (0, 0, 255), np.uint8))
     assert read_image(tmp_path / "red.png")[0, 0].tolist() == [255, 0, 0]

@@ -1,0 +1,100 @@
+"""The README's tables, made from the json files in benchmarks/results.
+
+    python -m benchmarks.tables          # writes them into README.md
+    python -m benchmarks.tables --check  # exits 1 when README.md is not what the results say
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+NAMES = {
+    "bound": "all labels (bound)", "twin_weak": "labels only, weak views", "twin_strong": "labels only, strong views",
+}  # fmt: skip
+
+
+def main() -> int:
+    """Write or check the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    readme = ROOT / "README.md"
+    old = readme.read_text(encoding="utf-8")
+    new = filled(old)
+    if args.check:
+        return int(new != old)
+    readme.write_text(new, encoding="utf-8")
+    return 0
+
+
+def filled(text: str) -> str:
+    """`text` with every table between its markers as the results say."""
+    for name, table in (("accuracy", accuracy()), ("demo", demo())):
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, _, rest = text.partition(start)
+        _, _, after = rest.partition(end)
+        text = before + start + table + end + after
+    return text
+
+
+def accuracy() -> str:
+    """One table a data set."""
+    parts = [accuracy_table(json.loads(file.read_text())) for file in sorted(RESULTS.glob("accuracy-*.json"))]
+    return "\n".join(parts)
+
+
+def accuracy_table(results: dict[str, Any]) -> str:
+    """Test scores of the chosen checkpoints."""
+    profile, rows, twin = results["profile"], results["rows"], results.get("twin", {})
+    lines = [
+        f"**{results['data']}**, {profile['network']} {profile['width']} from ImageNet, {profile['input_size']}, "
+        f"{profile['duration']} updates of {profile['batch_size']} labeled (+ {profile['batch_size']} unlabeled), "
+        f"seed {results['seed']}, test:", "",
+        "| run | labeled | unlabeled | PCK@0.1 | OKS-AP | last | PCK@0.1 against the twin |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, row in rows.items():
+        best, last = (row["test"][row["deployed"]][which] for which in ("best", "last"))
+        against = row.get("against_twin", {}).get("pck@0.1")
+        told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if against else ""
+        told = "the twin" if name == twin.get("row") else told
+        lines.append(
+            f"| {NAMES.get(name, f'`{name}`')}, {row['deployed']} | {row['labeled']} | {row['unlabeled']} | "
+            f"{spanned(best, 'pck@0.1')} | {spanned(best, 'oks_ap')} | {last['pck@0.1']:.1f} | {told} |"
+        )
+        lines += [
+            f"| · its {net} | | | {each['best']['pck@0.1']:.1f} | {each['best']['oks_ap']:.1f} | "
+            f"{each['last']['pck@0.1']:.1f} | |"
+            for net, each in row["test"].items() if net != row["deployed"]
+        ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def spanned(row: dict[str, Any], metric: str) -> str:
+    """A value with its interval."""
+    low, high = row["intervals"][metric]
+    return f"{row[metric]:.1f} ({low:.1f}-{high:.1f})"
+
+
+def demo() -> str:
+    """What `semipose demo` reaches with three seeds."""
+    file = RESULTS / "demo.json"
+    if not file.is_file():
+        return ""
+    results = json.loads(file.read_text())
+    lines = ["| seed | labels only | with unlabeled | difference (95 %) | minutes |", "|---|---|---|---|---|"]
+    for row in results["rows"]:
+        answer = row["answer"]
+        lines.append(
+            f"| {row['seed']} | {row['twin']:.1f} | {row['deployed']:.1f} | {answer['value']:+.1f} "
+            f"({answer['low']:+.1f} to {answer['high']:+.1f}) | {row['seconds'] / 60:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
