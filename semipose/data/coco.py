@@ -23,6 +23,8 @@ from semipose.poses import Poses
 from semipose.skeleton import Skeleton
 
 Rows = NDArray[np.int64]
+# The last is for ids beyond 64 bits.
+UNREADABLE = (msgspec.MsgspecError, Suspicious, OverflowError)
 BoxRule = Literal["auto", "given", "keypoints", "image"]
 
 
@@ -93,12 +95,12 @@ def read_table(request: Request) -> Table:
         raise DataError(f"{request.path}: cannot be read ({error.strerror}); expected a COCO json.") from error
     try:
         return parse(content, request)
-    except (msgspec.MsgspecError, Suspicious, RecursionError) as reason:
+    except (*UNREADABLE, RecursionError) as reason:
         refuse(content, request)
         # Everything wrong is in labels that must not be read: without them the file is sound.
         try:
             return parse(without_labels(content, request), request)
-        except (msgspec.MsgspecError, Suspicious):
+        except UNREADABLE:
             raise DataError(f"{request.path}: {reason}; expected a COCO json.") from reason
 
 

@@ -36,6 +36,7 @@ FAULTS = [
     (lambda d: d.pop("annotations"), "'annotations' is missing", "no annotations"),
     (at("images", 0, value=7), r"images\[0\] is a number", "an image is no object"),
     (at("images", 1, "id", value=1), "image 1: this id is used 2 times", "image id twice"),
+    (at("images", 1, "id", value=2**63), "image number 1: 'id' is a number", "image id beyond 64 bits"),
     (at("images", 1, "id", value="x"), "image number 1: 'id' is text", "image id is text"),
     (at("images", 1, "file_name", value=None), "image 2: 'file_name' is missing", "no file name"),
     (at("images", 1, "width", value=-5), "image 2: 'width' is -5", "negative width"),
