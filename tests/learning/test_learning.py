@@ -1,0 +1,42 @@
+"""Does it learn? Every method, on a handful of drawn people that it is then asked about again."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from semipose import methods
+from semipose.data.load import Data
+from semipose.engine.settings import Settings
+from semipose.engine.setup import Stores, make_trainer
+from semipose.networks.network import PoseNetwork
+from tests import drawn
+
+SETTINGS = Settings.from_values(
+    {"network": "mobilenet_v1", "width": 0.25, "head_channels": 32, "input_size": "64x64", "batch_size": 12,
+     "duration": 120, "eval_every": 1000, "device": "cpu", "lr": 5e-3, "rotation": 10, "scale": 0.1,
+     "metric": "pck@0.2"}
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
+    people = drawn.people(tmp_path_factory.mktemp("drawn"), 12)
+    data = Data(people, drawn.unlabeled(people), people, "the labeled people")
+    return Stores.read(data, SETTINGS, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", methods.available())
+def test_a_method_learns_the_people_it_is_shown(name: str, stores: Stores, tmp_path: Path) -> None:
+    trainer = make_trainer(
+        SETTINGS.chosen("flag", "", method=name), {}, stores.labeled.people.skeleton, stores, tmp_path
+    )
+    before = {net: value(trainer.evaluate, network) for net, network in trainer.method.networks().items()}
+    trainer.run()
+    after = {net: row["values"]["pck@0.2"] for net, row in trainer.last.items()}
+    for net in before:
+        assert after[net] > max(60, before[net] + 30), f"{net}: {before[net]:.1f} before, {after[net]:.1f} after"
+
+
+def value(evaluate: object, network: PoseNetwork) -> float:
+    return evaluate(network).values["pck@0.2"]
