@@ -136,7 +136,7 @@ class Trainer:
             self.log.write("event", self.update, text=f"{read[-1]:.0f} updates in a row were not finite")
             raise SemiposeError(
                 f"{self.folder}: the last {read[-1]:.0f} updates had a loss or gradient that is not finite; the "
-                f"weights are those before them. Lower --lr (now {self.settings.lr:g}) or set --clip 1, and start again."
+                f"weights are those before them. Lower --lr (now {self.settings.lr:g}) or set --clip 1 and start again."
             )
         if None not in losses.values():
             self.live.show(self.update, row)
