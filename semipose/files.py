@@ -17,7 +17,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         # Without fsync a power cut may leave the new name pointing at an empty file.
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:

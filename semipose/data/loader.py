@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semipose.data.crops import CropFrame, cut, read_image
+from semipose.data.crops import MARGIN, CropFrame, cut, read_image
 from semipose.data.people import People
 from semipose.errors import DataError
 
@@ -54,8 +54,6 @@ class CropStore:
     @property
     def zoom(self) -> float:
         """Crop pixels per input pixel."""
-        from semipose.data.crops import MARGIN
-
         return self.frame.crop_size[0] / (self.size[0] * MARGIN)
 
     def keypoints(self) -> Tensor:
@@ -160,8 +158,10 @@ def free_memory() -> int:
             lines = dict(line.split(":", 1) for line in file)
         return int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
-        # Not Linux: half of the installed memory is a careful guess.
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        # Not Linux: half of the installed memory is a careful guess; Windows does not even tell that.
+        if hasattr(os, "sysconf"):
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        return 4 * 2**30
 
 
 class Sampler:
