@@ -50,7 +50,7 @@ class Profile:
 PROFILES = {
     "small": {
         "lspet": Profile("96x96", 2400),
-        "coco_people": Profile("128x96", 2400),
+        "coco_people": Profile("128x96", 2000),
     }
 }
 TWINS = ("twin_weak", "twin_strong")
