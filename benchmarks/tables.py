@@ -86,12 +86,12 @@ def demo() -> str:
     if not file.is_file():
         return ""
     results = json.loads(file.read_text())
-    lines = ["| seed | labels only | with unlabeled | difference (95 %) | minutes |", "|---|---|---|---|---|"]
+    lines = ["| seed | labels only | with unlabeled | difference (95 %) |", "|---|---|---|---|"]
     for row in results["rows"]:
         answer = row["answer"]
         lines.append(
             f"| {row['seed']} | {row['twin']:.1f} | {row['deployed']:.1f} | {answer['value']:+.1f} "
-            f"({answer['low']:+.1f} to {answer['high']:+.1f}) | {row['seconds'] / 60:.1f} |"
+            f"({answer['low']:+.1f} to {answer['high']:+.1f}) |"
         )
     return "\n".join(lines) + "\n"
 

@@ -14,11 +14,11 @@ from semipose.tasks.train import resume, train
 # Chosen with `python -m benchmarks.demo`; what it gives over three seeds is in benchmarks/results/demo.json.
 DIFFICULTY = 0.2
 PICTURES: dict[str, Any] = {
-    "labeled": 60, "unlabeled": 1500, "val": 300, "size": (128, 96), "difficulty": DIFFICULTY,
+    "labeled": 30, "unlabeled": 1500, "val": 300, "size": (128, 96), "difficulty": DIFFICULTY,
 }  # fmt: skip
 SETTINGS: dict[str, Any] = {
     "method": "mean_teacher", "network": "resnet18", "width": 0.25, "head_channels": 64, "input_size": "128x96",
-    "batch_size": 16, "duration": 800, "lr": 2e-3,
+    "batch_size": 16, "duration": 1000, "eval_every": 100, "lr": 2e-3,
 }  # fmt: skip
 
 

@@ -1,0 +1,44 @@
+"""The README says what is: its tables are the results', its flags and names exist."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import semipose
+from benchmarks.tables import filled
+from semipose import methods
+from semipose.engine.settings import Settings, flag
+from semipose.flags import CHECK, INPUTS, OUTPUTS
+
+TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_tables_are_those_of_the_results() -> None:
+    assert filled(TEXT) == TEXT, "run python -m benchmarks.tables"
+
+
+def test_its_python_parses_and_names_what_there_is() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        tree = ast.parse(block)
+        names = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+        used = {node.attr for node in names if ast.unparse(node.value) == "sp"}
+        assert used
+        assert used <= set(semipose.__all__)
+
+
+def test_its_flags_exist() -> None:
+    known = {flag(name) for name in {**INPUTS, **OUTPUTS, **CHECK, **Settings.types()}}
+    known |= {f"--method.{option.name.replace('_', '-')}" for name in methods.available()
+              for option in methods.describe(name).options}  # fmt: skip
+    known |= {"--method.NAME", "--help", "--data", "--out", "--cache"}
+    used = set(re.findall(r"--[a-z][\w.-]*\w", TEXT))
+    assert used - known == set()
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(((?!http)[^)#]+)\)", TEXT))))
+def test_its_links_lead_somewhere(path: str) -> None:
+    assert (Path(__file__).parents[1] / path).exists()
