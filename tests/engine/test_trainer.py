@@ -128,6 +128,18 @@ def test_a_streak_of_them_stops_the_run_with_advice(stores: Stores, tmp_path: Pa
     assert all(np.isfinite(v.numpy()).all() for v in trainer.method.state_dict().values() if v.ndim > 1)
 
 
+def test_bf16_trains_float32_weights_to_nearly_the_same_place(stores: Stores, tmp_path: Path) -> None:
+    ends = []
+    for precision in ("fp32", "bf16"):
+        trainer = make(stores, tmp_path / precision, SETTINGS.chosen("flag", "", precision=precision))
+        trainer.run()
+        state = trainer.method.state_dict()
+        assert all(value.dtype in (torch.float32, torch.int64) for value in state.values())
+        ends.append(torch.cat([value.flatten() for name, value in state.items() if name.endswith("weight")]))
+    apart = (ends[0] - ends[1]).norm() / ends[0].norm()
+    assert 0 < apart < 0.1
+
+
 def test_clipping_bounds_the_gradient(stores: Stores, tmp_path: Path) -> None:
     trainer = make(stores, tmp_path, SETTINGS.chosen("flag", "", clip=1e-3))
     step = trainer.method(trainer.batches(0), Progress(0, 6))
