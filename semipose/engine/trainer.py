@@ -20,6 +20,7 @@ from semipose.errors import SemiposeError
 from semipose.methods.method import Method, Progress, Step
 from semipose.metrics.score import Score
 from semipose.networks.network import PoseNetwork
+from semipose.views.view import Batch
 
 # A run whose last updates were all non-finite will not recover.
 _STREAK = 20
@@ -90,7 +91,7 @@ class Trainer:
             self.save()
         self.live.show(self.update)
 
-    def step(self, batch: Any) -> tuple[Step, float]:
+    def step(self, batch: Batch) -> tuple[Step, float]:
         """One update of all networks; nothing is read back from the device."""
         progress = Progress(self.update, self.updates)
         lr = learning_rate(self.settings, progress)

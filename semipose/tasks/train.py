@@ -77,6 +77,15 @@ def resume(folder: str | Path) -> Run:
 
 
 def complete(folder: Path, data: Data, console: Console) -> Run:
+    """Do what is left of the plan in `folder`; when that is stopped, say how to go on."""
+    try:
+        return _complete(folder, data, console)
+    except (KeyboardInterrupt, SystemExit):
+        console.print(f"[bold]stopped[/]; what is done is saved, go on with: semipose resume {folder}", highlight=False)
+        raise
+
+
+def _complete(folder: Path, data: Data, console: Console) -> Run:
     """Train what is not trained yet, compare, write metrics.json and the report."""
     plan = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     settings = Settings.from_record(plan["settings"])

@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +82,24 @@ def test_resume_finishes_a_stopped_run_and_its_twins_to_the_same_weights(
     for name in ("best-teacher", "last-student", "last"):
         assert all(torch.equal(a, weights(resumed, name)[key]) for key, a in weights(whole, name).items())
     assert resumed.metrics == whole.metrics
+
+
+def test_ctrl_c_saves_exits_with_130_and_says_how_to_go_on(files: Demo, tmp_path: Path) -> None:
+    """The real thing: a process of its own, interrupted in the middle of training."""
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in (TINY | {"duration": 100000}).items()]
+    command = [sys.executable, "-m", "semipose", "train", str(files.labels), "--images", str(files.images), "--unlabeled",
+               str(files.unlabeled), "--out", str(tmp_path / "run"), *flags]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "log.jsonl"
+    for _ in range(600):
+        if log.is_file() and log.stat().st_size:
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "semipose resume" in told
+    assert load(tmp_path / "run" / "checkpoints" / "last.safetensors")[1]["update"] >= 2
 
 
 def test_labels_of_the_unlabeled_part_are_never_read(files: Demo, tmp_path: Path) -> None:
