@@ -87,8 +87,8 @@ def test_resume_finishes_a_stopped_run_and_its_twins_to_the_same_weights(
 def test_ctrl_c_saves_exits_with_130_and_says_how_to_go_on(files: Demo, tmp_path: Path) -> None:
     """The real thing: a process of its own, interrupted in the middle of training."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in (TINY | {"duration": 100000}).items()]
-    command = [sys.executable, "-m", "semipose", "train", str(files.labels), "--images", str(files.images), "--unlabeled",
-               str(files.unlabeled), "--out", str(tmp_path / "run"), *flags]  # fmt: skip
+    command = [sys.executable, "-m", "semipose", "train", str(files.labels), "--images", str(files.images),
+               "--unlabeled", str(files.unlabeled), "--out", str(tmp_path / "run"), *flags]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "run" / "log.jsonl"
     for _ in range(600):
