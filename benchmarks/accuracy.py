@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 import semipose
+from semipose import methods
 from semipose.data.coco import load_labels
 from semipose.data.load import load
 from semipose.data.loader import CropStore
@@ -81,7 +82,7 @@ def main() -> None:
     base = args.runs / f"{args.data}-{args.profile}-seed{args.seed}"
     for name in args.rows:
         run, seconds = run_row(name, profile, root, args.data, base / name, args.seed)
-        record(file, profile, args.data, args.seed, {name: describe(run, name, seconds)})
+        record(file, profile, args.data, args.seed, {name: describe(run, seconds)})
         compare(file, base, root / args.data, profile)
 
 
@@ -108,14 +109,14 @@ def run_row(name: str, profile: Profile, root: Path, data: str, folder: Path, se
     return run, time.perf_counter() - start
 
 
-def describe(run: Run, name: str, seconds: float) -> dict[str, Any]:
+def describe(run: Run, seconds: float) -> dict[str, Any]:
     """What a row of the results says, test scores apart."""
     metrics, config = run.metrics, run.config
     assert metrics is not None
     return {
         "method": config["method"], "options": config["method_settings"],
         "labeled": config["data"]["labeled"]["people"],
-        "unlabeled": (config["data"]["unlabeled"] or {"people": 0})["people"] if name != "bound" else 0,
+        "unlabeled": config["data"]["unlabeled"]["people"] if methods.load(config["method"]).uses_unlabeled else 0,
         "deployed": metrics["deployed"]["network"], "update": metrics["deployed"]["update"],
         "rule": metrics["deployed"]["rule"], "seconds": round(seconds),
         "val": {net: {which: short(row["values"]) for which, row in rows.items()}
@@ -174,7 +175,8 @@ def record(file: Path, profile: Profile, data: str, seed: int, rows: dict[str, A
         "data": data, "seed": seed, "profile": asdict(profile), "semipose": semipose.__version__,
         "torch": torch.__version__, "device": "cpu", "threads": torch.get_num_threads(),
         "protocol": "given boxes, no flip test, DARK decoding; everything chosen on val, test scored for the chosen "
-        "and the last checkpoint; intervals: 95 %, bootstrap over test images; one seed",
+        "and the last checkpoint; intervals: 95 %, bootstrap over test images; one seed; seconds are wall time of one "
+        "thread, whatever else the machine was doing",
         "initialization": "ImageNet (mobilenet_v1 0.75), head random", "rows": {**old, **rows},
     })  # fmt: skip
 
