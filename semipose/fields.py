@@ -53,6 +53,14 @@ class Fields(dict[str, Field]):
         """The same fields without their graph."""
         return Fields({name: field.detach() for name, field in self.items()})
 
+    def split(self, first: int) -> "tuple[Fields, Fields]":
+        """The fields of the first `first` samples of the batch, and those of the others."""
+        parts = (slice(0, first), slice(first, None))
+        one, other = (
+            Fields({name: replace(field, maps=field.maps[part]) for name, field in self.items()}) for part in parts
+        )
+        return one, other
+
 
 def mirrored_mean(fields: Fields, flipped: Fields, width: int) -> Fields:
     """Mean of `fields` and the answer to the mirrored image, moved back: the flip test. `width` of the input in px."""

@@ -74,11 +74,5 @@ def _answer(network: nn.Module, image: torch.Tensor, flip_test: bool) -> Fields:
     if not flip_test:
         answer: Fields = network(image)
         return answer
-    both = network(torch.cat([image, image.flip(-1)]))
-    half = len(image)
-    straight, mirrored = (
-        Fields({name: type(field)(field.maps[part], field.kind, field.stride, field.flip)
-                for name, field in both.items()})
-        for part in (slice(0, half), slice(half, None))
-    )
+    straight, mirrored = network(torch.cat([image, image.flip(-1)])).split(len(image))
     return mirrored_mean(straight, mirrored, image.shape[-1])

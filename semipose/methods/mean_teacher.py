@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from semipose.methods.method import Build, Method, Progress, Step, peaks, teaching
+from semipose.methods.method import Build, Method, Progress, Step, both, peaks, teaching
 from semipose.networks.ema import Ema, ema_decay
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
@@ -36,10 +36,11 @@ class MeanTeacher(Method):
         quantile: float = 0.0,  # distrust this share of each keypoint's maps in the batch, the lowest peaks
         outside: Literal["unknown", "background"] = "unknown",  # what lies beyond the teacher's view
         cutouts: int = 5,  # rectangles cut out of the student's view
+        joined: bool = False,  # labeled and unlabeled views in one student batch
     ) -> None:
         super().__init__(build, skeleton)
         self.decay, self.weight, self.ramp, self.outside, self.cutouts = decay, weight, ramp, outside, cutouts
-        self.threshold, self.quantile = threshold, quantile
+        self.threshold, self.quantile, self.joined = threshold, quantile, joined
         self.student = build("student")
         self.teacher = Ema(self.student, decay if decay is not None else 0.999)
 
@@ -51,9 +52,8 @@ class MeanTeacher(Method):
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """The labeled loss, and the consistency loss where there are unlabeled crops."""
         seen = batch.labeled.weak()
-        losses = {"labeled": self.labeled_loss(self.student, batch.labeled, seen, self.codec(seen, self.student))}
         if batch.unlabeled is None:
-            return Step(losses)
+            return Step({"labeled": self.labeled_loss(self.student(seen.image), batch.labeled, seen)})
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
         strong = strong.with_image(cutout(strong.image, batch.unlabeled.draw, "cutout", self.cutouts))
@@ -61,8 +61,12 @@ class MeanTeacher(Method):
             answer = self.teacher(weak.image)
         confidence = peaks(answer)
         trusted = self.trust(confidence)
-        loss = self.consistency_loss(self.student(strong.image), answer, weak, strong, trusted, self.outside)
-        losses["consistency"] = loss * (self.weight * progress.ramp(self.ramp))
+        on_seen, on_strong = both(self.student, seen, strong, self.joined)
+        consistency = self.consistency_loss(on_strong, answer, weak, strong, trusted, self.outside)
+        losses = {
+            "labeled": self.labeled_loss(on_seen, batch.labeled, seen),
+            "consistency": consistency * (self.weight * progress.ramp(self.ramp)),
+        }
         return Step(losses, {"confidence": confidence.mean(), "trusted": trusted.mean()})
 
     def trust(self, confidence: Tensor) -> Tensor:

@@ -79,19 +79,19 @@ class Method(nn.Module, ABC):
     def networks(self) -> dict[str, PoseNetwork]:
         """Networks that can be evaluated and deployed, by name."""
 
-    def codec(self, view: View, network: PoseNetwork) -> HeatmapCodec:
-        """The codec of `network`'s heatmaps for input of the view's size."""
-        return HeatmapCodec.for_size(view.size, self.skeleton.flip, network.stride)
+    def codec(self, view: View, fields: Fields) -> HeatmapCodec:
+        """The codec of a network's `fields` for input of the view's size."""
+        return HeatmapCodec.for_size(view.size, self.skeleton.flip, fields["heatmap"].stride)
 
-    def labeled_loss(self, network: nn.Module, crops: Crops, view: View, codec: HeatmapCodec) -> Tensor:
-        """Loss of `network` on a view of labeled crops; unlabeled keypoints weigh 0."""
+    def labeled_loss(self, predicted: Fields, crops: Crops, view: View) -> Tensor:
+        """Loss of the fields `predicted` on a view of labeled crops; keypoints without a label weigh 0."""
         if crops.visible is None:
             raise ValueError("the labeled loss needs labeled crops")
         flip = self.skeleton.flip
         # A mirrored view exchanges partners, and with them which of the two is labeled.
         visible = exchange(crops.visible, flip, view.affine.mirrored)
-        target, weight = codec.encode(crops.labels(view, flip), visible)
-        return field_loss(network(view.image), target, weight)
+        target, weight = self.codec(view, predicted).encode(crops.labels(view, flip), visible)
+        return field_loss(predicted, target, weight)
 
     def consistency_loss(self, predicted: Fields, answer: Fields, weak: View, strong: View,
                          trusted: Tensor | None = None, outside: str = "unknown") -> Tensor:
@@ -126,6 +126,13 @@ def teaching(network: nn.Module, batch_statistics: bool = False) -> Iterator[Non
             yield
     finally:
         network.train(training)
+
+
+def both(network: nn.Module, first: View, second: View, joined: bool) -> tuple[Fields, Fields]:
+    """Fields of two views: of one joined batch, which shares its BatchNorm statistics, or of a pass each."""
+    if joined:
+        return network(torch.cat([first.image, second.image])).split(len(first.image))
+    return network(first.image), network(second.image)
 
 
 def peaks(fields: Fields) -> Tensor:

@@ -40,14 +40,15 @@ class PoseCons(Method):
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """The labeled loss, and the easy-hard loss where there are unlabeled crops."""
         seen = batch.labeled.weak()
-        losses = {"labeled": self.labeled_loss(self.network, batch.labeled, seen, self.codec(seen, self.network))}
+        on_seen = self.network(seen.image)
+        losses = {"labeled": self.labeled_loss(on_seen, batch.labeled, seen)}
         if batch.unlabeled is None:
             return Step(losses)
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
         with teaching(self.network, self.batch_statistics):
             answer = self.network(weak.image)
-        keypoints, _ = self.codec(weak, self.network).decode(answer, "quarter")
+        keypoints, _ = self.codec(weak, answer).decode(answer, "quarter")
         there = weak.to(strong).keypoints(keypoints, self.skeleton.flip)
         hard = joint_cutout(strong.image, there, batch.unlabeled.draw, "cutout", self.cutouts)
         loss = self.consistency_loss(self.network(hard), answer, weak, strong, outside=self.outside)

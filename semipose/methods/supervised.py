@@ -45,8 +45,7 @@ class Supervised(Method):
         if self.augmentation == "strong":
             strong = crops.strong(view)
             view = strong.with_image(cutout(strong.image, crops.draw, "cutout"))
-        loss = self.labeled_loss(self.raw, crops, view, self.codec(view, self.raw))
-        return Step({"labeled": loss})
+        return Step({"labeled": self.labeled_loss(self.raw(view.image), crops, view)})
 
     def after_update(self, progress: Progress) -> None:
         """Move the average."""

@@ -19,7 +19,7 @@ class TwoViews(Method):
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """Labeled loss, and one view against the other."""
         seen = batch.labeled.weak()
-        labeled = self.labeled_loss(self.network, batch.labeled, seen, self.codec(seen, self.network))
+        labeled = self.labeled_loss(self.network(seen.image), batch.labeled, seen)
         if batch.unlabeled is None:
             return Step({"labeled": labeled})
         first, second = batch.unlabeled.weak("first"), batch.unlabeled.weak("second")

@@ -39,7 +39,7 @@ def test_a_mirrored_view_takes_the_visibility_along_with_the_name(method: MeanTe
     seen = people.weak()
     assert seen.affine.mirrored.all()
     maps = torch.zeros(2, K, 16, 16, requires_grad=True)
-    loss = method.labeled_loss(lambda image: heat(maps), people, seen, method.codec(seen, method.student))
+    loss = method.labeled_loss(heat(maps), people, seen)
     loss.backward()
     assert maps.grad is not None
     moved = maps.grad.abs().amax((0, 2, 3)) > 0
@@ -99,6 +99,20 @@ def test_thresholds_and_quantiles_choose_by_keypoint() -> None:
     assert fixed.trust(confidence).tolist() == [[1, 0], [1, 1], [0, 0], [1, 1]]
     half = MeanTeacher(builder(), SKELETON, quantile=0.5)
     assert half.trust(confidence).tolist() == [[1, 0], [0, 1], [0, 0], [1, 1]]
+
+
+def test_a_joined_batch_shares_its_statistics_and_its_gradient() -> None:
+    apart, joined = MeanTeacher(builder(), SKELETON), MeanTeacher(builder(), SKELETON, joined=True)
+    with torch.no_grad():
+        for method in (apart, joined):
+            method.eval()  # with running statistics the two are the same arithmetic
+    first, second = (method(batch(), Progress(900, 1000)).losses for method in (apart, joined))
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-4, atol=1e-7)
+    apart.train()
+    joined.train()
+    first, second = (method(batch(), Progress(900, 1000)).losses for method in (apart, joined))
+    assert not torch.allclose(first["labeled"], second["labeled"], rtol=1e-4, atol=0)
 
 
 def test_the_decay_follows_the_length_of_the_run_unless_given() -> None:
