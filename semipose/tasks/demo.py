@@ -18,7 +18,7 @@ PICTURES: dict[str, Any] = {
 }  # fmt: skip
 SETTINGS: dict[str, Any] = {
     "method": "mean_teacher", "network": "resnet18", "width": 0.25, "head_channels": 64, "input_size": "128x96",
-    "batch_size": 16, "duration": 800, "eval_every": 200, "lr": 2e-3,
+    "batch_size": 16, "duration": 1000, "eval_every": 100, "lr": 2e-3,
 }  # fmt: skip
 
 
