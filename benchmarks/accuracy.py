@@ -1,6 +1,7 @@
 """Labels only against labels and unlabeled images, on real pictures, under one protocol.
 
     python -m benchmarks.accuracy --data lspet --profile small
+    python -m benchmarks.accuracy --data lspet --profile full --rows twin_weak twin_strong pose_dual   # on a GPU
 
 Rows: `bound` (supervised on all training labels), `twin_weak` and `twin_strong` (supervised on the labeled part, both
 kinds of augmentation), and the methods. Everything is chosen on val; test is scored once per row, for the best and
@@ -12,7 +13,7 @@ import argparse
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,23 @@ class Profile:
     lr: float = 1e-3
     labels: str = "10pct"
     metric: str = "pck@0.1"
+    weights: str | None = "mobilenet_v1_075.safetensors"
 
 
+# "small" is for two CPU cores, "full" for a GPU.
+SIZES = {"lspet": "256x256", "coco_people": "256x192"}
 PROFILES = {
     "small": {
         "lspet": Profile("96x96", 2400),
         "coco_people": Profile("128x96", 2000),
-    }
-}
+    },
+    "full": {
+        data: Profile(size, 5000, head_channels=256, batch_size=64) for data, size in SIZES.items()
+    },
+    "full-resnet18": {
+        data: Profile(size, 5000, "resnet18", 1.0, 256, 64, weights=None) for data, size in SIZES.items()
+    },
+}  # fmt: skip
 TWINS = ("twin_weak", "twin_strong")
 # row -> method, options, whether all labels are used
 ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
@@ -62,6 +72,17 @@ ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "twin_strong": ("supervised", {"augmentation": "strong"}, False),
     "mean_teacher": ("mean_teacher", {}, False),
     "pose_cons": ("pose_cons", {}, False),
+    "pose_dual": ("pose_dual", {}, False),
+    "pseudo_label": ("pseudo_label", {}, False),
+}
+# One part changed at a time: what a gain, or its absence, comes from. Run by name, shown apart.
+ABLATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "pose_cons-ramp": ("pose_cons", {"ramp": 0.1}, False),
+    "pose_cons-background": ("pose_cons", {"outside": "background"}, False),
+    "pose_cons-batch_statistics": ("pose_cons", {"batch_statistics": True}, False),
+    "pose_cons-no_cutouts": ("pose_cons", {"cutouts": 0}, False),
+    "mean_teacher-no_average": ("mean_teacher", {"decay": 0.0}, False),
+    "mean_teacher-no_ramp": ("mean_teacher", {"ramp": 0.0}, False),
 }
 COMPARED = ("pck@0.1", "pck@0.2", "oks_ap")
 
@@ -71,15 +92,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=["lspet", "coco_people"], required=True)
     parser.add_argument("--profile", choices=list(PROFILES), default="small")
-    parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--rows", nargs="*", choices=[*ROWS, *ABLATIONS], default=list(ROWS))
+    parser.add_argument("--labels", choices=["1pct", "5pct", "10pct", "20pct", "50pct"], default="10pct")
     parser.add_argument("--seed", type=int, default=0, help="of the split and of all random numbers")
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), help="where run folders lie")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     root = Path(os.environ.get("SEMIPOSE_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    profile = PROFILES[args.profile][args.data]
-    file = args.out / f"accuracy-{args.data}-{args.profile}-seed{args.seed}.json"
-    base = args.runs / f"{args.data}-{args.profile}-seed{args.seed}"
+    profile = replace(PROFILES[args.profile][args.data], labels=args.labels)
+    share = "" if args.labels == Profile.labels else f"-{args.labels}"
+    name = f"{args.data}-{args.profile}{share}-seed{args.seed}"
+    file, base = args.out / f"accuracy-{name}.json", args.runs / name
     for name in args.rows:
         run, seconds = run_row(name, profile, root, args.data, base / name, args.seed)
         record(file, profile, args.data, args.seed, {name: describe(run, seconds)})
@@ -93,7 +116,7 @@ def run_row(name: str, profile: Profile, root: Path, data: str, folder: Path, se
         return Run(folder), 0.0
     if (folder / "run.json").is_file():
         return resume(folder), time.perf_counter() - start
-    method, options, all_labels = ROWS[name]
+    method, options, all_labels = (ROWS | ABLATIONS)[name]
     annotations, images = root / data / "annotations", root / data / "images"
     split = None if all_labels else root / data / "splits" / f"semi_{profile.labels}_seed{seed}.json"
     people = load(
@@ -104,7 +127,7 @@ def run_row(name: str, profile: Profile, root: Path, data: str, folder: Path, se
         people, method=method, method_settings=options, out=folder, seed=seed, network=profile.network,
         width=profile.width, head_channels=profile.head_channels, input_size=profile.input_size,
         duration=profile.duration, batch_size=profile.batch_size, lr=profile.lr, metric=profile.metric,
-        weights=root / "weights" / "mobilenet_v1_075.safetensors",
+        weights=root / "weights" / profile.weights if profile.weights else None,
     )  # fmt: skip
     return run, time.perf_counter() - start
 
@@ -173,11 +196,13 @@ def record(file: Path, profile: Profile, data: str, seed: int, rows: dict[str, A
             row["seconds"] = old[name]["seconds"]
     write_json(file, {
         "data": data, "seed": seed, "profile": asdict(profile), "semipose": semipose.__version__,
-        "torch": torch.__version__, "device": "cpu", "threads": torch.get_num_threads(),
+        "torch": torch.__version__, "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
         "protocol": "given boxes, no flip test, DARK decoding; everything chosen on val, test scored for the chosen "
-        "and the last checkpoint; intervals: 95 %, bootstrap over test images; one seed; seconds are wall time of one "
-        "thread, whatever else the machine was doing",
-        "initialization": "ImageNet (mobilenet_v1 0.75), head random", "rows": {**old, **rows},
+        "and the last checkpoint; intervals: 95 %, bootstrap over test images; one seed; seconds are wall time, "
+        "whatever else the machine was doing",
+        "initialization": f"ImageNet ({profile.weights}), head random" if profile.weights else "random",
+        "rows": {**old, **rows},
     })  # fmt: skip
 
 

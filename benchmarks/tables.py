@@ -1,7 +1,7 @@
-"""The README's tables, made from the json files in benchmarks/results.
+"""The tables of README.md and docs/decisions.md, made from the json files in benchmarks/results.
 
-    python -m benchmarks.tables          # writes them into README.md
-    python -m benchmarks.tables --check  # exits 1 when README.md is not what the results say
+    python -m benchmarks.tables          # writes them
+    python -m benchmarks.tables --check  # exits 1 when a page is not what the results say
 """
 
 import argparse
@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "decisions.md")
 NAMES = {
     "bound": "all labels (bound)", "twin_weak": "labels only, weak views", "twin_strong": "labels only, strong views",
 }  # fmt: skip
@@ -22,19 +23,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    readme = ROOT / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    new = filled(old)
-    if args.check:
-        return int(new != old)
-    readme.write_text(new, encoding="utf-8")
-    return 0
+    stale = False
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = filled(old)
+        stale = stale or new != old
+        if not args.check:
+            page.write_text(new, encoding="utf-8")
+    return int(stale and args.check)
 
 
 def filled(text: str) -> str:
-    """`text` with every table between its markers as the results say."""
-    for name, table in (("accuracy", accuracy()), ("demo", demo())):
+    """`text` with every table between its markers as the results say; a page has some of them."""
+    for name, table in (("accuracy", accuracy()), ("ablations", ablations()), ("demo", demo())):
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if start not in text:
+            continue
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)
         text = before + start + table + end + after
@@ -58,6 +62,8 @@ def accuracy_table(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name, row in rows.items():
+        if "-" in name:  # an ablation
+            continue
         best, last = (row["test"][row["deployed"]][which] for which in ("best", "last"))
         against = row.get("against_twin", {}).get("pck@0.1")
         told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if against else ""
@@ -71,6 +77,23 @@ def accuracy_table(results: dict[str, Any]) -> str:
             f"{each['last']['pck@0.1']:.1f} | |"
             for net, each in row["test"].items() if net != row["deployed"]
         ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def ablations() -> str:
+    """Rows named METHOD-CHANGE beside the method they change one part of."""
+    lines = ["| data | run | val | test | test, last | against the twin |", "|---|---|---|---|---|---|"]
+    for file in sorted(RESULTS.glob("accuracy-*.json")):
+        results = json.loads(file.read_text())
+        rows, twin = results["rows"], results["twin"]["row"]
+        changed = {name.partition("-")[0] for name in rows if "-" in name}
+        for name in (twin, *sorted(name for name in rows if name.partition("-")[0] in changed)):
+            row = rows[name]
+            val, test = row["val"][row["deployed"]], row["test"][row["deployed"]]
+            against = row.get("against_twin", {}).get("pck@0.1")
+            told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if against else ""
+            lines.append(f"| {results['data']} | {NAMES.get(name, f'`{name}`')} | {val['best']['pck@0.1']:.1f} | "
+                         f"{test['best']['pck@0.1']:.1f} | {test['last']['pck@0.1']:.1f} | {told} |")
     return "\n".join(lines) + "\n"
 
 

@@ -120,6 +120,7 @@ class Settings:
     log_every: int = setting(50, "Updates between lines of log.jsonl.")
     metric: Metric = setting("pck@0.1", "Metric on val that chooses the best checkpoint.")
     decode: Literal["dark", "quarter"] = setting("dark", "How a peak's sub-pixel place is read from a map.")
+    deploy: str | None = setting(None, "Network of the method to use after training; none = what the method says.")
     flip_test: bool = setting(False, "Average each prediction with that of the mirrored image.")
     origins: dict[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 

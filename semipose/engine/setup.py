@@ -105,6 +105,9 @@ def make_method(
 ) -> Method:
     """The method of `settings` with its `options`, on the device."""
     method: Method = methods.load(settings.method)(builder(settings, skeleton, report), skeleton, **options)
+    if settings.deploy is not None and settings.deploy not in method.networks():
+        there = ", ".join(method.networks())
+        raise UsageError(f"--deploy {settings.deploy}: {settings.method} has no such network; it has {there}")
     return method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

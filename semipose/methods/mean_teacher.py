@@ -2,10 +2,7 @@
 
 from typing import Literal
 
-import torch
-from torch import Tensor
-
-from semipose.methods.method import Build, Method, Progress, Step, both, peaks, teaching
+from semipose.methods.method import Build, Method, Progress, Step, both, peaks, teaching, trust
 from semipose.networks.ema import Ema, ema_decay
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
@@ -60,7 +57,7 @@ class MeanTeacher(Method):
         with teaching(self.teacher):
             answer = self.teacher(weak.image)
         confidence = peaks(answer)
-        trusted = self.trust(confidence)
+        trusted = trust(confidence, self.threshold, self.quantile)
         on_seen, on_strong = both(self.student, seen, strong, self.joined)
         consistency = self.consistency_loss(on_strong, answer, weak, strong, trusted, self.outside)
         losses = {
@@ -68,11 +65,6 @@ class MeanTeacher(Method):
             "consistency": consistency * (self.weight * progress.ramp(self.ramp)),
         }
         return Step(losses, {"confidence": confidence.mean(), "trusted": trusted.mean()})
-
-    def trust(self, confidence: Tensor) -> Tensor:
-        """(U, K) 1 where a peak (U, K) passes both rules, else 0."""
-        lowest = torch.quantile(confidence, self.quantile, dim=0) if self.quantile > 0 else confidence.amin(0)
-        return ((confidence >= lowest) & (confidence >= self.threshold)).float()
 
     def after_update(self, progress: Progress) -> None:
         """Move the teacher toward the student."""

@@ -13,8 +13,8 @@ class PoseCons(Method):
     """Easy-hard consistency of a single network (Xie et al., ICCV 2021).
 
     Asymmetric difficulty and the stopped gradient keep it from collapsing to background; there is no average, no
-    ramp and no threshold. Teacher BatchNorm: the student's running statistics. EMA: none. Deployed: the network; its
-    best checkpoint on validation.
+    threshold and by default no ramp. Teacher BatchNorm: the student's running statistics. EMA: none. Deployed: the
+    network; its best checkpoint on validation.
     Differs from the paper: the teacher's pass uses running statistics (`batch_statistics` restores the paper's), what
     lies beyond its view is unknown (`outside background` restores it), the turn is a true rotation, the strong view
     changes colors, and its cutouts are upright in it.
@@ -28,13 +28,14 @@ class PoseCons(Method):
         skeleton: Skeleton,
         *,
         weight: float = 1.0,  # of the consistency loss
+        ramp: float = 0.0,  # share of the run over which that weight grows from 0
         cutouts: int = 5,  # rectangles cut around keypoints of the student's view
         outside: Literal["unknown", "background"] = "unknown",  # what lies beyond the teacher's view
         batch_statistics: bool = False,  # teacher's pass in train mode, as in the public code
     ) -> None:
         super().__init__(build, skeleton)
-        self.weight, self.cutouts, self.outside = weight, cutouts, outside
-        self.batch_statistics = batch_statistics
+        self.weight, self.ramp, self.cutouts = weight, ramp, cutouts
+        self.outside, self.batch_statistics = outside, batch_statistics
         self.network = build("student")
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
@@ -52,7 +53,7 @@ class PoseCons(Method):
         there = weak.to(strong).keypoints(keypoints, self.skeleton.flip)
         hard = joint_cutout(strong.image, there, batch.unlabeled.draw, "cutout", self.cutouts)
         loss = self.consistency_loss(self.network(hard), answer, weak, strong, outside=self.outside)
-        losses["consistency"] = loss * self.weight
+        losses["consistency"] = loss * (self.weight * progress.ramp(self.ramp))
         return Step(losses, {"confidence": peaks(answer).mean()})
 
     def networks(self) -> dict[str, PoseNetwork]:

@@ -18,7 +18,7 @@ TWINS = ("weak", "strong")
 
 def measure(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores, twin: bool) -> dict[str, Any]:
     """metrics.json: every network of the run scored on val, the deployed one, the twin and their difference."""
-    deployed = methods.load(settings.method).deployed
+    deployed = settings.deploy or methods.load(settings.method).deployed
     scores = _score_all(folder, settings, skeleton, stores)
     if not scores:
         name = deployed or "ema"

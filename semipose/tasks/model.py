@@ -21,6 +21,7 @@ from semipose.engine.inference import predict_people
 from semipose.engine.setup import choose_device
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.networks.build import build_network
+from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
 from semipose.poses import Poses
 from semipose.skeleton import Skeleton
@@ -29,7 +30,7 @@ Source = str | Path | NDArray[np.uint8] | Sequence[str | Path]
 
 FRAMES_AT_ONCE = 64  # frames lie in a temporary folder for a moment; a whole film would fill the disk
 # A damaged or hostile checkpoint must not ask for all memory: sides of the input in px, width, channels of the head.
-LARGEST_SIDE, LARGEST_WIDTH, MOST_CHANNELS = 4096, 8.0, 8192
+LARGEST_SIDE, LARGEST_WIDTH, MOST_CHANNELS, MOST_MEMBERS = 4096, 8.0, 8192, 8
 
 
 @dataclass
@@ -151,6 +152,14 @@ def _size(value: Any) -> tuple[int, int]:
 
 
 def _build(config: Any, skeleton: Skeleton) -> PoseNetwork:
+    if "members" in config:
+        if not 0 < len(config["members"]) <= MOST_MEMBERS:
+            raise ValueError(f"an ensemble of {len(config['members'])} networks, expected 1 to {MOST_MEMBERS}")
+        return Ensemble([_build_one(member, skeleton) for member in config["members"]])
+    return _build_one(config, skeleton)
+
+
+def _build_one(config: Any, skeleton: Skeleton) -> PoseNetwork:
     width, channels = float(config["width"]), int(config["head_channels"])
     if not (0 < width <= LARGEST_WIDTH and 0 < channels <= MOST_CHANNELS):
         raise ValueError(f"width {width:g} with {channels} head channels, expected at most {LARGEST_WIDTH:g} and "

@@ -97,7 +97,7 @@ def _complete(folder: Path, data: Data, console: Console) -> Run:
     skeleton = Skeleton.from_dict(plan["skeleton"])
     updates = _train_one(folder, settings, plan["method_settings"], skeleton, stores, None, console)
     for name in TWINS if plan["twin"] else ():
-        twin = replace(settings, method="supervised")
+        twin = replace(settings, method="supervised", deploy=None)
         options = methods.convert("supervised", {"augmentation": name})
         changes = {"twin": False, "method": "supervised", "method_settings": options, "settings": twin.record()}
         write_json(folder / "twin" / name / "run.json", plan | changes)

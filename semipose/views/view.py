@@ -71,10 +71,10 @@ class Crops:
     def __len__(self) -> int:
         return len(self.images)
 
-    def plain(self) -> View:
-        """The person's box as it is, without any augmentation."""
+    def plain(self, scale: float = 1.0, mirrored: bool = False) -> View:
+        """The person's box without anything random: as it is, enlarged by `scale`, or mirrored."""
         zeros = torch.zeros(len(self), device=self.images.device)
-        return self._view(self._affine(zeros, torch.ones_like(zeros), zeros > 0))
+        return self._view(self._affine(zeros, zeros + scale, (zeros == 0) == mirrored))
 
     def weak(self, name: str = "weak") -> View:
         """A view turned, scaled and perhaps mirrored; `name` keys its random numbers."""

@@ -6,7 +6,7 @@ import torch
 from semipose.fields import Field, Fields
 from semipose.geometry import Affine
 from semipose.methods.mean_teacher import MeanTeacher
-from semipose.methods.method import Progress, peaks
+from semipose.methods.method import Progress, peaks, trust
 from semipose.views.view import Augmentation, View
 from tests.people import SIZE, SKELETON, batch, builder, crops
 
@@ -93,12 +93,9 @@ def test_the_consistency_loss_grows_from_nothing_over_the_ramp() -> None:
 
 def test_thresholds_and_quantiles_choose_by_keypoint() -> None:
     confidence = torch.tensor([[0.9, 0.1], [0.5, 0.3], [0.2, 0.2], [0.7, 0.4]])
-    none = MeanTeacher(builder(), SKELETON)
-    assert none.trust(confidence).all()
-    fixed = MeanTeacher(builder(), SKELETON, threshold=0.3)
-    assert fixed.trust(confidence).tolist() == [[1, 0], [1, 1], [0, 0], [1, 1]]
-    half = MeanTeacher(builder(), SKELETON, quantile=0.5)
-    assert half.trust(confidence).tolist() == [[1, 0], [0, 1], [0, 0], [1, 1]]
+    assert trust(confidence).all()
+    assert trust(confidence, threshold=0.3).tolist() == [[1, 0], [1, 1], [0, 0], [1, 1]]
+    assert trust(confidence, quantile=0.5).tolist() == [[1, 0], [0, 1], [0, 0], [1, 1]]
 
 
 def test_a_joined_batch_shares_its_statistics_and_its_gradient() -> None:

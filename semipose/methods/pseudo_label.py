@@ -1,0 +1,121 @@
+"""Pseudo-labels in two stages: the labels teach a network, its averaged answers become labels of the other images."""
+
+import math
+from typing import Literal
+
+import torch
+
+from semipose.fields import Field, Fields
+from semipose.geometry import Affine
+from semipose.methods.method import Build, Method, Progress, Step, peaks, teaching, trust
+from semipose.networks.ema import Ema, ema_decay
+from semipose.networks.network import PoseNetwork
+from semipose.skeleton import Skeleton
+from semipose.views.occlude import cutout
+from semipose.views.view import Batch, Crops, View
+
+# Enlargement and mirror of each look whose answers are averaged.
+LOOKS = ((1.0, False), (1.0, True), (0.85, False), (1.2, False))
+
+
+class PseudoLabel(Method):
+    """Data distillation (Radosavovic et al., CVPR 2018): a frozen labeler's mean answer over several looks is learned.
+
+    Stage one is the supervised twin: trained in the first share of the run, or loaded (`--weights` its checkpoint,
+    `--method.stage_one 0`). Then the labeler, a frozen copy of the average, labels the unlabeled people, and is
+    renewed every period. Its answers are computed when they are used: it only changes with the period, so they are
+    those of labels kept in a file. Teacher BatchNorm: the labeler's running statistics. EMA: the average follows the
+    student (EMAN). Deployed: raw or averaged weights, whichever is better on validation.
+    Differs from the paper: labels are heatmaps (`hard` draws peaks anew), they are renewed, and the student goes on
+    from stage one instead of starting anew.
+    """
+
+    deployed = None
+
+    def __init__(
+        self,
+        build: Build,
+        skeleton: Skeleton,
+        *,
+        stage_one: float = 0.4,  # share of the run in which only the labels are learned
+        period: float = 0.05,  # share of the run after which the labels are made anew
+        weight: float = 1.0,  # of the loss on pseudo-labels
+        hard: bool = False,  # draw a new peak at the labeler's keypoint instead of taking its map
+        threshold: float = 0.0,  # trust a map only when its peak is higher
+        quantile: float = 0.0,  # distrust this share of each keypoint's maps in the batch, the lowest peaks
+        augmentation: Literal["weak", "strong"] = "weak",  # which views pseudo-labels are learned in
+        outside: Literal["unknown", "background"] = "unknown",  # what lies beyond the labeler's view
+        decay: float | None = None,  # of the averaged weights; None: a horizon of 2 % of the run, at most 0.999
+    ) -> None:
+        super().__init__(build, skeleton)
+        self.stage_one, self.period, self.weight, self.hard = stage_one, period, weight, hard
+        self.threshold, self.quantile = threshold, quantile
+        self.augmentation, self.outside, self.decay = augmentation, outside, decay
+        self.raw = build("student")
+        self.ema = Ema(self.raw, decay if decay is not None else 0.999)
+        # A decay of 0 makes every update of it a plain copy.
+        self.labeler = Ema(self.raw, 0.0)
+
+    def prepare(self, updates: int) -> None:
+        """Set the average's decay from the run's length."""
+        if self.decay is None:
+            self.ema.decay = ema_decay(updates)
+
+    def forward(self, batch: Batch, progress: Progress) -> Step:
+        """The labeled loss, and from stage two on that of the pseudo-labels."""
+        seen = batch.labeled.weak()
+        losses = {"labeled": self.labeled_loss(self.raw(seen.image), batch.labeled, seen)}
+        if batch.unlabeled is None or progress.fraction < self.stage_one:
+            return Step(losses)
+        plain = batch.unlabeled.plain()
+        label, confidence = self.label(batch.unlabeled, plain)
+        trusted = trust(confidence, self.threshold, self.quantile)
+        view = self.view(batch.unlabeled)
+        loss = self.consistency_loss(self.raw(view.image), label, plain, view, trusted, self.outside)
+        losses["pseudo_label"] = loss * self.weight
+        return Step(losses, {"confidence": confidence.mean(), "trusted": trusted.mean()})
+
+    def label(self, crops: Crops, plain: View) -> tuple[Fields, torch.Tensor]:
+        """Pseudo-labels on the `plain` view: fields, and the confidence (U, K) of each map."""
+        looks = [crops.plain(scale, mirrored) for scale, mirrored in LOOKS]
+        back = Affine(torch.cat([look.to(plain).matrix for look in looks]))
+        with teaching(self.labeler):
+            answer = self.labeler(torch.cat([look.image for look in looks]))
+        label = _mean(answer, back, len(looks))
+        confidence = peaks(label)
+        if self.hard:
+            codec = self.codec(plain, label)
+            keypoints, _ = codec.decode(label)
+            label, _ = codec.encode(keypoints, torch.ones_like(confidence))
+        return label, confidence
+
+    def view(self, crops: Crops) -> View:
+        """How the student sees the unlabeled people."""
+        view = crops.weak()
+        if self.augmentation == "strong":
+            strong = crops.strong(view)
+            view = strong.with_image(cutout(strong.image, crops.draw, "cutout"))
+        return view
+
+    def after_update(self, progress: Progress) -> None:
+        """Move the average; at the start of every period make it the labeler."""
+        self.ema.update(self.raw, progress.healthy)
+        start = math.ceil(self.stage_one * progress.updates)
+        done = progress.update + 1 - start
+        if done >= 0 and done % max(1, round(self.period * progress.updates)) == 0:
+            self.labeler.update(self.ema.network)
+
+    def networks(self) -> dict[str, PoseNetwork]:
+        """The trained weights and their average."""
+        return {"raw": self.raw, "ema": self.ema.network}
+
+
+def _mean(answer: Fields, back: Affine, looks: int) -> Fields:
+    """The mean over `looks` (stacked in the batch) of maps moved by `back`; a cell that a look missed is not in it."""
+    means = {}
+    for name, field in answer.moved(back).items():
+        cells = (field.maps.shape[-2], field.maps.shape[-1])
+        covered = back.at_stride(field.stride).inside(cells, cells)
+        maps = (field.maps * covered).unflatten(0, (looks, -1)).sum(0) / covered.unflatten(0, (looks, -1)).sum(0)
+        means[name] = Field(maps, field.kind, field.stride, field.flip)
+    return Fields(means)
