@@ -22,6 +22,13 @@ def image_folder(path: str | Path) -> str:
     return folder
 
 
+def cache_folder() -> Path:
+    """Where files that can be made again are kept between runs: $SEMIPOSE_CACHE, else semipose in the user's cache."""
+    if chosen := os.environ.get("SEMIPOSE_CACHE"):
+        return Path(chosen).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "semipose"
+
+
 def files_inside(folder: str, names: Sequence[str]) -> tuple[list[str], dict[int, str]]:
     """Absolute paths of `names` in `folder`, and by position what is wrong with those that may not be opened.
 
