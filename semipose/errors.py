@@ -1,5 +1,7 @@
 """The errors a user sees: each says what was found, where, what was expected and what to do."""
 
+import os
+
 
 class SemiposeError(Exception):
     """A run cannot start or go on; the command line prints the text and exits with 1."""
@@ -11,3 +13,12 @@ class DataError(SemiposeError):
 
 class UsageError(SemiposeError):
     """A flag, a yaml key or an argument is wrong; exit code 2."""
+
+
+class WriteError(SemiposeError):
+    """A file cannot be written: no room, no permission; exit code 1."""
+
+
+def tells_errors() -> bool:
+    """Whether this process tells a fault that all find: under torchrun the first on each machine does."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"

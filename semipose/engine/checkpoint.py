@@ -1,6 +1,8 @@
 """Training states and networks to safetensors files and back: atomic, no pickle, the record in the file's header."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +23,37 @@ def save(path: str | Path, tensors: dict[str, Tensor], record: dict[str, Any]) -
     # safetensors wants plain layout, and a channels_last weight is not; its values stay bit for bit.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(plain, temporary, metadata={_KEY: json.dumps(record)})
+        try:
+            save_file(plain, temporary, metadata={_KEY: json.dumps(record)})
+        except SafetensorError as error:  # a full disk, in the library's words
+            raise OSError(str(error)) from error
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and record of a file written by `save`."""
+    with _reading(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _record(file)  # noqa: SIM118 (not a dict)
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """The record alone, which is quick."""
+    with _reading(path) as file:
+        return _record(file)
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        return tensors, json.loads(metadata[_KEY])
+            yield file
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} cannot be read as a checkpoint: {error}") from error
     except (KeyError, json.JSONDecodeError) as error:
         raise DataError(f"{path} was not written by semipose: its header has no readable {_KEY!r} entry.") from error
+
+
+def _record(file: Any) -> dict[str, Any]:
+    return json.loads((file.metadata() or {})[_KEY])
 
 
 def save_training(
