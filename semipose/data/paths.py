@@ -36,14 +36,15 @@ def files_inside(folder: str, names: Sequence[str]) -> tuple[list[str], dict[int
     subfolder is listed once instead of asking for each file: much faster on network disks.
     """
     root = os.path.realpath(folder)
-    files = [os.path.join(folder, name) for name in names]
+    start = os.path.join(folder, "")
+    files = [start + name for name in names]
     faults: dict[int, str] = {}
     groups: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
         if fault := _unsafe(name):
             faults[row] = fault
         else:
-            groups[os.path.dirname(name)].append(row)
+            groups[name.rpartition("/")[0]].append(row)
     for subfolder, rows in groups.items():
         _check_group(os.path.join(folder, subfolder), root, rows, files, faults)
     return files, faults
@@ -67,7 +68,7 @@ def _unsafe(name: str) -> str | None:
 def _check_group(folder: str, root: str, rows: Iterable[int], files: Sequence[str], faults: dict[int, str]) -> None:
     known = _plain_files(folder) if not leads_out(folder, root) else None
     for row in rows:
-        name = os.path.basename(files[row])
+        name = files[row].rpartition("/")[2]
         if known is None:
             faults[row] = f"{os.path.relpath(files[row], root)}: a link leads out of the images folder"
         # The second question is for file systems that ignore case or respell accents, and for links.

@@ -6,6 +6,8 @@ Whatever is wrong raises `Suspicious`; `semipose.data.faults` then says what, en
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from operator import attrgetter, methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from semipose.errors import DataError
 # Converting numbers in pieces keeps the Python floats in between in the processor's cache.
 _PIECE = 4096
 _NONE = Raw(b"null")
-_MISSING = (b"null", b"[]", b"")
+_MISSING = frozenset((b"null", b"[]", b""))
+_commas = methodcaller("count", b",")
 
 
 class ImageRecord(msgspec.Struct, gc=False):
@@ -142,7 +145,7 @@ def parse(content: bytes, request: Request) -> Table:
     _expect(document.annotations is not UNSET or request.only_boxes, "there are no annotations")
     categories = _categories(document.categories, annotations, request)
     every = np.array([one.id for one in annotations], np.int64)
-    _expect(len(np.unique(every)) == len(every), "an annotation id is used twice")
+    _expect(_distinct(every), "an annotation id is used twice")
     taken = {one["id"] for one in categories}
     rows = [row for row, one in enumerate(annotations) if not taken or one.category_id in taken]
     index = _positions(np.array([one.image_id for one in annotations], np.int64), images)[rows]
@@ -163,9 +166,14 @@ def _expect(holds: bool, what: str) -> None:
         raise Suspicious(what)
 
 
+def _distinct(ids: NDArray[np.int64]) -> bool:
+    ordered = np.sort(ids)
+    return bool((ordered[1:] != ordered[:-1]).all())
+
+
 def _images(records: Sequence[ImageRecord], request: Request) -> Images:
     ids = np.array([record.id for record in records], np.int64)
-    _expect(len(np.unique(ids)) == len(ids), "an image id is used twice")
+    _expect(_distinct(ids), "an image id is used twice")
     files, faults = files_inside(request.folder, [record.file_name for record in records])
     _expect(not faults, "an image file is missing or outside of the folder")
     sizes = np.array([(one.height or 0, one.width or 0) for one in records], np.int64).reshape(-1, 2)
@@ -174,10 +182,10 @@ def _images(records: Sequence[ImageRecord], request: Request) -> Images:
 
 
 def _extra(records: Sequence[ImageRecord]) -> tuple[dict[str, Any], ...]:
-    present = [name for name in _EXTRA if any(getattr(record, name) is not UNSET for record in records)]
-    return tuple(
-        {name: value for name in present if (value := getattr(record, name)) is not UNSET} for record in records
-    )
+    columns = {name: list(map(attrgetter(name), records)) for name in _EXTRA}
+    present = [name for name, values in columns.items() if values.count(UNSET) < len(values)]
+    rows = zip(*(columns[name] for name in present), strict=True) if present else repeat((), len(records))
+    return tuple({n: value for n, value in zip(present, row, strict=True) if value is not UNSET} for row in rows)
 
 
 def _categories(
@@ -217,10 +225,10 @@ def _keypoints(records: Sequence[AnnotationRecord], blind: NDArray[np.bool_], co
     texts = [_NONE if hidden else one.keypoints for one, hidden in zip(records, blind.tolist(), strict=True)]
     numbers, _ = _numbers(texts, 3 * count)
     keypoints = numbers.reshape(len(records), count, 3)
-    visible = keypoints[..., 2]
+    visible = np.ascontiguousarray(keypoints[..., 2])
     _expect(bool(((visible == 0) | (visible == 1) | (visible == 2)).all()), "a visibility is not 0, 1 or 2")
     # Tools write anything where nothing is labeled.
-    keypoints[..., :2][visible == 0] = 0
+    np.copyto(keypoints[..., :2], 0, where=(visible == 0)[..., None])
     return keypoints
 
 
@@ -238,11 +246,10 @@ def _numbers(texts: Sequence[Raw], width: int) -> tuple[NDArray[np.float64], NDA
     """Lists of `width` numbers each, as (N, width) with 0 where there is none; and (N,) where there is one."""
     lists = [bytes(text) for text in texts]
     present = np.array([text not in _MISSING for text in lists], bool)
-    found = [text for text in lists if text not in _MISSING]
     values = np.zeros((len(lists), width))
-    if found:
-        pieces = [_flat(found[at : at + _PIECE], width) for at in range(0, len(found), _PIECE)]
-        values[present] = np.concatenate(pieces)
+    rows = np.flatnonzero(present)
+    for piece in np.split(rows, range(_PIECE, len(rows), _PIECE)) if len(rows) else ():
+        values[piece] = _flat([lists[row] for row in piece], width)
     _expect(bool(np.isfinite(values).all()), "a number is infinite")
     return values, present
 
@@ -250,7 +257,7 @@ def _numbers(texts: Sequence[Raw], width: int) -> tuple[NDArray[np.float64], NDA
 def _flat(lists: Sequence[bytes], width: int) -> NDArray[np.float64]:
     # One list of numbers decodes several times faster than a list of lists; the brackets are checked by hand.
     text = b",".join(lists)
-    plain = text.count(b"[") == len(lists) and all(one.count(b",") == width - 1 for one in lists)
+    plain = text.count(b"[") == len(lists) and set(map(_commas, lists)) == {width - 1}
     _expect(plain, f"a list does not have {width} numbers")
     numbers = msgspec.json.decode(b"[" + text.translate(None, b"[]") + b"]", type=list[float])
-    return np.array(numbers).reshape(-1, width)
+    return np.fromiter(numbers, np.float64, len(numbers)).reshape(-1, width)
