@@ -13,6 +13,7 @@ import tyro
 
 from semipose import methods
 from semipose.config import Config
+from semipose.data.video import Sampling
 from semipose.engine.settings import Origin, Settings, refuse
 from semipose.errors import UsageError
 from semipose.methods import REQUIRED
@@ -24,12 +25,14 @@ ANNOTATED: Any = Annotated
 INPUTS: dict[str, tuple[Any, Any, str]] = {
     "labels": (Path, REQUIRED, "COCO-keypoint json."),
     "images": (Path, REQUIRED, "Folder of the labeled images."),
-    "unlabeled": (tuple[str, ...], (), "Folder, glob, list file, or json whose boxes are used."),
+    "unlabeled": (tuple[str, ...], (), "Folder, glob, list file, video, or json whose boxes are used."),
     "val": (Path | None, None, "COCO-keypoint json to validate on; without it a part of the labels is held out."),
     "val_images": (Path | None, None, "Folder of the images of --val; without it that of --images."),
     "split": (Path | None, None, 'File of {"labeled": [ids], "unlabeled": [ids]}: LABELS gives both streams.'),
     "skeleton": (Path | None, None, "Yaml of keypoint names, flip partners, bones and sigmas to override."),
     "detections": (Path | None, None, "COCO detections json: the unlabeled images' boxes."),
+    "video_stride": (int, Sampling.stride, "Of unlabeled videos look at every N-th frame."),
+    "video_change": (float, Sampling.change, "Drop frames in which no part changed its color by this share."),
 }
 OUTPUTS: dict[str, tuple[Any, Any, str]] = {
     "twin": (bool, False, "Also train on the labels alone, and say whether the unlabeled images helped."),

@@ -15,3 +15,9 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"real data not found at {root}; set SEMIPOSE_DATA to its folder")
     return root
+
+
+@pytest.fixture(autouse=True, scope="session")
+def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests neither read nor fill the user's cache."""
+    os.environ["SEMIPOSE_CACHE"] = str(tmp_path_factory.mktemp("cache"))

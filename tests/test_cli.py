@@ -43,6 +43,7 @@ def test_flags_of_the_issue_are_read() -> None:
     assert call.inputs == {
         "labels": Path("labels.json"), "images": Path("img"), "unlabeled": ("a", "b/*.jpg"), "val": Path("val.json"),
         "val_images": Path("v"), "split": Path("s.json"), "skeleton": None, "detections": None,
+        "video_stride": 5, "video_change": 0.06,
     }  # fmt: skip
     s = call.settings
     assert (s.network, s.width, s.input_size, s.batch_size) == ("resnet50", 0.5, (128, 96), 16)

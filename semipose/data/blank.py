@@ -1,5 +1,7 @@
 """People of whom only a box is known: the unlabeled stream. Their poses are blank, `visible` 0."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from semipose.data import boxes as box
 from semipose.data.people import Images, People
 from semipose.data.sizes import image_sizes
+from semipose.errors import DataError
 from semipose.poses import Poses
 
 
@@ -54,11 +57,14 @@ def whole_image_rows(images: Images, at: NDArray[np.int64]) -> BoxRows:
 def detected_rows(images: Images, at: NDArray[np.int64], detections: box.Detections, by_name: bool) -> BoxRows:
     """The boxes a detector found in the images `at`, scored at least `LEAST_SCORE`.
 
-    Detections name their image by its id, or with `by_name` (files without a json) by its file name, or by the name
-    without suffix as text or as a number, as COCO's names go.
+    Detections name their image by its id, or with `by_name` (files without a json) by its file name, with or without
+    the folder it lies in, or by these without suffix, or by the name as a number, as COCO's names go. Raises DataError
+    where a name fits several images.
     """
     sure = detections.only(detections.scores >= box.LEAST_SCORE)
-    found = [sure.of(*_keys(images, int(i), by_name)) for i in at]
+    keys = [next((key for key in _keys(images, int(i), by_name) if key in sure.rows), None) for i in at]
+    _refuse_shared(keys, images, at, detections.path)
+    found = [np.zeros(0, np.int64) if key is None else sure.of(key) for key in keys]
     rows = np.concatenate([*found, np.zeros(0, np.int64)])
     index = np.repeat(at, [len(one) for one in found])
     missed = sum(len(one) == 0 for one in found)
@@ -94,6 +100,20 @@ def _unreadable(images: Images, at: NDArray[np.int64]) -> tuple[str, ...]:
 def _keys(images: Images, i: int, by_name: bool) -> list[int | str]:
     if not by_name:
         return [int(images.ids[i])]
-    name = images.files[i].replace("\\", "/").rpartition("/")[2]
+    path = images.files[i].replace("\\", "/")
+    folder, _, name = path.rpartition("/")
+    long = f"{folder.rpartition('/')[2]}/{name}"
     stem = name.rpartition(".")[0]
-    return [images.files[i], name, stem, *([int(stem)] if stem.isdecimal() else [])]
+    number = [int(stem)] if stem.isdecimal() else []
+    return [images.files[i], long, long.rpartition(".")[0], name, stem, *number]
+
+
+def _refuse_shared(keys: Sequence[int | str | None], images: Images, at: NDArray[np.int64], path: str) -> None:
+    """Boxes of one image must not become those of another one with the same name."""
+    for key, count in Counter(key for key in keys if key is not None).items():
+        if count > 1:
+            files = [images.files[i] for i, one in zip(at, keys, strict=True) if one == key]
+            raise DataError(
+                f"{path}: {key!r} fits {count} unlabeled images, such as {files[0]} and {files[1]}; name them with "
+                "their folder, as in 'folder/name.jpg'. A video's frames lie in a folder of the video's name."
+            )

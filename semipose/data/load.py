@@ -11,6 +11,7 @@ from semipose.data.coco import load_divided, load_labels
 from semipose.data.people import People
 from semipose.data.splits import FEWEST, group_field, hold_out, load_split
 from semipose.data.unlabeled import load_unlabeled
+from semipose.data.video import Sampling
 from semipose.errors import DataError
 from semipose.skeleton import Skeleton
 
@@ -45,14 +46,19 @@ def load(
     skeleton: Place | None = None,
     seed: int = 0,
     detections: Place | None = None,
+    video_stride: int = Sampling.stride,
+    video_change: float = Sampling.change,
 ) -> Data:
     """Read COCO keypoint `labels` of `images`, unlabeled images and validation labels.
 
-    `unlabeled`: folders, globs, list files or jsons, see `load_unlabeled`. `split`: a file that divides `labels` into
-    labeled and unlabeled images; labels of the second kind are never read. `val` with `val_images` (default `images`);
-    without it 20 % of the labeled people, at least 20, are held out by `seed`, none when fewer than 40 are labeled.
-    `skeleton`: a small yaml of overrides. `detections`: boxes for the unlabeled images.
+    `unlabeled`: folders, globs, list files, videos or jsons, see `load_unlabeled`. `split`: a file that divides
+    `labels` into labeled and unlabeled images; labels of the second kind are never read. `val` with `val_images`
+    (default `images`); without it 20 % of the labeled people, at least 20, are held out by `seed`, none when fewer
+    than 40 are labeled.
+    `skeleton`: a small yaml of overrides. `detections`: boxes for the unlabeled images. `video_stride` and
+    `video_change` choose frames of unlabeled videos, see `semipose.data.video.Sampling`.
     """
+    sampling = Sampling(video_stride, video_change)
     sources = [] if unlabeled is None else [unlabeled] if isinstance(unlabeled, str | Path) else list(unlabeled)
     parts: list[People] = []
     if split is None:
@@ -64,7 +70,11 @@ def load(
         parts = [divided] if len(divided) else []
     shared = skeleton_of(labeled)
     if sources:
-        parts.append(load_unlabeled(sources, skeleton=shared, images_dir=images, detections=detections))
+        parts.append(
+            load_unlabeled(sources, skeleton=shared, images_dir=images, detections=detections, sampling=sampling)
+        )
+    else:
+        sampling.refuse_without([])
     labeled = labeled.select(slice(None))
     stream = People.concatenate(parts).select(slice(None)) if parts else None
     notes = [_summary("labeled", labeled), f"OKS sigmas: {shared.sigmas_source}", *labeled.notes]
@@ -84,7 +94,7 @@ def load(
     arguments = {
         "labels": _place(labels), "images": _place(images), "unlabeled": [_place(place) for place in sources],
         "val": _place(val), "val_images": _place(val_images), "split": _place(split), "skeleton": _place(skeleton),
-        "seed": seed, "detections": _place(detections),
+        "seed": seed, "detections": _place(detections), "video_stride": video_stride, "video_change": video_change,
     }  # fmt: skip
     return Data(train, stream, held, source, [*notes, f"validation comes from {source}"], arguments)
 

@@ -1,4 +1,4 @@
-"""Unlabeled images in, people without poses out: a folder, a glob, a list file, or a json read for its boxes only."""
+"""Unlabeled images and videos in, people without poses out; of a json only the boxes are read."""
 
 import glob
 import os
@@ -14,16 +14,16 @@ from semipose.data.coco import blind_people, read_table
 from semipose.data.paths import files_inside, image_folder, leads_out
 from semipose.data.people import Images, People
 from semipose.data.records import Request
-from semipose.errors import DataError
+from semipose.data.video import EVERY_FIFTH, SUFFIXES, Sampling, frame_files, is_video
+from semipose.errors import DataError, UsageError
 from semipose.skeleton import Skeleton
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
 
 
 @dataclass(frozen=True)
-class _Found:
-    """The image files of a source, and what was left out."""
+class Found:
+    """The image and video files of some sources, absolute, each once; `notes` say what was left out."""
 
     files: list[str]
     notes: list[str]
@@ -36,31 +36,50 @@ def load_unlabeled(
     images_dir: str | Path | None = None,
     detections: str | Path | None = None,
     categories: frozenset[int] = frozenset(),
+    sampling: Sampling | None = EVERY_FIFTH,
 ) -> People:
     """People of unlabeled images, with blank poses of `skeleton`.
 
     A source is a folder (searched with its subfolders, sorted), a glob, a list file (.txt, one path a line, inside
-    the list's own folder or `images_dir`), an image, or a COCO json. Of a json only images and boxes are read, never
-    keypoints; its files lie in `images_dir`, or beside the json where the first is not there. Boxes come from
-    `detections` (COCO results; of `categories` where it has several), else the json, else the whole image: one
-    person an image. For files without a json, detections name the file instead of an image id.
+    the list's own folder or `images_dir`), an image, a video, or a COCO json. A video, also one that a folder, glob
+    or list holds, stands for the frames that `sampling` keeps; None refuses it. Of a json only images and boxes are
+    read, never keypoints; its files lie in `images_dir`, or beside the json where the first is not there. Boxes come
+    from `detections` (COCO results; of `categories` where it has several), else the json, else the whole image: one
+    person an image. For files without a json, detections name the file instead of an image id, with or without its
+    folder and suffix; a frame is called "clip.mp4/000123.jpg".
     """
     if isinstance(sources, str | Path):
         sources = [sources]
     if not sources:
         raise DataError("no unlabeled images are given; expected a folder, a glob, a list file or a json.")
     found = None if detections is None else load_detections(detections, categories)
-    parts, seen = [], set[str]()
-    for source in sources:
-        if Path(source).suffix.lower() == ".json":
-            parts.append(_from_json(Path(source), images_dir, skeleton, found))
-        else:
-            parts.append(_from_files(str(source), images_dir, skeleton, found, seen))
+    jsons = [Path(source) for source in sources if _is_json(source)]
+    others = [source for source in sources if not _is_json(source)]
+    given = find_files(others, images_dir)
+    _check_videos([file for file in given.files if is_video(file)], sampling)
+    parts = [_from_files(given, _names(others), skeleton, found, sampling)] if others else []
+    parts += [_from_json(path, images_dir, skeleton, found) for path in jsons]
     people = People.concatenate(parts)
     if len(people) == 0:
         why = "; ".join(people.notes) or "it holds no image with a box"
-        raise DataError(f"{', '.join(map(str, sources))}: no unlabeled person was found ({why}).")
+        raise DataError(f"{_names(sources)}: no unlabeled person was found ({why}).")
     return replace(people.select(slice(None)), skeleton=skeleton)
+
+
+def _check_videos(videos: Sequence[str], sampling: Sampling | None) -> None:
+    if sampling is not None:
+        sampling.refuse_without(videos)
+    elif videos:
+        raise UsageError(f"{videos[0]}: a video among images; give each video alone.")
+
+
+def _names(sources: Sequence[str | Path]) -> str:
+    more = f" and {len(sources) - 5} more" if len(sources) > 5 else ""
+    return ", ".join(map(str, sources[:5])) + more
+
+
+def _is_json(source: str | Path) -> bool:
+    return Path(source).suffix.lower() == ".json"
 
 
 def _from_json(path: Path, images_dir: str | Path | None, skeleton: Skeleton, found: Detections | None) -> People:
@@ -91,17 +110,18 @@ def _folder_of(path: Path, images_dir: str | Path | None) -> str:
 
 
 def _from_files(
-    source: str, images_dir: str | Path | None, skeleton: Skeleton, found: Detections | None, seen: set[str]
+    given: Found, source: str, skeleton: Skeleton, found: Detections | None, sampling: Sampling | None
 ) -> People:
-    """`seen` holds the files of earlier sources; each file is used once."""
-    given = _files_of(source, images_dir)
-    files = tuple(file for file in dict.fromkeys(given.files) if file not in seen)
-    seen.update(files)
+    files, notes = [], list(given.notes)
+    for file in given.files:
+        if sampling is not None and is_video(file):
+            frames = frame_files(file, sampling)
+            files += frames.files
+            notes.append(frames.note)
+        else:
+            files.append(file)
     count = len(files)
-    notes = list(given.notes)
-    if count < len(given.files):
-        notes.append(f"unlabeled files given more than once, used once: {len(given.files) - count}")
-    images = Images(files, np.arange(1, count + 1), np.zeros((count, 2), np.int64), tuple({} for _ in files))
+    images = Images(tuple(files), np.arange(1, count + 1), np.zeros((count, 2), np.int64), tuple({} for _ in files))
     at = np.arange(count)
     rows = whole_image_rows(images, at) if found is None else detected_rows(images, at, found, by_name=True)
     if found is None:
@@ -110,49 +130,57 @@ def _from_files(
     return replace(people, skeleton=skeleton, notes=(*notes, *people.notes))
 
 
-def _files_of(source: str, images_dir: str | Path | None) -> _Found:
+def find_files(sources: Sequence[str | Path], images_dir: str | Path | None = None) -> Found:
+    """The image and video files of folders, globs, list files and single files, in that order, each once."""
+    parts = [_files_of(str(source), images_dir) for source in sources]
+    given = [file for part in parts for file in part.files]
+    files = list(dict.fromkeys(given))
+    notes = [note for part in parts for note in part.notes]
+    if len(files) < len(given):
+        notes.append(f"unlabeled files given more than once, used once: {len(given) - len(files)}")
+    return Found(files, notes)
+
+
+def _files_of(source: str, images_dir: str | Path | None) -> Found:
     suffix = Path(source).suffix.lower()
     if os.path.isdir(source):
         found = _folder(source)
-    elif suffix in VIDEO_SUFFIXES:
-        raise DataError(
-            f"{source}: a video; expected images. Write its frames into a folder first, for example "
-            f"`ffmpeg -i {source} -r 5 frames/%06d.jpg`, and give that folder."
-        )
     elif suffix == ".txt" and os.path.isfile(source):
         found = _listed(Path(source), images_dir)
-    elif os.path.isfile(source) and suffix in IMAGE_SUFFIXES:
-        found = _Found([os.path.abspath(source)], [])
+    elif os.path.isfile(source) and suffix in IMAGE_SUFFIXES | SUFFIXES:
+        found = Found([os.path.abspath(source)], [])
     elif glob.has_magic(source):
         matches = sorted(glob.glob(source, recursive=True))
-        found = _Found([os.path.abspath(one) for one in matches if _is_image(one) and os.path.isfile(one)], [])
+        found = Found([os.path.abspath(one) for one in matches if _is_picture(one) and os.path.isfile(one)], [])
     else:
         what = "a file of an unknown kind" if os.path.exists(source) else "nothing"
         raise DataError(
-            f"{source}: found {what}; expected a folder of images, a glob in quotes, a .txt list or a COCO json."
+            f"{source}: found {what}; expected a folder, a glob in quotes, a video, a .txt list or a COCO json."
         )
     if not found.files:
         why = f" ({'; '.join(found.notes)})" if found.notes else ""
-        raise DataError(f"{source}: found no image{why}; expected {', '.join(sorted(IMAGE_SUFFIXES))} files.")
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES | SUFFIXES))
+        raise DataError(f"{source}: found no image and no video{why}; expected {kinds} files.")
     return found
 
 
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not os.path.basename(name).startswith(".")
+def _is_picture(name: str) -> bool:
+    """Whether a file of a folder is looked at; hidden ones are other programs' own."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES | SUFFIXES and not os.path.basename(name).startswith(".")
 
 
-def _folder(source: str) -> _Found:
-    """All images below a folder, sorted by path; links are followed only inside it."""
+def _folder(source: str) -> Found:
+    """All images and videos below a folder, sorted by path; links are followed only inside it."""
     folder = os.path.abspath(source)
     root = os.path.realpath(folder)
-    files = [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names if _is_image(name)]
+    files = [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names if _is_picture(name)]
     inside = [file for file in files if not (os.path.islink(file) and leads_out(file, root))]
     left = len(files) - len(inside)
     notes = [f"links that lead out of {source}, left out: {left}"] if left else []
-    return _Found(sorted(inside), notes)
+    return Found(sorted(inside), notes)
 
 
-def _listed(path: Path, images_dir: str | Path | None) -> _Found:
+def _listed(path: Path, images_dir: str | Path | None) -> Found:
     """The paths of a list file, one a line; empty lines and lines that start with # are skipped."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -172,4 +200,4 @@ def _listed(path: Path, images_dir: str | Path | None) -> _Found:
             f"{path}: {len(faults)} of {len(names)} lines name no usable file in {folder}{shown}\n"
             "Paths are relative to the list's folder and stay inside it; for other places give the folder or a glob."
         )
-    return _Found([os.path.normpath(file) for file in files], [])
+    return Found([os.path.normpath(file) for file in files], [])

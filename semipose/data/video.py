@@ -8,18 +8,20 @@ emptied.
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from semipose.data.paths import cache_folder
-from semipose.errors import DataError, UsageError
+from semipose.errors import DataError, UsageError, WriteError
 from semipose.files import locked, write_json
 
 SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
@@ -30,6 +32,7 @@ QUALITY = 95
 
 _LAYOUT = 1  # Part of the cache's key: raise it when other frames would be kept, or kept otherwise.
 _ABOUT = "frames.json"
+_ABANDONED = 24 * 3600  # s
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ class Sampling:
             raise UsageError(f"--video-stride {self.stride}: must be at least 1, which looks at every frame")
         if not 0 <= self.change < 1:
             raise UsageError(f"--video-change {self.change}: is a share of the full range of color, 0 to below 1")
+
+    def refuse_without(self, videos: Sequence[str]) -> None:
+        """Raise UsageError where something was chosen and there is no video to use it on."""
+        if self != EVERY_FIFTH and not videos:
+            raise UsageError("--video-stride and --video-change are for videos; there is none among --unlabeled.")
+
+
+EVERY_FIFTH = Sampling()
 
 
 class Clip:
@@ -125,10 +136,10 @@ def frame_files(video: str, sampling: Sampling) -> Frames:
                 if about is None:
                     _build(video, sampling, folder)
                     about = _read(folder)
-    except OSError as error:
-        raise DataError(
-            f"{video}: its frames cannot be written to {folder} ({error.strerror or error}). Set SEMIPOSE_CACHE to "
-            "a folder with room on its disk, or look at fewer frames with a larger --video-stride."
+    except (OSError, WriteError) as error:
+        raise WriteError(
+            f"{video}: its frames cannot be kept in {parent}: {error} Set SEMIPOSE_CACHE to a folder with room, or "
+            "look at fewer frames with a larger --video-stride."
         ) from error
     if about is None:
         raise DataError(f"{folder}: files written a moment ago are gone; is another program emptying the cache?")
@@ -173,19 +184,21 @@ def _read(folder: Path) -> _About | None:
 
 def _build(video: str, sampling: Sampling, folder: Path) -> None:
     """Decode `video` into `folder`, which appears whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # Of a process that was killed.
+    for old in folder.parent.glob(f".{folder.name}.*"):
+        if time.time() - old.stat().st_mtime > _ABANDONED:  # Its process was killed.
+            shutil.rmtree(old, ignore_errors=True)
     clip = Clip(video)
     print(f"semipose: decoding {video} ({clip.announced or 'unknown number of'} frames)", file=sys.stderr)
-    try:
-        (temporary / os.path.basename(video)).mkdir(parents=True)
-        looked_at, kept = _write(clip, sampling, temporary)
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True) as name:
+        temporary = Path(name)
+        (temporary / "new" / os.path.basename(video)).mkdir(parents=True)
+        looked_at, kept = _write(clip, sampling, temporary / "new")
         about = _About(clip.read, looked_at, clip.fault, kept)
-        write_json(temporary / _ABOUT, msgspec.to_builtins(about))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_json(temporary / "new" / _ABOUT, msgspec.to_builtins(about))
+        # Where the disk has no locks another process may have been quicker.
+        if _read(folder) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            (temporary / "new").rename(folder)
 
 
 def _write(clip: Clip, sampling: Sampling, folder: Path) -> tuple[int, dict[str, int]]:

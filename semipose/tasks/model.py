@@ -4,6 +4,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from semipose.codecs.heatmap import Decoding
 from semipose.data.loader import CropStore
 from semipose.data.people import People
-from semipose.data.unlabeled import VIDEO_SUFFIXES, load_unlabeled
+from semipose.data.unlabeled import load_unlabeled
+from semipose.data.video import Clip, is_video
 from semipose.engine.checkpoint import load
 from semipose.engine.inference import predict_people
 from semipose.engine.setup import choose_device
@@ -90,7 +92,7 @@ class Model:
                 raise UsageError(f"{source}: boxes and detections are for images; cut the video into frames first.")
             return Poses.concatenate([poses for _, poses in self.watch(source, **options)])  # type: ignore[arg-type]
         sources = [source] if isinstance(source, str | Path) else list(source)
-        people = load_unlabeled(sources, skeleton=self.skeleton, detections=detections)
+        people = load_unlabeled(sources, skeleton=self.skeleton, detections=detections, sampling=None)
         return self.predict_people(people if boxes is None else with_boxes(people, boxes), **options)  # type: ignore[arg-type]
 
     def predict_people(self, people: People, *, device: str = "auto", flip_test: bool = False, batch_size: int = 64,
@@ -116,18 +118,18 @@ class Model:
         finally:
             store.close()
 
-    def watch(self, video: str | Path, **options: Any) -> Iterator[tuple[list[NDArray[np.uint8]], Poses]]:
+    def watch(self, video: str | Path | Clip, **options: Any) -> Iterator[tuple[list[NDArray[np.uint8]], Poses]]:
         """(frames (H, W, 3) BGR, their poses) of a video, some frames at a time; options are those of `predict`.
 
         `image_ids` of the poses are the frames' numbers, from 0; every frame is one person.
         """
-        first = 0
-        for frames in video_chunks(Path(video)):
+        numbered = (video if isinstance(video, Clip) else Clip(video)).frames()
+        while chunk := list(islice(numbered, FRAMES_AT_ONCE)):
+            frames = [frame for _, frame in chunk]
             with tempfile.TemporaryDirectory() as folder:
                 poses = self.predict(save_frames(frames, Path(folder)), **options)
             # Files sort as they were numbered, so row n is frame n of this chunk.
-            poses.image_ids = np.arange(first, first + len(frames), dtype=np.int64)
-            first += len(frames)
+            poses.image_ids = np.array([number for number, _ in chunk], np.int64)
             yield frames, poses
 
 
@@ -179,38 +181,6 @@ def with_boxes(people: People, boxes: Any) -> People:
     poses.areas = boxes[:, 2] * boxes[:, 3]
     poses.image_ids = np.repeat(people.images.ids, len(boxes))
     return People(people.images, np.zeros(len(boxes), np.int64), poses, people.skeleton, "given", people.source)
-
-
-def is_video(source: object) -> bool:
-    """Whether `source` is a path that ends like a video's."""
-    return isinstance(source, str | Path) and Path(source).suffix.lower() in VIDEO_SUFFIXES
-
-
-def video_chunks(path: Path) -> Iterator[list[NDArray[np.uint8]]]:
-    """Up to `FRAMES_AT_ONCE` frames (H, W, 3) BGR at a time until the video ends."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such video.")
-    video = cv2.VideoCapture(str(path))
-    try:
-        frames = _next_frames(video)
-        if not frames:
-            raise DataError(f"{path}: no frame could be decoded; expected a video that OpenCV {cv2.__version__} reads. "
-                            "Cut it into images (ffmpeg -i VIDEO frames/%06d.jpg) and give the folder.")
-        while frames:
-            yield frames
-            frames = _next_frames(video)
-    finally:
-        video.release()
-
-
-def _next_frames(video: cv2.VideoCapture) -> list[NDArray[np.uint8]]:
-    frames: list[NDArray[np.uint8]] = []
-    while len(frames) < FRAMES_AT_ONCE:
-        decoded, frame = video.read()
-        if not decoded:
-            break
-        frames.append(np.asarray(frame, np.uint8))
-    return frames
 
 
 def save_frames(frames: Sequence[NDArray[np.uint8]], folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from semipose.data.video import Clip, frame_name, is_video
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.files import write_json
 from semipose.poses import RESCORE_THRESHOLD, Poses
@@ -28,19 +29,25 @@ def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: 
             which: str = "best") -> Path:
     """Predict every person in `inputs` (images, folders, globs, lists, jsons with boxes, videos) into folder `out`.
 
+    Every frame of a video is one whole-picture person, called "clip.mp4/000123.jpg" (number 123, from 0).
     Writes `predictions.json` (COCO keypoint results), `poses.json` (a whole COCO json: the images' names, the
     category, and the predictions as annotations; keypoints scored below 0.2 are left unlabeled) and, with `draw`,
     `drawings/`. Images that cannot be decoded are skipped and counted. Returns `out`.
     """
-    from semipose.tasks.model import is_video
+    from semipose.data.unlabeled import find_files
 
     inputs = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     if not inputs:
         raise UsageError("predict: no input given; expected images, folders, globs or videos.")
     model, out = as_model(run, which), Path(out)
-    images = [source for source in inputs if not is_video(source)]
-    videos = [Path(source) for source in inputs if is_video(source)]
+    jsons = [source for source in inputs if Path(source).suffix.lower() == ".json"]
+    found = find_files([source for source in inputs if source not in jsons])
+    images = [*jsons, *(file for file in found.files if not is_video(file))]
+    videos = [Path(file) for file in found.files if is_video(file)]
+    if videos and detections is not None:
+        raise UsageError(f"--detections is for images, and {videos[0]} is a video; cut it into frames first.")
     output = Output(out, model.skeleton, draw)
+    output.notes += found.notes
     if images:
         _predict_images(model, images, output, detections, device, flip_test)
     for video in videos:
@@ -112,7 +119,7 @@ def _predict_images(model: "Model", sources: Sequence[str | Path], output: Outpu
     from semipose.data.unlabeled import load_unlabeled
     from semipose.engine.setup import choose_device
 
-    people = load_unlabeled(sources, skeleton=model.skeleton, detections=detections)
+    people = load_unlabeled(sources, skeleton=model.skeleton, detections=detections, sampling=None)
     output.box_sources.append(people.box_source)
     if len(people) == 0:
         raise DataError(f"{people.source}: no person to predict; expected at least one image, or one box in the json.")
@@ -138,18 +145,20 @@ def _predict_video(model: "Model", video: Path, output: Output, device: str, fli
     """One whole-picture person in every frame; the drawing is a video too."""
     first = 1 + max((image["id"] for image in output.images), default=0)
     output.box_sources.append("image")
+    clip = Clip(video)
     with contextlib.ExitStack() as stack:
         film = stack.enter_context(_Film(output.drawing(video, ".mp4"), video)) if output.draw else None
-        for frames, poses in model.watch(video, device=device, flip_test=flip_test):
-            start = int(poses.image_ids[0])
-            for offset, frame in enumerate(frames):
-                number, (height, width) = start + offset, frame.shape[:2]
-                output.images.append({"id": first + number, "file_name": f"{video.name}#{number}", "width": width,
+        for frames, poses in model.watch(clip, device=device, flip_test=flip_test):
+            for frame, number in zip(frames, poses.image_ids.tolist(), strict=True):
+                height, width = frame.shape[:2]
+                output.images.append({"id": first + number, "file_name": frame_name(video, number), "width": width,
                                       "height": height, "frame_id": number})
                 if film is not None:
                     film.add(frame, poses[poses.image_ids == number], model.skeleton)
             poses.image_ids = poses.image_ids + first
             output.parts.append(poses)
+    if clip.fault:
+        output.notes.append(f"{video}: {clip.fault}")
 
 
 def _image_ids(people: "People") -> NDArray[np.int64]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from semipose.data.load import load
-from semipose.errors import DataError
-from tests.data.tiny import picture, project
+from semipose.errors import DataError, UsageError
+from tests.data.tiny import film, picture, project
 
 
 def test_one_json_and_one_folder_are_enough(tmp_path: Path) -> None:
@@ -46,6 +46,21 @@ def test_one_json_serves_both_streams_by_a_split(tmp_path: Path) -> None:
     assert more is not None
     assert len(more) == 3
     assert more.box_source == "given,image"
+
+
+def test_frames_of_a_video_are_chosen_counted_and_found_again(tmp_path: Path) -> None:
+    path, images = project(tmp_path)
+    clip = film(tmp_path / "clip.avi", 7)
+    data = load(path, images, unlabeled=clip, video_stride=2, video_change=0.1)
+    assert data.unlabeled is not None
+    assert len(data.unlabeled) == 4
+    assert any(f"{clip}: 7 frames, 4 looked at (stride 2), 4 kept" in note for note in data.notes)
+    assert data.arguments is not None
+    again = load(**json.loads(json.dumps(data.arguments)))
+    assert again.unlabeled is not None
+    assert again.unlabeled.images.files == data.unlabeled.images.files
+    with pytest.raises(UsageError, match="--video-stride"):
+        load(path, images, video_stride=2)
 
 
 def test_validation_labels_are_read_from_their_own_json(tmp_path: Path) -> None:

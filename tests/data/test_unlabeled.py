@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from semipose.data.unlabeled import load_unlabeled
-from semipose.errors import DataError
+from semipose.data.video import Sampling
+from semipose.errors import DataError, UsageError
 from semipose.skeleton import PRESETS, Skeleton
-from tests.data.tiny import NAMES, picture, project
+from tests.data.tiny import NAMES, film, picture, project
 
 SKELETON = Skeleton.from_category({"name": "mouse", "keypoints": NAMES})
 
@@ -46,7 +47,7 @@ def test_globs_lists_images_and_folders_can_be_mixed_and_each_file_is_used_once(
     people = load(str(tmp_path / "[ab].png"), tmp_path / "list.txt", tmp_path / "sub", tmp_path / "a.png")
     assert names_of(people) == ["a.png", "b.png", "c.png", "d.png"]
     assert people.images.ids.tolist() == people.poses.image_ids.tolist() == [1, 2, 3, 4]
-    assert people.notes == ("unlabeled files given more than once, used once: 1",) * 2
+    assert people.notes == ("unlabeled files given more than once, used once: 2",)
 
 
 @pytest.mark.parametrize("line", ["../secret.png", "/etc/hosts", "gone.png"])
@@ -86,9 +87,9 @@ def test_an_unreadable_image_is_left_out_and_counted(tmp_path: Path) -> None:
     ("source", "said"),
     [
         ("gone", "found nothing; expected a folder"),
-        ("empty", "found no image"),
-        ("*.png", "found no image"),
-        ("film.mp4", "a video.*ffmpeg"),
+        ("empty", "found no image and no video"),
+        ("*.png", "found no image and no video"),
+        ("film.mp4", "no frame could be decoded.*ffmpeg"),
         ("file.xyz", "a file of an unknown kind"),
         ("broken", "no unlabeled person was found .unreadable"),
     ],
@@ -190,6 +191,63 @@ def test_detections_of_a_folder_name_the_file(tmp_path: Path, key: Any) -> None:
     found.write_text(json.dumps([{field: key, "bbox": [1, 2, 10, 12]}]))
     people = load(folder, detections=found)
     assert names_of(people) == ["7.png"]
+
+
+@pytest.mark.parametrize("key", ["b/7.png", "b/7"])
+def test_detections_tell_images_of_one_name_apart_by_their_folder(tmp_path: Path, key: str) -> None:
+    folder = frames(tmp_path / "in", "a/7.png", "b/7.png")
+    found = tmp_path / "found.json"
+    found.write_text(json.dumps([{"file_name": key, "bbox": [1, 2, 10, 12]}]))
+    people = load(folder, detections=found)
+    assert [Path(file).parent.name for file in people.images.files] == ["b"]
+    found.write_text(json.dumps([{"file_name": "7.png", "bbox": [1, 2, 10, 12]}]))
+    with pytest.raises(DataError, match=r"'7\.png' fits 2 unlabeled images.*a/7\.png and .*b/7\.png.*their folder"):
+        load(folder, detections=found)
+    with pytest.raises(DataError, match="fits 2"):
+        load(folder / "a", folder / "b", detections=found)
+
+
+@pytest.mark.parametrize("way", ["file", "folder", "glob", "list"])
+def test_a_video_stands_for_its_frames_wherever_it_is_named(tmp_path: Path, way: str) -> None:
+    folder = frames(tmp_path / "in", "a.png", "z.png")
+    clip = film(folder / "clip.avi", 12)
+    (folder / "list.txt").write_text("a.png\nclip.avi\nz.png\n")
+    source = {"file": clip, "folder": folder, "glob": str(folder / "*.*"), "list": folder / "list.txt"}[way]
+    people = load(source)
+    taken = ["000000.jpg", "000005.jpg", "000010.jpg"]
+    assert names_of(people) == (taken if way == "file" else ["a.png", *taken, "z.png"])
+    assert people.box_source == "image"
+    assert people.poses.boxes.tolist() == [[0, 0, 64, 48]] * len(people)
+    assert f"{clip}: 12 frames, 3 looked at (stride 5), 3 kept, 0 near-duplicates dropped" in people.notes[0]
+    assert load(source, sampling=Sampling(stride=3)).images.files != people.images.files
+    again = load(source, clip)
+    assert again.images.files == people.images.files
+    assert "given more than once, used once: 1" in again.notes[0]
+
+
+@pytest.mark.parametrize("key", ["clip.avi/000005.jpg", "clip.avi/000005", "000005", 5])
+def test_detections_name_frames_by_video_and_number(tmp_path: Path, key: Any) -> None:
+    clip, other = film(tmp_path / "clip.avi", 12), film(tmp_path / "other.avi", 12)
+    found = tmp_path / "found.json"
+    found.write_text(json.dumps([{"image_id": key, "bbox": [1, 2, 10, 12]}]))
+    people = load(clip, detections=found)
+    assert names_of(people) == ["000005.jpg"]
+    assert people.poses.boxes.tolist() == [[1, 2, 10, 12]]
+    if str(key).startswith("clip"):
+        assert load(clip, other, detections=found).images.files == people.images.files
+    else:
+        with pytest.raises(DataError, match="fits 2 unlabeled images"):
+            load(clip, other, detections=found)
+
+
+def test_a_choice_of_frames_without_a_video_is_refused(tmp_path: Path) -> None:
+    folder = frames(tmp_path / "in", "a.png")
+    with pytest.raises(UsageError, match="--video-stride and --video-change are for videos"):
+        load(folder, sampling=Sampling(stride=2))
+    film(folder / "clip.avi", 3)
+    assert len(load(folder, sampling=Sampling(stride=2))) == 3
+    with pytest.raises(UsageError, match="a video among images"):
+        load(folder, sampling=None)
 
 
 @pytest.mark.parametrize(

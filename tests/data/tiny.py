@@ -23,6 +23,16 @@ def picture(file: Path, size: tuple[int, int] = (48, 64), seed: int | None = Non
     return file
 
 
+def film(file: Path, frames: int, size: tuple[int, int] = (48, 64)) -> Path:
+    """A video of `frames` pictures that all differ, of `size` (H, W); its kind must be .avi."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), 20, (size[1], size[0]))
+    for number in range(frames):
+        writer.write(np.random.default_rng(number).integers(0, 255, (*size, 3), np.uint8))
+    writer.release()
+    return file
+
+
 def annotation(id: int, image_id: int, **fields: Any) -> dict[str, Any]:
     return {
         "id": id, "image_id": image_id, "category_id": 1, "keypoints": list(POINTS), "bbox": [10, 5, 20, 30],

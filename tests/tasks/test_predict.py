@@ -103,6 +103,22 @@ def test_a_video_gives_frames_and_a_drawn_video(run: Run, tmp_path: Path, three:
     assert sum(1 for _ in frames_of(out / "drawings" / "film.mp4")) == 5
 
 
+def test_videos_in_a_folder_are_predicted_frame_by_frame_too(run: Run, tmp_path: Path, three: Path) -> None:
+    film = write_video(three / "film.avi", 5)
+    out = predict(run, [three], tmp_path / "out", draw=False)
+    whole = json.loads((out / "poses.json").read_text())
+    assert [image["file_name"] for image in whole["images"][3:]] == [f"film.avi/{n:06d}.jpg" for n in range(5)]
+    cut = three / "cut.avi"
+    cut.write_bytes(film.read_bytes()[:-1000])
+    out = predict(run, [cut], tmp_path / "cut", draw=False)
+    assert "announces 5 frames" in json.loads((out / "poses.json").read_text())["info"]["notes"][0]
+
+
+def test_boxes_for_a_video_are_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cut it into frames"):
+        predict(run, [write_video(tmp_path / "film.avi", 2)], tmp_path / "out", detections=tmp_path / "boxes.json")
+
+
 def test_no_input_is_a_usage_error(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no input"):
         predict(run, [], tmp_path)
