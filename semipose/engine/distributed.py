@@ -1,0 +1,195 @@
+"""Several processes train as one: who takes part, what they agree on, and how they end together.
+
+torchrun starts them; each computes an equal part of every batch. The first alone prints, evaluates and writes files.
+Small things are agreed on between the CPUs (gloo), so that no GPU waits for them.
+"""
+
+import atexit
+import json
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from semipose.errors import DataError, SemiposeError
+
+# The others wait while the first evaluates or writes, or while one decodes more slowly than the rest. A process that
+# dies is noticed at once, however long this is.
+_PATIENCE = timedelta(hours=12)
+_FAILED = "semipose/failed"
+
+
+def count() -> int:
+    """Processes that train together; 1 where there is no torchrun."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if count() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prints, evaluates and writes."""
+    return rank() == 0
+
+
+def started() -> int:
+    """Processes that torchrun started, whether or not they have joined yet."""
+    return max(count(), int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1)
+
+
+def place_here() -> int:
+    """This process's number among those of its machine, from 0: the number of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def count_here() -> int:
+    """Processes on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+@contextmanager
+def together(device: torch.device) -> Iterator[None]:
+    """Join the processes that torchrun started, if it did; an error in one of them ends all, and only one tells it.
+
+    The one that tells has a note of its number; the others leave with SystemExit(1). After success the group stays
+    for the program's next run.
+    """
+    if started() > 1 and count() == 1:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+        atexit.register(dist.destroy_process_group)
+    try:
+        yield
+    except Exception as error:
+        if count() == 1:
+            raise
+        # Taking leave in good order would wait for the others, who may wait for this one.
+        atexit.unregister(dist.destroy_process_group)
+        if not _fails_first():
+            raise SystemExit(1) from error
+        lost = _lost(error) if isinstance(error, RuntimeError) else None
+        (lost or error).add_note(f"(process {rank()} of {count()})")
+        if lost is not None:
+            raise lost from error
+        raise
+
+
+def _fails_first() -> bool:
+    """Whether no other process has failed before: the one to say why."""
+    mine = str(rank())
+    try:
+        store = dist.distributed_c10d._get_default_store()
+        return store.compare_set(_FAILED, "", mine) == mine.encode()
+    except RuntimeError:  # The process that kept the store is the one that died.
+        return True
+
+
+def _lost(error: RuntimeError) -> SemiposeError | None:
+    """What to say where `error` comes from a connection to another process; None where it has another reason."""
+    reason = str(error).partition("\n")[0]
+    if not isinstance(error, dist.DistError) and "gloo" not in reason and "NCCL" not in reason:
+        return None
+    return SemiposeError(
+        f"another process of this run ended without a word: it was killed, or ran out of memory ({reason}). What is "
+        "saved is whole; go on with `semipose resume`."
+    )
+
+
+def wait() -> None:
+    """Return when all processes have come here."""
+    if count() > 1:
+        # Not dist.barrier(), which would keep the GPUs busy with waiting.
+        dist.all_reduce(torch.zeros(1))
+
+
+def from_first(value: Any) -> Any:
+    """The first process's json-able `value`, in all processes."""
+    if count() == 1:
+        return value
+    text = bytearray(json.dumps(value).encode())
+    size = torch.tensor([len(text)])
+    dist.broadcast(size, 0)
+    sent = torch.frombuffer(text, dtype=torch.uint8) if is_first() else torch.empty(int(size), dtype=torch.uint8)
+    dist.broadcast(sent, 0)
+    return json.loads(sent.numpy().tobytes())
+
+
+def refuse_unequal(what: str, value: Any) -> None:
+    """Raise a DataError where this process's json-able `value` is not the first one's; `what` names it."""
+    first = from_first(value)
+    if value != first:
+        raise DataError(
+            f"{what}: process {rank()} has {value!s:.200}, the first process {first!s:.200}. All must see the same "
+            "files, also on other machines: put data and run folder where all find them under one path."
+        )
+
+
+def means(values: list[float]) -> list[float]:
+    """The mean over the processes of each of `values`."""
+    if count() == 1:
+        return values
+    sums = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(sums)
+    return [float(value) for value in sums / count()]
+
+
+class Poll:
+    """Asks all processes for a number without making any of them wait."""
+
+    def __init__(self) -> None:
+        self._asked: dist.Work | None = None
+        self._largest = torch.zeros(1, dtype=torch.int64)
+
+    def __call__(self, number: int) -> int:
+        """The largest `number` that any process gave at its previous call, the same in all; alone, one's own."""
+        if count() == 1:
+            return number
+        largest = 0
+        if self._asked is not None:
+            self._asked.wait()
+            largest = int(self._largest)
+        self._largest = torch.tensor([number])
+        self._asked = dist.all_reduce(self._largest, dist.ReduceOp.MAX, async_op=True)
+        return largest
+
+
+def parallel(method: nn.Module) -> nn.Module:
+    """`method`; with several processes, wrapped so that its backward pass averages the gradients over them."""
+    if count() == 1:
+        return method
+    # Which networks learn may change with the phase of a run, so those without a gradient are looked for.
+    return DistributedDataParallel(method, broadcast_buffers=False, find_unused_parameters=True)
+
+
+def unsent(wrapped: nn.Module) -> AbstractContextManager[None]:
+    """While it holds, gradients of `wrapped` (from `parallel`) only add up here; the next pass sends the sum."""
+    return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
+
+
+@torch.no_grad()
+def average(method: nn.Module, loss: Tensor) -> Tensor:
+    """Average the statistics of `method`'s batch norms over the processes, in place; return the mean of `loss`.
+
+    Only of those in train mode: the others are averaged copies or frozen, and equal already. Without it, teachers
+    that follow the statistics would drift apart. One process's `loss` that is not finite makes the mean so in all.
+    """
+    if count() == 1:
+        return loss
+    norms = [module for module in method.modules() if isinstance(module, _BatchNorm) and module.training]
+    statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
+    flat = torch.cat([loss.detach().float().reshape(1), *statistics])
+    dist.all_reduce(flat)
+    mean, *parts = (flat / count()).split([1, *(len(value) for value in statistics)])
+    if statistics:
+        torch._foreach_copy_(statistics, parts)
+    return mean.reshape(())
