@@ -7,6 +7,7 @@ under bf16 autocast is off by a pixel, and `torch.linalg.inv` waits for the devi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import torch
@@ -23,12 +24,6 @@ class Affine:
     matrix: Tensor
 
     @staticmethod
-    def from_rows(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor, f: Tensor) -> "Affine":
-        """x' = a x + b y + c and y' = d x + e y + f, each coefficient (B,)."""
-        zero, one = torch.zeros_like(a), torch.ones_like(a)
-        return Affine(torch.stack([a, b, c, d, e, f, zero, zero, one], -1).reshape(-1, 3, 3))
-
-    @staticmethod
     def identity(count: int, device: torch.device | str = "cpu") -> "Affine":
         """The map that leaves every pixel where it is, `count` times."""
         return Affine(torch.eye(3, device=device).expand(count, 3, 3))
@@ -36,8 +31,8 @@ class Affine:
     @staticmethod
     def mirror(width: int, count: int, device: torch.device | str = "cpu") -> "Affine":
         """Left and right exchanged in an image `width` pixels wide, `count` times."""
-        one, zero = torch.ones(count, device=device), torch.zeros(count, device=device)
-        return Affine.from_rows(-one, zero, one * (width - 1), zero, one, zero)
+        rows = constant(((-1.0, 0.0, width - 1.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), torch.device(device))
+        return Affine(rows.expand(count, 3, 3))
 
     @staticmethod
     def about(
@@ -45,30 +40,41 @@ class Affine:
     ) -> "Affine":
         """Rotate by `angle` (B,) radians (clockwise on the screen), enlarge by `scale` (B,), then mirror in x where
         `mirrored` (B,) bool, taking the point `source` (x, y) to the point `destination` (x, y)."""
-        cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-        sign = 1.0 - 2.0 * mirrored.to(cos.dtype)
-        a, b, d, e = sign * cos, -sign * sin, sin, cos
+        device = angle.device
+        turn = torch.stack([torch.cos(angle), torch.sin(angle)], -1) * scale[:, None]
         (sx, sy), (dx, dy) = source, destination
-        return Affine.from_rows(a, b, dx - a * sx - b * sy, d, e, dy - d * sx - e * sy)
+        # The turned map is a sum of what the cosine and what the sine contribute.
+        cosine = ((1.0, 0.0, -sx), (0.0, 1.0, -sy), (0.0, 0.0, 0.0))
+        sine = ((0.0, -1.0, sy), (1.0, 0.0, -sx), (0.0, 0.0, 0.0))
+        turned = (turn.view(-1, 2, 1, 1) * constant((cosine, sine), device)).sum(1)
+        straight, across = constant(((1.0,), (1.0,), (1.0,)), device), constant(((-1.0,), (1.0,), (1.0,)), device)
+        signs = torch.where(mirrored.view(-1, 1, 1), across, straight)
+        return Affine(torch.addcmul(constant(((0.0, 0.0, dx), (0.0, 0.0, dy), (0.0, 0.0, 1.0)), device), turned, signs))
 
     def __matmul__(self, first: "Affine") -> "Affine":
         """`first`, then this map."""
         # Broadcast and sum instead of a matrix product, which autocast and TF32 would round.
         return Affine((self.matrix[:, :, :, None] * first.matrix[:, None, :, :]).sum(2))
 
+    @cached_property
+    def _cofactors(self) -> Tensor:
+        """(B, 3, 3): row i is the cross product of the two rows after row i."""
+        return torch.linalg.cross(self.matrix.roll(-1, 1), self.matrix.roll(-2, 1))
+
+    @cached_property
+    def _inverse(self) -> Tensor:
+        return self._cofactors.mT / self._cofactors[:, 2:, 2:]
+
     def inverse(self) -> "Affine":
         """The way back, in closed form."""
-        (a, b, c), (d, e, f) = (row.unbind(-1) for row in self.matrix[:, :2].unbind(1))
-        scale = 1.0 / (a * e - b * d)
-        ia, ib, id_, ie = e * scale, -b * scale, -d * scale, a * scale
-        return Affine.from_rows(ia, ib, -ia * c - ib * f, id_, ie, -id_ * c - ie * f)
+        return Affine(self._inverse)
 
     @property
     def determinant(self) -> Tensor:
         """(B,) signed change of area; negative exactly when the map mirrors."""
-        return self.matrix[:, 0, 0] * self.matrix[:, 1, 1] - self.matrix[:, 0, 1] * self.matrix[:, 1, 0]
+        return self._cofactors[:, 2, 2]
 
-    @property
+    @cached_property
     def mirrored(self) -> Tensor:
         """(B,) bool: left and right are exchanged."""
         return self.determinant < 0
@@ -82,8 +88,9 @@ class Affine:
 
     def points(self, xy: Tensor) -> Tensor:
         """Move points (B, N, 2)."""
-        linear, shift = self.matrix[:, None, :2, :2], self.matrix[:, None, :2, 2]
-        return (xy[..., None, :].float() * linear).sum(-1) + shift
+        x, y = xy.float().split(1, -1)
+        of_x, of_y, shift = self.matrix[:, None, :2].unbind(-1)
+        return torch.addcmul(torch.addcmul(shift, of_y, y), of_x, x)
 
     def keypoints(self, xy: Tensor, flip: Sequence[int]) -> Tensor:
         """Move keypoints (B, K, 2); where the map mirrors, a left wrist takes the right wrist's place."""
@@ -95,11 +102,8 @@ class Affine:
 
     def between(self, source_stride: int, destination_stride: int) -> "Affine":
         """The same map from cells of a map with one stride to cells of a map with another."""
-        up, down = (source_stride - 1) / 2, (destination_stride - 1) / 2
-        linear, shift = self.matrix[:, :2, :2], self.matrix[:, :2, 2]
-        moved = (linear.sum(-1) * up + shift - down) / destination_stride
-        top = torch.cat([linear * (source_stride / destination_stride), moved[..., None]], -1)
-        return Affine(torch.cat([top, self.matrix[:, 2:]], 1))
+        change = _restride(source_stride, destination_stride, self.matrix.device)
+        return Affine((self.matrix.reshape(-1, 1, 9) * change).sum(-1).view(-1, 3, 3))
 
     def image(self, source: Tensor, size: tuple[int, int], mode: Sampling = "bilinear") -> Tensor:
         """Resample `source` (B, C, H, W) into the destination frame of `size` (H, W), zeros outside.
@@ -107,49 +111,59 @@ class Affine:
         The sampling grid is float32 whatever autocast says; the result has the dtype of `source`.
         """
         with torch.autocast(source.device.type, enabled=False):
-            grid = self._grid(source, size)
+            grid = self._grid((source.shape[-2], source.shape[-1]), size).permute(0, 2, 3, 1)
             moved = F.grid_sample(source.float(), grid, mode=mode, align_corners=False)
         return moved.to(source.dtype)
 
-    def _grid(self, source: Tensor, size: tuple[int, int]) -> Tensor:
-        """Where each destination pixel comes from, in the -1..1 coordinates of `grid_sample`: (B, H, W, 2)."""
-        height, width = size
-        back = self.inverse().matrix
-        x = torch.arange(width, device=source.device, dtype=torch.float32)
-        y = torch.arange(height, device=source.device, dtype=torch.float32)
+    def _grid(self, source_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """Where each destination pixel comes from, x and y in the -1..1 of `grid_sample`: (B, 2, H, W)."""
+        (tall, wide), (height, width), device = source_size, size, self.matrix.device
         # 2 (p + 0.5) / span - 1 turns pixel p into grid coordinates without align_corners.
-        span = (float(source.shape[-1]), float(source.shape[-2]))
-        rows = []
-        for axis in (0, 1):
-            step = 2.0 / span[axis]
-            a, b, c = (back[:, axis, column] * step for column in range(3))
-            offset = c + (0.5 * step - 1.0)
-            rows.append(a[:, None, None] * x + (b[:, None] * y + offset[:, None])[:, :, None])
-        return torch.stack(rows, -1)
+        start = constant(((0.0, 0.0, 1 / wide - 1), (0.0, 0.0, 1 / tall - 1)), device)
+        back = torch.addcmul(start, self._inverse[:, :2], constant(((2 / wide,), (2 / tall,)), device))
+        of_x, of_y, shift = back.view(-1, 2, 1, 1, 3).unbind(-1)
+        along_y = torch.addcmul(shift, of_y, indices(height, device)[:, None])
+        return torch.addcmul(along_y, of_x, indices(width, device))
 
     def inside(self, source_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Share (B, 1, H, W) in 0..1 of each destination pixel that the source image of `source_size` covers."""
-        ones = torch.ones(1, 1, *source_size, device=self.matrix.device)
-        return self.image(ones.expand(len(self.matrix), -1, -1, -1), size)
+        tall, wide = source_size
+        far = self._grid(source_size, size).abs()
+        # Bilinear weights of the pixels that exist: whole up to the outermost center, none a pixel further out.
+        reach = constant((((wide / 2 + 0.5,),), ((tall / 2 + 0.5,),)), far.device)
+        slope = constant((((-wide / 2,),), ((-tall / 2,),)), far.device)
+        return torch.addcmul(reach, far, slope).clamp_(0, 1).prod(1, keepdim=True)
 
 
 def exchange(values: Tensor, flip: Sequence[int], where: Tensor) -> Tensor:
     """Reorder dim 1 of `values` (B, C, ...) by the permutation `flip` in the samples where `where` (B,) is true."""
     if list(flip) == list(range(len(flip))):
         return values
-    # One gather with a per-sample order: indexing by a host list would copy the list to the device each time.
-    order = _permutation(tuple(flip), values.device)
-    straight = torch.arange(len(order), device=values.device)
-    index = torch.where(where[:, None], order, straight)
-    return values[torch.arange(len(values), device=values.device)[:, None], index]
+    # Indexing by a host list would copy the list to the device each time.
+    order = constant(tuple(flip), values.device, torch.int64)
+    where = where.view(-1, *[1] * (values.ndim - 1))
+    return torch.where(where, values.index_select(1, order), values)
 
 
-_PERMUTATIONS: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)
+def constant(values: tuple[object, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Nested tuples as a tensor that stays on the device: a new one would be a copy that the host waits for."""
+    return torch.tensor(values, device=device, dtype=dtype)
 
 
-def _permutation(flip: tuple[int, ...], device: torch.device) -> Tensor:
-    """The permutation as a tensor that stays on the device."""
-    key = (flip, device)
-    if key not in _PERMUTATIONS:
-        _PERMUTATIONS[key] = torch.tensor(flip, device=device)
-    return _PERMUTATIONS[key]
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def indices(count: int, device: torch.device) -> Tensor:
+    """0, 1, ..., count - 1 as float32 (count,), kept on the device."""
+    return torch.arange(count, device=device, dtype=torch.float32)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _restride(source: int, destination: int, device: torch.device) -> Tensor:
+    """(9, 9): takes the nine numbers of a map between pixels to those of the same map between cells."""
+    up = torch.tensor([[source, 0.0, (source - 1) / 2], [0.0, source, (source - 1) / 2], [0.0, 0.0, 1.0]])
+    down = torch.tensor([[destination, 0.0, (destination - 1) / 2], [0.0, destination, (destination - 1) / 2],
+                         [0.0, 0.0, 1.0]])  # fmt: skip
+    return torch.kron(torch.linalg.inv(down.double()), up.double().mT).float().to(device)

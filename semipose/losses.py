@@ -1,5 +1,6 @@
 """Losses between maps: plain functions on tensors."""
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.fields import Fields
@@ -11,7 +12,7 @@ def heatmap_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     `predicted` and `target` (B, K, h, w); `weight` broadcasts to them and lies in 0..1. Cells of weight 0 count in
     the mean, and a weight between 0 and 1 acts squared, as in the field's public code (JointsMSELoss).
     """
-    return 0.5 * (weight * (predicted.float() - target.float())).square().mean()
+    return 0.5 * F.mse_loss(weight * predicted.float(), weight * target.float())
 
 
 def field_loss(predicted: Fields, target: Fields, weight: Tensor) -> Tensor:

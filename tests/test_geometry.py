@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from semipose.fields import Field, Fields, mirrored_mean
-from semipose.geometry import Affine, exchange
+from semipose.geometry import Affine, constant, exchange
 
 FLIP = (0, 2, 1)
 
@@ -36,6 +36,23 @@ def test_there_and_back_is_the_identity() -> None:
     points = torch.randn(4, 7, 2) * 50
     torch.testing.assert_close(affine.inverse().points(affine.points(points)), points, atol=1e-3, rtol=0)
     torch.testing.assert_close((affine.inverse() @ affine).matrix, torch.eye(3).expand(4, 3, 3), atol=1e-5, rtol=0)
+
+
+def test_inverse_and_determinant_are_those_of_linear_algebra() -> None:
+    affine = random_affine()
+    torch.testing.assert_close(affine.inverse().matrix, torch.linalg.inv(affine.matrix), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(affine.determinant, torch.linalg.det(affine.matrix), atol=1e-5, rtol=1e-5)
+    assert affine.mirrored.tolist() == [True, False, True, False]
+
+
+def test_about_takes_its_source_to_its_destination_and_turns_clockwise_on_the_screen() -> None:
+    quarter = torch.full((2,), math.pi / 2)
+    affine = Affine.about(quarter, torch.tensor([1.0, 2.0]), torch.tensor([False, True]), (30.0, 40.0), (24.0, 32.0))
+    points = torch.tensor([[[30.0, 40.0], [31.0, 40.0]]]).expand(2, 2, 2)
+    expected = torch.tensor([[[24.0, 32.0], [24.0, 33.0]], [[24.0, 32.0], [24.0, 34.0]]])
+    torch.testing.assert_close(affine.points(points), expected, atol=1e-4, rtol=0)
+    up = affine.points(torch.tensor([[[30.0, 39.0]]]).expand(2, 1, 2))[:, 0, 0]
+    torch.testing.assert_close(up, torch.tensor([25.0, 22.0]), atol=1e-4, rtol=0)
 
 
 def test_composition_applies_the_right_hand_map_first() -> None:
@@ -75,6 +92,23 @@ def test_identity_returns_the_image_and_covers_all_of_it() -> None:
     identity = Affine.identity(2)
     torch.testing.assert_close(identity.image(image, (16, 12)), image, atol=1e-5, rtol=0)
     torch.testing.assert_close(identity.inside((16, 12), (16, 12)), torch.ones(2, 1, 16, 12), atol=1e-5, rtol=0)
+
+
+def test_inside_is_what_sampling_an_image_of_ones_gives() -> None:
+    turned = (torch.tensor(values) for values in ([0.4, 2.0], [1.2, 0.5], [True, False]))
+    affine = Affine.about(*turned, (20.0, 9.0), (11.0, 13.0))
+    ones = affine.image(torch.ones(2, 1, 20, 30), (24, 26))
+    assert 0.1 < ones.mean() < 0.9
+    torch.testing.assert_close(affine.inside((20, 30), (24, 26)), ones, atol=1e-4, rtol=0)
+
+
+def test_kept_constants_can_be_used_in_training_after_an_inference() -> None:
+    constant.cache_clear()
+    with torch.inference_mode():
+        random_affine(3).points(torch.zeros(3, 1, 2))
+    angle = torch.zeros(2, requires_grad=True)
+    Affine.about(angle, torch.ones(2), angle < 0, (30.0, 40.0), (24.0, 32.0)).matrix.sum().backward()
+    assert angle.grad is not None
 
 
 def test_maps_of_different_strides_agree_on_the_same_pixel() -> None:

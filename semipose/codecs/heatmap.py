@@ -4,14 +4,17 @@ Cell i of a map with stride s lies at input pixel s * i + (s - 1) / 2 (see geome
 keypoint is, not at the nearest cell.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from semipose.fields import Field, Fields
+from semipose.geometry import constant, indices
 
 Decoding = Literal["dark", "quarter"]
 
@@ -51,23 +54,14 @@ class HeatmapCodec:
         """
         height, width = self.cells
         at = (keypoints.float() - (self.stride - 1) / 2) / self.stride
-        # A Gaussian is a product of its profiles in x and y: h + w exponentials instead of h * w.
-        x = self._profile(at[..., 0], width)
-        y = self._profile(at[..., 1], height)
-        maps = y[..., :, None] * x[..., None, :]
-        inside = self._inside(at)
+        # A Gaussian is a product of its profiles in x and y: a few exponentials instead of h * w.
+        offset = indices(max(height, width), at.device) - at[..., None]
+        x, y = torch.exp(offset.square() * (-0.5 / self.sigma**2)).unbind(2)
+        maps = y[..., :height, None] * x[..., None, :width]
+        # The map's cells reach half a cell beyond their centers.
+        inside = ((at >= -0.5) & (at < constant((width - 0.5, height - 0.5), at.device))).all(-1)
         weight = ((visible > 0) & inside).to(maps.dtype)[..., None, None]
         return Fields({"heatmap": Field(maps * weight, "scalar", self.stride, self.flip)}), weight
-
-    def _profile(self, center: Tensor, cells: int) -> Tensor:
-        """exp(-(i - center)^2 / 2 sigma^2) for every cell i: (B, K, cells)."""
-        index = torch.arange(cells, device=center.device, dtype=torch.float32)
-        return torch.exp((index - center[..., None]).square() * (-0.5 / self.sigma**2))
-
-    def _inside(self, at: Tensor) -> Tensor:
-        """(B, K) the point lies on the map, whose cells reach half a cell beyond their centers."""
-        (height, width), (x, y) = self.cells, at.unbind(-1)
-        return (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
 
     def decode(self, fields: Fields, how: Decoding = "dark") -> tuple[Tensor, Tensor]:
         """Read keypoints (B, K, 2) in input pixels and their peak heights (B, K) from the heatmaps.
@@ -79,28 +73,27 @@ class HeatmapCodec:
         Gaussians, and so the step also works where the public code gives up.
         """
         maps = fields["heatmap"].maps.float()
-        score, index = maps.flatten(2).max(-1)
+        score, index = _highest(maps)
         width = maps.shape[-1]
-        row, column = torch.div(index, width, rounding_mode="floor"), index % width
-        step = self._quarter(maps, row, column) if how == "quarter" else self._dark(maps, row, column)
-        cell = torch.stack([column, row], -1) + step
-        return cell * self.stride + (self.stride - 1) / 2, score
+        cell = torch.stack([index % width, torch.div(index, width, rounding_mode="floor")], -1)
+        step = self._quarter(maps, index, cell) if how == "quarter" else self._dark(maps, index, cell)
+        return (cell + step) * self.stride + (self.stride - 1) / 2, score
 
-    def _quarter(self, maps: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """A quarter cell toward the higher neighbor on each axis; 0 where neighbors are equal or missing."""
-        patch = _patch(maps, row, column, 1, outside=None)
-        return 0.25 * torch.stack(
-            [torch.sign(patch[..., 1, 2] - patch[..., 1, 0]), torch.sign(patch[..., 2, 1] - patch[..., 0, 1])], -1
-        )
+    def _quarter(self, maps: Tensor, index: Tensor, cell: Tensor) -> Tensor:
+        """A quarter cell toward the higher neighbor on each axis; 0 where neighbors are equal or one is missing."""
+        width = maps.shape[-1]
+        near = _around(maps, index, constant((-1, 1, -width, width), maps.device, torch.int64))
+        low, high = near.unflatten(-1, (2, 2)).unbind(-1)
+        whole = (cell > 0) & (cell < _last(maps))
+        return torch.sign(high - low) * whole * 0.25
 
-    def _dark(self, maps: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    def _dark(self, maps: Tensor, index: Tensor, cell: Tensor) -> Tensor:
         """One Newton step on the log of the blurred map, at most one cell on each axis."""
-        height, width = maps.shape[-2:]
-        patch = _patch(maps, row, column, _BLUR_RADIUS + 1, outside=0.0)
-        blurred = self._blur(row, height) @ patch @ self._blur(column, width).mT
+        last = _last(maps)
+        log = torch.log(self._blurred(maps, index, torch.minimum(cell, last - cell)).clamp_min(1e-10))
         # Rescaling the blurred map to its old maximum, as the paper does, cancels in differences of logarithms.
-        log = self._beyond_border(torch.log(blurred.clamp_min(1e-10)), column, width)
-        log = self._beyond_border(log.mT, row, height).mT
+        log = self._beyond_border(log, cell[..., 0], maps.shape[-1])
+        log = self._beyond_border(log.mT, cell[..., 1], maps.shape[-2]).mT
         dx = 0.5 * (log[..., 1, 2] - log[..., 1, 0])
         dy = 0.5 * (log[..., 2, 1] - log[..., 0, 1])
         dxx = log[..., 1, 2] - 2 * log[..., 1, 1] + log[..., 1, 0]
@@ -109,21 +102,21 @@ class HeatmapCodec:
         determinant = dxx * dyy - dxy * dxy
         # Only where the peak really is one (negative definite); elsewhere the step would leave it.
         peak = (determinant > 1e-9) & (dxx < 0)
-        safe = torch.where(peak, determinant, torch.ones_like(determinant))
-        step = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / safe[..., None]
-        return torch.where(peak[..., None], step.clamp(-1, 1), torch.zeros_like(step))
+        step = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / determinant.clamp_min(1e-9)[..., None]
+        return step.clamp_(-1, 1).masked_fill_(~peak[..., None], 0)
 
-    def _blur(self, index: Tensor, cells: int) -> Tensor:
-        """(B, K, 3, 2r + 3) rows that blur a patch along one axis around its three central cells.
+    def _blurred(self, maps: Tensor, index: Tensor, room: Tensor) -> Tensor:
+        """Blurred map (B, K, 3, 3) around each peak; `room` (B, K, 2) are the cells between it and the border.
 
-        Where the blur would reach over the border the rows pick the cells as they are.
+        Where the blur would reach over the border, the cells are taken as they are along that axis.
         """
-        at = torch.arange(2 * _BLUR_RADIUS + 3, device=index.device) - (_BLUR_RADIUS + 1)
-        offset = at - torch.arange(-1, 2, device=index.device)[:, None]
-        kernel = torch.exp(offset.square() * (-0.5 / max(0.5, self.sigma / 2) ** 2))
-        kernel = kernel * (offset.abs() <= _BLUR_RADIUS)
-        room = torch.minimum(index, cells - 1 - index)[..., None, None]
-        return torch.where(room > _BLUR_RADIUS, kernel / kernel.sum(-1, keepdim=True), (offset == 0).to(kernel.dtype))
+        side = torch.arange(-_BLUR_RADIUS - 1, _BLUR_RADIUS + 2, device=maps.device)
+        patch = _around(maps, index, (side[:, None] * maps.shape[-1] + side).flatten())
+        # One product with the blurs along neither, x, y and both, instead of two small ones per map.
+        with torch.autocast(maps.device.type, enabled=False):
+            each = (patch @ _blurs(self.sigma, maps.device)).unflatten(-1, (4, 9))
+        along = ((room > _BLUR_RADIUS) * constant((1, 2), maps.device, torch.int64)).sum(-1)
+        return each.gather(2, along[..., None, None].expand(-1, -1, 1, 9)).unflatten(-1, (3, 3)).squeeze(2)
 
     def _beyond_border(self, log: Tensor, index: Tensor, cells: int) -> Tensor:
         """Continue `log` (B, K, 3, 3) along its last axis where the peak is a border cell: a neighbor is missing.
@@ -132,19 +125,42 @@ class HeatmapCodec:
         """
         low, middle, high = log.unbind(-1)
         bend = 1.0 / self.sigma**2
-        low = torch.where((index == 0)[..., None], 2 * middle - high - bend, low)
-        high = torch.where((index == cells - 1)[..., None], 2 * middle - low - bend, high)
+        first, last = ((index == edge).to(log.dtype)[..., None] for edge in (0, cells - 1))
+        low = torch.lerp(low, 2 * middle - high - bend, first)
+        high = torch.lerp(high, 2 * middle - low - bend, last)
         return torch.stack([low, middle, high], -1)
 
 
-def _patch(maps: Tensor, row: Tensor, column: Tensor, radius: int, outside: float | None) -> Tensor:
-    """Cut (B, K, 2r+1, 2r+1) around a cell of each map; beyond the border `outside`, or the border cell when None."""
-    height, width = maps.shape[-2:]
-    offset = torch.arange(-radius, radius + 1, device=maps.device)
-    y, x = row[..., None] + offset, column[..., None] + offset
-    index = y.clamp(0, height - 1)[..., :, None] * width + x.clamp(0, width - 1)[..., None, :]
-    patch = maps.flatten(2).gather(2, index.flatten(2)).reshape(index.shape)
-    if outside is None:
-        return patch
-    beyond = ((y < 0) | (y >= height))[..., :, None] | ((x < 0) | (x >= width))[..., None, :]
-    return patch.masked_fill(beyond, outside)
+def _highest(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Height and place (B, K) of the highest cell of each map, counted row by row; of equals the first.
+
+    What `maps.flatten(2).max(-1)` gives, which on a CPU compares cell by cell. Here vector units find the highest
+    of each block first, and one block is searched.
+    """
+    size = math.gcd(maps.shape[-1] * maps.shape[-2], 128)
+    blocks = maps.flatten(2).unflatten(2, (-1, size))
+    score, block = blocks.amax(-1).max(-1)
+    within = blocks.gather(2, block[..., None, None].expand(-1, -1, 1, size)).argmax(-1)
+    return score, block * size + within[..., 0]
+
+
+def _around(maps: Tensor, index: Tensor, offset: Tensor) -> Tensor:
+    """Values (B, K, n) of the cells `index` (B, K) + `offset` (n,), counted row by row; beyond the border any cell."""
+    cells = maps.shape[-1] * maps.shape[-2]
+    return maps.flatten(2).gather(2, (index[..., None] + offset).clamp_(0, cells - 1))
+
+
+def _last(maps: Tensor) -> Tensor:
+    """Column and row (2,) of the last cell."""
+    return constant((maps.shape[-1] - 1, maps.shape[-2] - 1), maps.device, torch.int64)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _blurs(sigma: float, device: torch.device) -> Tensor:
+    """(81, 36): from a patch of 9x9 cells to its middle 3x3, blurred along neither axis, x, y, and both."""
+    reach = torch.arange(-_BLUR_RADIUS - 1, _BLUR_RADIUS + 2)
+    offset = reach - torch.arange(-1, 2)[:, None]
+    kernel = torch.exp(offset.square() * (-0.5 / max(0.5, sigma / 2) ** 2)) * (offset.abs() <= _BLUR_RADIUS)
+    rows = torch.stack([(offset == 0).float(), kernel / kernel.sum(-1, keepdim=True)])
+    return torch.einsum("aip,bjq->pqabij", rows, rows).reshape(len(reach) ** 2, -1).to(device)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from semipose.codecs.heatmap import HeatmapCodec
+from semipose.codecs.heatmap import HeatmapCodec, _highest
 from semipose.fields import Field, Fields
 
 FLIP = (0, 2, 1)
@@ -44,6 +44,40 @@ def test_a_flat_or_empty_map_gives_its_first_cell_and_no_nan() -> None:
         found, score = codec.decode(empty, how)
         assert torch.isfinite(found).all()
         assert (score == 0).all()
+
+
+@pytest.mark.parametrize("size", [(256, 192), (96, 72), (36, 28), (20, 12)])
+def test_the_score_and_the_place_are_the_highest_cells_and_of_equals_the_first(size: tuple[int, int]) -> None:
+    maps = torch.randint(0, 40, (4, 3, size[0] // 4, size[1] // 4), generator=torch.Generator().manual_seed(0)).float()
+    score, index = maps.flatten(2).max(-1)
+    found, place = _highest(maps)
+    assert torch.equal(found, score)
+    assert torch.equal(place, index)
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 5), (15, 5), (5, 0), (5, 15), (0, 0), (15, 15)])
+def test_a_quarter_step_needs_both_neighbors(x: int, y: int) -> None:
+    maps = torch.rand(1, 3, 16, 16) * 0.5
+    maps[..., y, x] = 1.0
+    found, _ = HeatmapCodec((64, 64), FLIP).decode(Fields({"heatmap": Field(maps, "scalar", 4, FLIP)}), "quarter")
+    step = (found - 1.5) / 4 - torch.tensor([x, y])
+    expected = torch.tensor([0.0 if x in (0, 15) else 0.25, 0.0 if y in (0, 15) else 0.25])
+    assert torch.equal(step.abs(), expected.expand(1, 3, 2))
+
+
+def test_autocast_does_not_round_the_place() -> None:
+    codec = HeatmapCodec((256, 192), FLIP)
+    keypoints = points(codec, 0.0)
+    fields, _ = codec.encode(keypoints, torch.full(keypoints.shape[:2], 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = codec.decode(fields, "dark")
+    assert (found - keypoints).abs().max() <= 0.05
+
+
+def test_a_map_of_nan_gives_a_place_without_nan() -> None:
+    codec = HeatmapCodec((64, 64), FLIP)
+    broken = Fields({"heatmap": Field(torch.full((1, 3, 16, 16), torch.nan), "scalar", 4, FLIP)})
+    assert torch.isfinite(codec.decode(broken, "dark")[0]).all()
 
 
 def test_unlabeled_and_outside_keypoints_have_weight_zero_and_an_empty_map() -> None:
