@@ -13,7 +13,7 @@ import tyro
 from tyro.conf import arg
 
 from semipose import __version__
-from semipose.errors import SemiposeError, UsageError
+from semipose.errors import SemiposeError, UsageError, tells_errors
 from semipose.files import write_json
 from semipose.values import nearest
 
@@ -221,7 +221,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(argv)
     except SemiposeError as error:
-        print(f"semipose: {error}", file=sys.stderr)
+        # Under torchrun a fault found before the processes join is found by all: the first on each machine tells it.
+        # Later only one raises, with a note that says which.
+        notes = getattr(error, "__notes__", [])
+        if notes or tells_errors():
+            print(f"semipose: {error}", *notes, file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130
@@ -235,6 +239,8 @@ def _run(argv: list[str]) -> int:
     if verb not in VERBS:
         found = f"{verb!r} is no verb{nearest(verb, VERBS)}" if verb else "a verb is missing"
         raise UsageError(f"{found}; expected one of {', '.join(VERBS)}. See semipose --help.")
+    if verb not in ("train", "resume") and os.environ.get("LOCAL_WORLD_SIZE", "1") != "1":
+        raise UsageError(f"{verb} works in one process: start it without torchrun, which is for train and resume.")
     if verb in ("train", "check"):
         return VERBS[verb](rest)
     return tyro.cli(VERBS[verb], prog=f"semipose {verb}", args=rest, config=())

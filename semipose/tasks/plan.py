@@ -9,6 +9,7 @@ from typing import Any
 from semipose import __version__
 from semipose.data.load import Data
 from semipose.data.people import People
+from semipose.engine import distributed
 from semipose.engine.settings import Settings
 from semipose.engine.setup import choose_device, choose_precision
 from semipose.errors import SemiposeError
@@ -41,6 +42,7 @@ def make_plan(
         },
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "device": str(device), "precision": choose_precision(settings, device),
+        "processes": distributed.count(),
     }  # fmt: skip
 
 
