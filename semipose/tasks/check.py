@@ -23,12 +23,14 @@ TILE = 200  # px
 
 
 def check(data: Data, out: str | Path | None = None, quick: bool = False) -> int:
-    """Print what is wrong with `data` and how to mend it; returns 1 when there is an error, else 0.
+    """Print what was read, what is wrong with it and how to mend that; returns 1 when there is an error, else 0.
 
     `out` is the contact sheet's file (.jpg), or a folder that gets `contact_sheet.jpg`; without it none is drawn.
     `quick` leaves out what reads every image.
     """
     console = Console()
+    for note in data.notes:
+        console.print(note, style="dim", markup=False, highlight=False)
     findings = find(data, quick)
     for finding in findings:
         _print(console, finding)

@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from semipose.data.load import Data
+from semipose.data.load import Data, load
 from semipose.poses import Poses
 from semipose.skeleton import Skeleton
 from semipose.tasks.check import check, mirror, sheet
 from semipose.tasks.drawing import SIDE_COLORS, draw
+from tests.data.tiny import film, project
 from tests.tasks.conftest import SKELETON
 
 
@@ -36,6 +37,16 @@ def test_an_error_gives_exit_code_1_and_brackets_stay(data: Data, capsys: pytest
     told = capsys.readouterr().out
     assert code == int("  error  " in told)
     assert code == 1
+
+
+def test_a_video_among_the_unlabeled_images_is_checked_and_its_frames_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, images = project(tmp_path)
+    clip = film(tmp_path / "clip.avi", 11)
+    assert check(load(labels, images, unlabeled=clip), quick=True) == 0
+    told = "".join(capsys.readouterr().out.split())
+    assert "11frames,3lookedat(stride5),3kept,0near-duplicatesdropped" in told
 
 
 def test_a_mirrored_pose_lies_on_the_mirrored_picture() -> None:
