@@ -1,12 +1,27 @@
 """Color changes of whole batches on the device."""
 
+from typing import Literal
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from semipose.views.draw import Draw
+from semipose.views.policies import LUMA, augment
 
-# Rec. 601 luma: what a gray picture keeps of red, green and blue.
-_LUMA = (0.299, 0.587, 0.114)
+Color = Literal["jitter", "randaugment", "trivialaugment", "none"]
+
+# Strength of the jitter where none is asked for.
+_JITTER = 0.4
+
+
+def recolor(image: Tensor, draw: Draw, name: str, color: Color, strength: float | None = None) -> Tensor:
+    """Change the colors of `image` (B, 3, H, W) in 0..1 as `color` says; `strength` 0..1, None for its usual one."""
+    if color == "none":
+        return image
+    if color == "jitter":
+        return jitter(image, draw, name, _JITTER if strength is None else strength)
+    return augment(image, draw, name, color, strength)
 
 
 def jitter(image: Tensor, draw: Draw, name: str, strength: float) -> Tensor:
@@ -17,18 +32,15 @@ def jitter(image: Tensor, draw: Draw, name: str, strength: float) -> Tensor:
     """
     if strength == 0:
         return image
-    change = (draw.uniform(f"{name}/color", 6) * 2 - 1) * strength
-    brightness, contrast, saturation = (1 + change[:, :3]).unbind(-1)
+    change = (draw.host.uniform(f"{name}/color", 6).numpy() * 2 - 1) * strength
+    brightness, contrast, saturation = (1 + change[:, :3]).T
     gain = 1 + 0.25 * change[:, 3:]
-    luma = torch.stack([torch.full_like(brightness, share) for share in _LUMA], -1)
-    gray = luma[:, None, :].expand(-1, 3, -1)
-    color = torch.lerp(gray, _identity(image), saturation[:, None, None])
+    gray = np.array(LUMA, np.float32)
+    color = gray + (np.eye(3, dtype=np.float32) - gray) * saturation[:, None, None]
     matrix = color * (brightness * contrast)[:, None, None] * gain[:, :, None]
     # Contrast turns around middle gray; the exact image mean would cost a pass over the image.
     offset = ((1 - contrast) * 0.5)[:, None] * gain
-    changed = torch.baddbmm(offset[:, :, None], matrix, image.flatten(2)).view_as(image)
+    matrix, offset = draw.place(np.concatenate([matrix, offset[:, :, None]], -1)).split([3, 1], -1)
+    with torch.autocast(image.device.type, enabled=False):
+        changed = torch.baddbmm(offset, matrix, image.float().flatten(2)).view_as(image)
     return changed.clamp_(0, 1)
-
-
-def _identity(image: Tensor) -> Tensor:
-    return torch.eye(3, device=image.device, dtype=image.dtype).expand(len(image), 3, 3)

@@ -2,8 +2,9 @@
 processes."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,8 +40,25 @@ class Draw:
         """(count, *shape) of mean 0 and standard deviation 1."""
         return self._local(torch.randn(self.total, *shape, generator=self._generator(name)))
 
+    def beta(self, name: str, alpha: float) -> Tensor:
+        """(count,) in 0..1 from Beta(alpha, alpha), by its inverse distribution: one number each, none rejected."""
+        from scipy.special import betaincinv  # slow to load, and few methods mix
+
+        return self.place(betaincinv(alpha, alpha, self.host.uniform(name).numpy()).astype(np.float32))
+
+    @property
+    def host(self) -> "Draw":
+        """The same numbers left on the CPU: arithmetic on a few of them is cheaper there than its launches."""
+        return replace(self, device="cpu")
+
+    def place(self, values: np.ndarray) -> Tensor:
+        """What was computed from the host's numbers, on the device."""
+        return torch.from_numpy(values).to(self.device, non_blocking=True)
+
     def _generator(self, name: str) -> torch.Generator:
         return generator(self.seed, self.update, self.stream, name)
 
     def _local(self, values: Tensor) -> Tensor:
-        return values[self.start : self.start + self.count].to(self.device, non_blocking=True)
+        if self.count < self.total:
+            values = values[self.start : self.start + self.count]
+        return values.to(self.device, non_blocking=True)

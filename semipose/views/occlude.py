@@ -1,8 +1,10 @@
 """Rectangles cut out of images: batched, placed by keypoints or anywhere."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from semipose.geometry import constant, indices
 from semipose.views.draw import Draw
 
 # ImageNet's mean color: what the papers' zero after normalization looks like.
@@ -11,52 +13,82 @@ FILL = (0.485, 0.456, 0.406)
 # a small input loses the same part of the person.
 _HALF_SIZE = (10 / 221.7, 20 / 221.7)
 _JITTER = 10 / 221.7
+# The center of a rectangle that covers nothing.
+_NOWHERE = (-1e6, -1e6)
 
 
-def joint_cutout(image: Tensor, keypoints: Tensor, draw: Draw, name: str, count: int = 5) -> Tensor:
+def joint_cutout(
+    image: Tensor, keypoints: Tensor, draw: Draw, name: str, count: int = 5, exists: Tensor | None = None
+) -> Tensor:
     """Cut `count` rectangles around keypoints drawn with replacement (Joint Cutout of Xie et al. 2021).
 
-    `image` (B, 3, H, W), `keypoints` (B, K, 2) in its pixels. Differs from the paper's code: rows and columns are
-    not exchanged when clamping, only keypoints that exist are drawn, and sizes follow the input's.
+    `image` (B, 3, H, W), `keypoints` (B, K, 2) in its pixels. Only keypoints inside of the image are drawn, and where
+    `exists` (B, K) is given only those for which it is above 0 (visible, trusted); an image that has none keeps all
+    its pixels. Differs from the paper's code: rows and columns are not exchanged when clamping, only keypoints that
+    exist are drawn, and sizes follow the input's.
     """
-    chosen = (draw.uniform(f"{name}/joints", count) * keypoints.shape[1]).long()
-    centers = keypoints.gather(1, chosen[..., None].expand(-1, -1, 2))
-    unit = (image.shape[-1] * image.shape[-2]) ** 0.5
-    centers = centers + draw.normal(f"{name}/jitter", count, 2) * (_JITTER * unit)
-    return _cut(image, centers, _half_sizes(draw, name, count, unit))
+    size = (image.shape[-2], image.shape[-1])
+    return fill(image, rectangles(size, draw, name, count, keypoints, exists))
 
 
 def cutout(image: Tensor, draw: Draw, name: str, count: int = 5) -> Tensor:
     """Cut `count` rectangles with centers anywhere in `image` (B, 3, H, W) (DeVries and Taylor 2017)."""
-    height, width = image.shape[-2:]
-    where = draw.uniform(f"{name}/centers", count, 2)
-    centers = torch.stack([where[..., 0] * (width - 1), where[..., 1] * (height - 1)], -1)
-    return _cut(image, centers, _half_sizes(draw, name, count, (height * width) ** 0.5))
+    return fill(image, rectangles((image.shape[-2], image.shape[-1]), draw, name, count))
 
 
-def _half_sizes(draw: Draw, name: str, count: int, unit: float) -> Tensor:
-    low, high = _HALF_SIZE
-    return (low + (high - low) * draw.uniform(f"{name}/sizes", count, 2)) * unit
+def rectangles(
+    size: tuple[int, int],
+    draw: Draw,
+    name: str,
+    count: int,
+    keypoints: Tensor | None = None,
+    exists: Tensor | None = None,
+) -> Tensor:
+    """(B, 1, H, W) bool: what `count` random rectangles cover in images of `size` (H, W).
+
+    Their centers lie anywhere, or where there are `keypoints` (B, K, 2) at drawn ones, see `joint_cutout`.
+    """
+    (height, width), (low, high) = size, _HALF_SIZE
+    unit = (height * width) ** 0.5
+    half = (low + (high - low) * draw.host.uniform(f"{name}/sizes", count, 2).numpy()) * unit
+    if keypoints is None:
+        centers = draw.host.uniform(f"{name}/centers", count, 2).numpy() * np.array([width - 1, height - 1], np.float32)
+        at, half_size = draw.place(np.concatenate([centers, half], -1)).split(2, -1)
+    else:
+        chance = draw.host.uniform(f"{name}/joints", count, 1).numpy()
+        shift = draw.host.normal(f"{name}/jitter", count, 2).numpy() * (_JITTER * unit)
+        chance, shift, half_size = draw.place(np.concatenate([chance, shift, half], -1)).split([1, 2, 2], -1)
+        at = _drawn(keypoints, exists, size, chance) + shift
+    return cover(at, half_size, size)[:, None]
 
 
-def _cut(image: Tensor, centers: Tensor, half: Tensor) -> Tensor:
-    """Fill rectangles, given by `centers` and `half` sizes (B, R, 2) as x, y in pixels, with the mean color."""
-    covered = cover(centers, half, (image.shape[-2], image.shape[-1]))[:, None]
-    fill = torch.tensor(FILL, dtype=image.dtype).to(image.device, non_blocking=True)[:, None, None]
-    return torch.where(covered, fill, image)
+def _drawn(keypoints: Tensor, exists: Tensor | None, size: tuple[int, int], chance: Tensor) -> Tensor:
+    """(B, R, 2) of the existing `keypoints` (B, K, 2) those that `chance` (B, R, 1) in 0..1 picks, else nowhere."""
+    border = constant((size[1] - 0.5, size[0] - 0.5), keypoints.device)
+    there = ((keypoints >= -0.5) & (keypoints < border)).all(-1)
+    if exists is not None:
+        there = there & (exists > 0)
+    # The first whose number among those that exist is above chance * their count; below 1 even when rounded.
+    number = there.cumsum(1)
+    index = (number[:, None] <= chance.clamp_max(1 - 2**-20) * number[:, None, -1:]).sum(-1, keepdim=True)
+    known = torch.where(there[..., None], keypoints, constant(_NOWHERE, keypoints.device))
+    return known.gather(1, index.clamp_max(keypoints.shape[1] - 1).expand(-1, -1, 2))
+
+
+def fill(image: Tensor, covered: Tensor) -> Tensor:
+    """`image` (B, 3, H, W) with the mean color where `covered` (B, 1, H, W) bool."""
+    color = constant(tuple(((share,),) for share in FILL), image.device, image.dtype)
+    return torch.where(covered, color, image)
 
 
 def cover(centers: Tensor, half: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, H, W) bool: the pixel's center lies in one of the rectangles (B, R, 2); x first."""
-    columns = _between(centers[..., 0], half[..., 0], size[1])
-    rows = _between(centers[..., 1], half[..., 1], size[0])
+    """(B, H, W) bool: the pixel's center lies in one of the rectangles (B, R, 2); x first.
+
+    Pixel p lies in [center - half, center + half).
+    """
+    low, high = (centers - half)[..., None], (centers + half)[..., None]
+    index = indices(max(size), centers.device)
+    columns, rows = ((index >= low) & (index < high)).float().unbind(2)
     # A pixel is covered when some rectangle has both its row and its column: one product instead of R masks.
     with torch.autocast(centers.device.type, enabled=False):
-        return torch.bmm(rows.mT, columns) > 0.5
-
-
-def _between(center: Tensor, half: Tensor, length: int) -> Tensor:
-    """(B, R, length) float 0/1: index lies in [center - half, center + half)."""
-    index = torch.arange(length, device=center.device, dtype=torch.float32)
-    low, high = (center - half)[..., None], (center + half)[..., None]
-    return ((index >= low) & (index < high)).float()
+        return torch.bmm(rows[..., : size[0]].mT, columns[..., : size[1]]) > 0.5

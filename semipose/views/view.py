@@ -7,12 +7,15 @@ Xie et al. (ICCV 2021) call weak and strong views easy and hard.
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from semipose.geometry import Affine
-from semipose.views.color import jitter
+from semipose.views.color import Color, recolor
 from semipose.views.draw import Draw
+
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -21,14 +24,15 @@ class Augmentation:
 
     `rotation` is the standard deviation in degrees, clipped at twice that and applied to 60 % of the samples (80 % for
     the strong view's second turn); `scale` the standard deviation and bound of the enlargement around 1; `flip` the
-    share of mirrored views (Xie et al. 2021 and SimpleBaseline: 30 degrees, 0.25, 0.5). `color` is the strength of
-    the strong view's color change, 0..1.
+    share of mirrored views (Xie et al. 2021 and SimpleBaseline: 30 degrees, 0.25, 0.5). `color` is how the strong
+    view's colors change and `strength` 0..1 how much, None for its usual one.
     """
 
     rotation: float = 30.0
     scale: float = 0.25
     flip: float = 0.5
-    color: float = 0.4
+    color: Color = "jitter"
+    strength: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,13 @@ class Crops:
 
     def plain(self, scale: float = 1.0, mirrored: bool = False) -> View:
         """The person's box without anything random: as it is, enlarged by `scale`, or mirrored."""
-        zeros = torch.zeros(len(self), device=self.images.device)
-        return self._view(self._affine(zeros, zeros + scale, (zeros == 0) == mirrored))
+        still = np.zeros(len(self), np.float32)
+        return self._view(self._affine(still, still + scale, (still == 0) == mirrored))
 
     def weak(self, name: str = "weak") -> View:
         """A view turned, scaled and perhaps mirrored; `name` keys its random numbers."""
-        chance = self.draw.uniform(name, 2)
         angle, scale = self._turn(name, share=0.6)
-        mirrored = chance[:, 0] < self.augmentation.flip
+        mirrored = self.draw.host.uniform(name, 2).numpy()[:, 0] < self.augmentation.flip
         return self._view(self._affine(angle, scale, mirrored))
 
     def strong(self, weak: View, name: str = "strong") -> View:
@@ -88,9 +91,10 @@ class Crops:
         angle, scale = self._turn(name, share=0.8)
         height, width = self.size
         center = ((width - 1) / 2, (height - 1) / 2)
-        further = Affine.about(angle, scale, torch.zeros_like(angle, dtype=torch.bool), center, center)
+        further = self._about(angle, scale, np.zeros(len(self), bool), center, center)
         view = self._view(further @ weak.affine)
-        return view.with_image(jitter(view.image, self.draw, name, self.augmentation.color))
+        policy = self.augmentation
+        return view.with_image(recolor(view.image, self.draw, name, policy.color, policy.strength))
 
     def labels(self, view: View, flip: tuple[int, ...]) -> Tensor:
         """Keypoints (B, K, 2) in the pixels of `view`."""
@@ -98,23 +102,31 @@ class Crops:
             raise ValueError("these crops are unlabeled: they have no keypoints")
         return view.affine.keypoints(self.keypoints, flip)
 
-    def _turn(self, name: str, share: float) -> tuple[Tensor, Tensor]:
+    def _turn(self, name: str, share: float) -> tuple[np.ndarray, np.ndarray]:
         """Angle (B,) in radians and enlargement (B,) of a random view."""
-        normal = self.draw.normal(f"{name}/turn", 2).clamp(-2, 2)
-        turned = self.draw.uniform(f"{name}/turned") < share
+        normal = self.draw.host.normal(f"{name}/turn", 2).numpy().clip(-2, 2)
+        turned = self.draw.host.uniform(f"{name}/turned").numpy() < share
         policy = self.augmentation
         angle = normal[:, 0] * math.radians(policy.rotation) * turned
-        return angle, 1 + (normal[:, 1] * policy.scale).clamp(-policy.scale, policy.scale)
+        return angle, 1 + (normal[:, 1] * policy.scale).clip(-policy.scale, policy.scale)
 
-    def _affine(self, angle: Tensor, scale: Tensor, mirrored: Tensor) -> Affine:
+    def _affine(self, angle: np.ndarray, scale: np.ndarray, mirrored: np.ndarray) -> Affine:
         """Crop pixels to view pixels, the crop's center at the view's."""
         (tall, wide), (height, width) = self.images.shape[1:3], self.size
         middle, center = ((wide - 1) / 2, (tall - 1) / 2), ((width - 1) / 2, (height - 1) / 2)
-        return Affine.about(angle, scale / self.zoom, mirrored, middle, center)
+        return self._about(angle, scale / self.zoom, mirrored, middle, center)
+
+    def _about(
+        self, angle: np.ndarray, scale: np.ndarray, mirrored: np.ndarray, source: Point, destination: Point
+    ) -> Affine:
+        # On the host: arithmetic on a few numbers costs less there than its launches on a GPU.
+        turn, size, across = (torch.from_numpy(values) for values in (angle, scale, mirrored))
+        return Affine.about(turn, size, across, source, destination).to(self.images.device)
 
     def _view(self, affine: Affine) -> View:
-        images = self.images.permute(0, 3, 1, 2).float().mul_(1 / 255)
-        return View(affine.image(images, self.size), affine)
+        # Sampled first and then scaled: the view has fewer pixels than the crop.
+        image = affine.image(self.images.permute(0, 3, 1, 2).float(), self.size)
+        return View(image.mul_(1 / 255), affine)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from semipose.views.color import jitter
 from semipose.views.draw import Draw
-from semipose.views.occlude import FILL, cover, cutout, joint_cutout
+from semipose.views.occlude import FILL, cover, cutout, joint_cutout, rectangles
 
 DRAW = Draw(0, 0, "unlabeled", 4, 4)
+MANY = Draw(0, 0, "unlabeled", 1500, 1500)
+SIZE = (64, 48)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,7 @@ DRAW = Draw(0, 0, "unlabeled", 4, 4)
         (40, 185, (173, 197), (28, 52)),  # public code clamps rows to the width
         (40, 230, (218, 242), (28, 52)),  # ... and never cuts ankles
         (5, 250, (238, 256), (0, 17)),  # clipped by the border
+        (-40, 100, (0, 0), (0, 0)),  # beyond it
     ],
 )
 def test_a_rectangle_lies_around_its_center(
@@ -43,6 +45,24 @@ def test_joint_cutout_hides_its_keypoints_and_leaves_the_rest() -> None:
     assert torch.allclose(fill, torch.tensor(sorted(FILL)))
 
 
+def test_only_what_rectangles_cover_changes() -> None:
+    image, keypoints = torch.rand(4, 3, *SIZE), torch.rand(4, 6, 2) * 48
+    before = image.clone(), keypoints.clone()
+    for cut, points in ((cutout(image, DRAW, "c"), None), (joint_cutout(image, keypoints, DRAW, "c"), keypoints)):
+        covered = rectangles(SIZE, DRAW, "c", 5, points).expand_as(image)
+        assert 0.05 < covered.float().mean() < 0.5
+        assert torch.equal(cut[~covered], image[~covered])
+        assert not (cut[covered] == image[covered]).any()
+    assert torch.equal(image, before[0])
+    assert torch.equal(keypoints, before[1])
+
+
+def test_no_rectangles_change_nothing() -> None:
+    image = torch.rand(4, 3, *SIZE)
+    assert torch.equal(cutout(image, DRAW, "c", count=0), image)
+    assert torch.equal(joint_cutout(image, torch.rand(4, 6, 2) * 48, DRAW, "c", count=0), image)
+
+
 def test_cutouts_reach_all_of_the_image_and_grow_with_it() -> None:
     draw = Draw(0, 0, "unlabeled", 256, 256)
     shares = []
@@ -55,10 +75,50 @@ def test_cutouts_reach_all_of_the_image_and_grow_with_it() -> None:
     assert 0.03 < shares[0] < 0.12
 
 
-def test_color_changes_stay_in_range_and_differ_between_images() -> None:
-    image = torch.rand(1, 3, 32, 32).expand(4, 3, 32, 32)
-    changed = jitter(image, DRAW, "c", 0.4)
-    assert changed.min() >= 0
-    assert changed.max() <= 1
-    assert (changed[0] - changed[1]).abs().mean() > 0.01
-    assert torch.equal(jitter(image, DRAW, "c", 0.0), image)
+# Keypoints so far apart that the middle of each rectangle tells which one was drawn.
+SPREAD = torch.tensor([[30.0, 30.0], [90.0, 30.0], [150.0, 30.0], [30.0, 90.0], [90.0, 90.0], [150.0, 90.0]])
+
+
+def drawn(exists: torch.Tensor | None, keypoints: torch.Tensor = SPREAD) -> torch.Tensor:
+    """(6,) how often each of `SPREAD` was drawn, one rectangle an image."""
+    points = keypoints.expand(MANY.count, -1, -1)
+    shown = None if exists is None else exists.expand(MANY.count, -1)
+    covered = rectangles((120, 180), MANY, "c", 1, points, shown)[:, 0].float()
+    return covered.unflatten(2, (3, 60)).unflatten(1, (2, 60)).sum((2, 4)).flatten(1).argmax(1).bincount(minlength=6)
+
+
+@pytest.mark.parametrize("exists", [[1, 1, 1, 1, 1, 1], [0, 1, 0, 0, 0, 0], [1, 0, 0, 1, 0, 2], [0, 0, 1, 1, 1, 1]])
+def test_every_keypoint_that_exists_is_drawn_as_often_and_no_other(exists: list[int]) -> None:
+    found, there = drawn(torch.tensor(exists)), torch.tensor(exists) > 0
+    assert not found[~there].any()
+    expected = MANY.count / there.sum().item()
+    assert (found[there] - expected).abs().max() < 4 * expected**0.5
+    assert torch.equal(drawn(there), found)
+
+
+def test_keypoints_outside_of_the_image_or_without_a_place_are_not_drawn() -> None:
+    keypoints = SPREAD.clone()
+    keypoints[0], keypoints[2], keypoints[3] = torch.tensor([-1.0, 30.0]), torch.nan, torch.tensor([30.0, 120.0])
+    expected = drawn(torch.tensor([False, True, False, False, True, True]))
+    assert torch.equal(drawn(None, keypoints), expected)
+
+
+def test_an_image_without_keypoints_is_not_cut() -> None:
+    exists = torch.ones(4, 6, dtype=torch.bool)
+    exists[1], exists[3] = False, False
+    keypoints = torch.rand(4, 6, 2) * 48
+    keypoints[2] = torch.nan
+    image = torch.rand(4, 3, *SIZE)
+    same = (joint_cutout(image, keypoints, DRAW, "c", exists=exists) == image).flatten(1).all(1)
+    assert same.tolist() == [False, True, True, True]
+
+
+def test_all_keypoints_there_are_drawn_as_ever() -> None:
+    """Committed results rest on these numbers: keypoint floor(chance * K), jitter and sizes by their names."""
+    keypoints = 15 + torch.rand(4, 6, 2) * 18
+    chosen = (DRAW.uniform("c/joints", 5) * 6).long()
+    unit = (SIZE[0] * SIZE[1]) ** 0.5 / 221.7
+    centers = keypoints.gather(1, chosen[..., None].expand(-1, -1, 2)) + DRAW.normal("c/jitter", 5, 2) * 10 * unit
+    half = (10 + 10 * DRAW.uniform("c/sizes", 5, 2)) * unit
+    differ = rectangles(SIZE, DRAW, "c", 5, keypoints)[:, 0] != cover(centers, half, SIZE)
+    assert differ.float().mean() < 1e-3

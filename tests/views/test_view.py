@@ -1,8 +1,11 @@
 """Views: where they look, what they remember, and that their randomness belongs to (seed, update, stream, name)."""
 
+import math
+
 import pytest
 import torch
 
+from semipose.geometry import Affine
 from semipose.views.draw import Draw
 from semipose.views.view import Augmentation, Crops
 from tests.people import CROP, SKELETON, crops
@@ -34,7 +37,7 @@ def test_the_plain_view_shows_the_middle_of_the_crop() -> None:
 
 def test_labels_follow_the_pixels_in_weak_and_strong_views() -> None:
     xy = 42 + 11 * torch.rand(16, 2, generator=torch.Generator().manual_seed(1))
-    people = dot_crops(xy, Augmentation(color=0.0))
+    people = dot_crops(xy, Augmentation(color="none"))
     weak = people.weak()
     strong = people.strong(weak)
     for view in (weak, strong):
@@ -61,7 +64,7 @@ def test_augmentation_stays_within_its_bounds_and_off_is_off() -> None:
     assert 1.1 < scale.max() <= 1.2 + 1e-4
     assert 30 < angle.abs().max() <= 40.01
     assert 0.3 < (angle.abs() < 1e-3).float().mean() < 0.5  # 40 % are not turned
-    still = dot_crops(xy, Augmentation(rotation=0, scale=0, flip=0, color=0))
+    still = dot_crops(xy, Augmentation(rotation=0, scale=0, flip=0, color="none"))
     torch.testing.assert_close(still.weak().image, still.plain().image)
     torch.testing.assert_close(still.strong(still.weak()).image, still.plain().image, atol=1e-5, rtol=0)
 
@@ -76,12 +79,21 @@ def test_draws_depend_on_seed_update_stream_and_name_only() -> None:
         assert not torch.equal(first, other.affine.matrix)
 
 
-def test_two_processes_draw_the_two_halves_of_what_one_draws() -> None:
-    whole = Draw(0, 5, "unlabeled", 8, 8)
-    halves = [Draw(0, 5, "unlabeled", 4, 8, start) for start in (0, 4)]
-    for draw in ("uniform", "normal"):
-        parts = torch.cat([getattr(half, draw)("x", 3) for half in halves])
-        assert torch.equal(parts, getattr(whole, draw)("x", 3))
+def test_views_are_made_of_their_named_draws() -> None:
+    """Pins which random number does what: committed results rest on it."""
+    people = crops(labeled=True)
+    draw, weak = people.draw, people.weak()
+
+    def turned(name: str, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+        normal = draw.normal(f"{name}/turn", 2).clamp(-2, 2)
+        angle = normal[:, 0] * math.radians(30) * (draw.uniform(f"{name}/turned") < share)
+        return angle, 1 + (normal[:, 1] * 0.25).clamp(-0.25, 0.25)
+
+    mirrored, still = draw.uniform("weak", 2)[:, 0] < 0.5, torch.zeros(4, dtype=torch.bool)
+    expected = Affine.about(*turned("weak", 0.6), mirrored, (47.5, 47.5), (31.5, 31.5))
+    torch.testing.assert_close(weak.affine.matrix, expected.matrix, atol=1e-4, rtol=0)
+    further = Affine.about(*turned("strong", 0.8), still, (31.5, 31.5), (31.5, 31.5))
+    torch.testing.assert_close(people.strong(weak).affine.matrix, (further @ expected).matrix, atol=1e-4, rtol=0)
 
 
 def test_unlabeled_crops_have_no_labels_to_give() -> None:

@@ -1,0 +1,32 @@
+"""Random numbers: named, sliced, the same anywhere."""
+
+import numpy as np
+import pytest
+import torch
+
+from semipose.views.draw import Draw
+
+
+@pytest.mark.parametrize("kind", ["uniform", "normal", "beta"])
+def test_two_processes_draw_the_two_halves_of_what_one_draws(kind: str) -> None:
+    shape = (0.2,) if kind == "beta" else (3,)
+    whole = getattr(Draw(0, 5, "unlabeled", 8, 8), kind)("x", *shape)
+    halves = [getattr(Draw(0, 5, "unlabeled", 4, 8, start), kind)("x", *shape) for start in (0, 4)]
+    assert torch.equal(torch.cat(halves), whole)
+
+
+def test_the_host_has_the_same_numbers() -> None:
+    draw = Draw(0, 5, "unlabeled", 4, 8, 4, torch.device("meta"))
+    there = Draw(0, 5, "unlabeled", 4, 8, 4)
+    assert draw.uniform("x", 2).device.type == "meta"
+    assert torch.equal(draw.host.uniform("x", 2), there.uniform("x", 2))
+    assert draw.place(np.zeros(3, np.float32)).device.type == "meta"
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+def test_beta_has_its_mean_and_spread(alpha: float) -> None:
+    found = Draw(0, 0, "unlabeled", 20000, 20000).beta("x", alpha)
+    assert found.dtype == torch.float32
+    assert 0 <= found.min() <= found.max() <= 1
+    assert abs(found.mean().item() - 0.5) < 0.01
+    assert found.var().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.03)

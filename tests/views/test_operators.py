@@ -1,0 +1,82 @@
+"""What views ask of the device: few operators, as many for any batch, none that waits; and slices of one whole."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from semipose.views.color import jitter
+from semipose.views.draw import Draw
+from semipose.views.mix import cutmix, mixup
+from semipose.views.occlude import cutout, joint_cutout
+from semipose.views.policies import augment
+from tests.operators import BLOCKING, operators
+from tests.people import SKELETON, crops
+
+Change = Callable[[Tensor, Tensor, Draw], Tensor]
+
+CHANGES: dict[str, tuple[Change, int]] = {
+    "jitter": (lambda image, keypoints, draw: jitter(image, draw, "c", 0.4), 10),
+    "randaugment": (lambda image, keypoints, draw: augment(image, draw, "c", "randaugment"), 165),
+    "trivialaugment": (lambda image, keypoints, draw: augment(image, draw, "c", "trivialaugment"), 75),
+    "cutout": (lambda image, keypoints, draw: cutout(image, draw, "c"), 25),
+    "joint_cutout": (lambda image, keypoints, draw: joint_cutout(image, keypoints, draw, "c"), 45),
+    "visible": (
+        lambda image, keypoints, draw: joint_cutout(image, keypoints, draw, "c", exists=keypoints[..., 0] > 20), 50
+    ),
+    "cutmix": (lambda image, keypoints, draw: cutmix(image, draw, "c")[0], 30),
+    "cutmix_keypoints": (lambda image, keypoints, draw: cutmix(image, draw, "c", keypoints=keypoints)[0], 50),
+    "mixup": (lambda image, keypoints, draw: mixup(image, draw, "c")[0], 15),
+}  # fmt: skip
+
+
+def inputs(count: int = 8) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(count, 3, 32, 24, generator=generator), torch.rand(count, 7, 2, generator=generator) * 28
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_cost_few_operators_the_same_for_any_batch_and_none_waits(name: str) -> None:
+    change, limit = CHANGES[name]
+    small, large = (
+        operators(lambda count=count: change(*inputs(count), Draw(0, 0, "u", count, count))) for count in (4, 16)
+    )
+    # What makes the inputs is counted too: at most six.
+    assert small == large
+    assert small.total() <= limit + 6
+    assert not BLOCKING & set(small)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_two_processes_change_the_two_halves_of_what_one_changes(name: str) -> None:
+    change, (image, keypoints) = CHANGES[name][0], inputs()
+    whole = change(image, keypoints, Draw(3, 5, "u", 8, 8))
+    halves = [
+        change(image[rows], keypoints[rows], Draw(3, 5, "u", 4, 8, rows.start)) for rows in (slice(0, 4), slice(4, 8))
+    ]
+    assert torch.equal(torch.cat(halves), whole)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_follow_the_seed_and_the_update(name: str) -> None:
+    change, (image, keypoints) = CHANGES[name][0], inputs()
+    first = change(image, keypoints, Draw(3, 5, "u", 8, 8))
+    assert torch.equal(change(image, keypoints, Draw(3, 5, "u", 8, 8)), first)
+    for other in (Draw(4, 5, "u", 8, 8), Draw(3, 6, "u", 8, 8), Draw(3, 5, "v", 8, 8)):
+        assert not torch.equal(change(image, keypoints, other), first)
+
+
+def test_views_cost_few_operators_the_same_for_any_batch_and_none_waits() -> None:
+    people = {count: crops(count, labeled=True) for count in (4, 16)}
+    weak = {count: people[count].weak() for count in people}
+    for limit, view in (
+        (45, lambda count: people[count].weak()),
+        (60, lambda count: people[count].strong(weak[count])),
+        (45, lambda count: people[count].plain()),
+        (20, lambda count: people[count].labels(weak[count], SKELETON.flip)),
+    ):
+        small, large = (operators(lambda count=count, view=view: view(count)) for count in (4, 16))
+        assert small == large
+        assert small.total() <= limit
+        assert not BLOCKING & set(small)
