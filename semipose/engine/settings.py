@@ -111,6 +111,12 @@ class Settings:
     rotation: float = setting(30.0, "Standard deviation of a view's turn in degrees; at most twice that.")
     scale: float = setting(0.25, "Views are enlarged by 1 plus or minus up to this share.")
     flip: float = setting(0.5, "Probability that a view is mirrored.")
+    color: Literal["jitter", "randaugment", "trivialaugment", "none"] = setting(
+        "jitter", "How the colors of strong views change; randaugment also cuts holes."
+    )
+    color_strength: float | None = setting(
+        None, "Of that change, 0 to 1 (magnitude / 30); none = 0.4 jitter, 1/3 randaugment, 1 trivialaugment."
+    )
     seed: int = setting(0, "Start of all random numbers; the same seed repeats a run.")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1 or mps.")
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the networks' passes.")
@@ -221,6 +227,8 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
         ("rotation", 0 <= s.rotation <= 180, "is in degrees, 0 to 180"),
         ("scale", 0 <= s.scale < 1, "0.25 means 0.75 to 1.25; at least 0, below 1"),
         ("flip", 0 <= s.flip <= 1, "is a probability, 0 to 1"),
+        ("color_strength", s.color_strength is None or 0 <= s.color_strength <= 1, "is 0 to 1, or none"),
+        ("color_strength", s.color_strength is None or s.color != "none", "has no use with --color none; drop one"),
         ("seed", 0 <= s.seed < 2**31, "must be 0 to 2147483647"),
         ("device", re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", s.device) is not None, "auto, cpu, cuda, cuda:N or mps"),
         ("workers", _at_least(s.workers, 1), "must be at least 1, or none"),

@@ -113,7 +113,9 @@ def make_method(
 
 def make_batches(stores: Stores, settings: Settings, uses_unlabeled: bool) -> Batches:
     """Both streams of batches."""
-    policy = Augmentation(settings.rotation, settings.scale, settings.flip)
+    policy = Augmentation(
+        settings.rotation, settings.scale, settings.flip, settings.color, settings.color_strength
+    )
     labeled = Stream(stores.labeled, "labeled", settings.batch_size, settings.seed, policy, labeled=True)
     if not uses_unlabeled:
         return Batches(labeled, None)

@@ -105,6 +105,7 @@ def test_defaults_are_valid() -> None:
         ("rotation", 181.0),
         ("scale", 1.0),
         ("flip", 1.1),
+        ("color_strength", 1.1),
         ("seed", -1),
         ("device", "gpu"),
         ("workers", -1),
@@ -117,6 +118,12 @@ def test_values_out_of_range_name_their_flag(name: str, value: Any) -> None:
     faults = Settings().chosen("flag", "", **{name: value}).faults()
     assert len(faults) == 1
     assert faults[0].startswith("--" + name.replace("_", "-"))
+
+
+def test_a_strength_of_no_color_change_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--color-strength 0\.5: has no use with --color none"):
+        Settings(color="none", color_strength=0.5).validate()
+    Settings(color="randaugment", color_strength=0.5).validate()
 
 
 def test_all_faults_are_reported_at_once_and_yaml_ones_with_their_line() -> None:
