@@ -14,7 +14,6 @@ from tyro.conf import arg
 
 from semipose import __version__
 from semipose.errors import SemiposeError, UsageError, tells_errors
-from semipose.files import write_json
 from semipose.values import nearest
 
 RunFolder = Annotated[Path, arg(metavar="RUN", help="Run folder, or a checkpoint file.")]
@@ -138,7 +137,8 @@ def split(
     images: Path,
     out: Path,
     labeled: float = 0.1,
-    by: Literal["image", "person", "group"] = "image",
+    by: Literal["image", "person", "group", "first"] = "image",
+    group: Annotated[str | None, arg(metavar="TEXT")] = None,
     seed: int = 0,
 ) -> int:
     """Divide one json's images into a labeled and an unlabeled stream, for --split.
@@ -147,16 +147,14 @@ def split(
         images: Folder of the json's images.
         out: Json file to write.
         labeled: How many stay labeled: a share below 1, or a number.
-        by: What is counted; "group" keeps the images of one photo or video together.
+        by: What is counted and kept whole: images; person = people, in whole images; group = images, in whole groups
+            (photos, videos); first = exactly the first people of the file, as the published COCO 1K, 5K and 10K.
+        group: With --by group: the images' field that names it, or a pattern for file names such as '(.*)_'.
         seed: Draw; with one seed a smaller split is part of a larger one.
     """
-    from semipose.data.coco import load_labels
-    from semipose.data.splits import make_split
+    from semipose.tasks.split import split as divide
 
-    number = int(labeled) if labeled == int(labeled) else labeled
-    parts = make_split(load_labels(labels, images), number, by, seed)
-    write_json(out, parts)
-    print(f"{out}: {len(parts['labeled'])} images labeled, {len(parts['unlabeled'])} unlabeled")
+    print(divide(labels, images, out, labeled, by, group, seed))
     return 0
 
 

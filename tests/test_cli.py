@@ -318,9 +318,12 @@ def test_split_writes_a_file_that_train_reads(tmp_path: Path) -> None:
         (tmp_path / str(image["file_name"])).touch()
     labels, out = tmp_path / "l.json", tmp_path / "s.json"
     labels.write_text(json.dumps({"images": images, "annotations": people, "categories": [category]}))
-    assert main(["split", str(labels), "--images", str(tmp_path), "--labeled", "3", "--out", str(out)]) == 0
-    labeled, unlabeled = load_split(out)
-    assert (len(labeled), len(unlabeled)) == (3, 7)
+    flags = ["split", str(labels), "--images", str(tmp_path), "--labeled", "3", "--out", str(out)]
+    assert main(flags) == 0
+    split = load_split(out)
+    assert (len(split.labeled), len(split.unlabeled), split.people) == (3, 7, None)
+    assert main([*flags, "--by", "first"]) == 0
+    assert [one.tolist() for one in load_split(out) if one is not None] == [[0, 1, 2], [3, 4, 5, 6, 7, 8, 9], [0, 1, 2]]
 
 
 def test_a_method_in_the_current_folder_is_found_by_the_command(tmp_path: Path) -> None:

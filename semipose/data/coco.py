@@ -17,7 +17,7 @@ from semipose.data.paths import image_folder
 from semipose.data.people import People
 from semipose.data.records import Request, Suspicious, Table, parse
 from semipose.data.sizes import image_sizes
-from semipose.data.splits import refuse_unknown
+from semipose.data.splits import refuse_unknown, refuse_unknown_people
 from semipose.errors import DataError, UsageError
 from semipose.poses import Poses
 from semipose.skeleton import Skeleton
@@ -60,6 +60,7 @@ def load_divided(
     images_dir: str | Path,
     labeled_ids: Collection[int],
     unlabeled_ids: Collection[int],
+    labeled_people: Collection[int] | None = None,
     *,
     skeleton_file: str | Path | None = None,
     detections: str | Path | None = None,
@@ -67,12 +68,16 @@ def load_divided(
     """One json for both streams: the labeled people of some images, and of others only the boxes.
 
     Keypoints, visibilities and areas outside of the labeled images are never decoded, so whatever they are has no
-    influence. The unlabeled people are given or detected boxes, see `blind_people`.
+    influence. The unlabeled people are given or detected boxes, see `blind_people`. Of the labeled images only the
+    annotations `labeled_people` are labeled where these are given; the others are unlabeled people.
     """
     override = read_skeleton_file(skeleton_file)
-    request = Request(Path(path), image_folder(images_dir), override, "auto", labeled_ids=frozenset(labeled_ids))
+    named = None if labeled_people is None else frozenset(labeled_people)
+    request = Request(Path(path), image_folder(images_dir), override, "auto", frozenset(labeled_ids), named)
     table = read_table(request)
     refuse_unknown(labeled_ids, unlabeled_ids, table.images.ids, str(path))
+    if named is not None:
+        refuse_unknown_people(named, table.ids[~table.blind], str(path))
     skeleton = skeleton_of(table, request, skeleton_file)
     found = _detections(table, detections)
     unlabeled = blind_people(table, skeleton, found, str(path), unlabeled_ids)
@@ -114,7 +119,8 @@ def blind_people(
     """The people of unlabeled images, as blank poses: detected boxes, else those of the file.
 
     An image whose people have no box, and every image when the file has no box, counts as one person; images
-    without a person are left out. `image_ids` None stands for all images whose labels were not read.
+    without a person are left out. `image_ids` None stands for all images whose labels were not read. Unread people
+    beside labeled ones in an image count too, by the boxes of the file.
     """
     images = table.images
     chosen = table.blind_images
@@ -124,7 +130,8 @@ def blind_people(
     if found is not None:
         rows = detected_rows(images, every, found, by_name=False)
     else:
-        rows = _given_rows(table, every, chosen[table.image_index] & ~table.crowd)
+        beside = table.blind & ~table.blind_images[table.image_index]
+        rows = _given_rows(table, every, (chosen[table.image_index] | beside) & ~table.crowd)
     first = int(table.ids.max(initial=0)) + 1
     people = blank_people(images, rows, len(skeleton), source, first)
     return replace(people, skeleton=skeleton)
@@ -135,10 +142,10 @@ def _given_rows(table: Table, every: Rows, wanted: NDArray[np.bool_]) -> BoxRows
     use = use[np.argsort(table.image_index[use], kind="stable")]
     rows = BoxRows.of(table.image_index[use], table.boxes[use].astype(np.float32), box.GIVEN)
     mentioned = np.unique(table.image_index[wanted]) if len(use) else every
-    whole = np.setdiff1d(mentioned, rows.image_index)
+    whole = np.setdiff1d(np.intersect1d(mentioned, every), rows.image_index)
     if len(whole):
         rows = rows.joined(whole_image_rows(table.images, whole))
-    empty = len(every) - len(mentioned)
+    empty = len(np.setdiff1d(every, mentioned))
     if empty:
         rows = replace(rows, notes=(*rows.notes, f"unlabeled images without a person left out: {empty}"))
     return rows

@@ -34,7 +34,7 @@ def refuse(content: bytes, request: Request) -> None:
 
 
 def without_labels(content: bytes, request: Request) -> bytes:
-    """The json with only ids and boxes left of the annotations in unlabeled images."""
+    """The json with only ids and boxes left of the annotations whose labels must not be read."""
     document = json.loads(content)
     document["annotations"] = [
         {key: one[key] for key in _BLIND_FIELDS if key in one} if _is_blind(one, request) else one
@@ -57,7 +57,10 @@ def _is_blind(annotation: Any, request: Request) -> bool:
     if request.labeled_ids is None or not isinstance(annotation, dict):
         return False
     image = annotation.get("image_id")
-    return not (_is_whole(image) and image in request.labeled_ids)
+    if not (_is_whole(image) and image in request.labeled_ids):
+        return True
+    person = annotation.get("id")
+    return request.labeled_people is not None and not (_is_whole(person) and person in request.labeled_people)
 
 
 class Faults:

@@ -81,6 +81,8 @@ class Request:
     boxes: str
     labeled_ids: frozenset[int] | None = None
     """The images whose labels may be read; None for all of them, empty where only boxes are wanted."""
+    labeled_people: frozenset[int] | None = None
+    """The annotations in these images whose labels may be read; None for all of them."""
     everyone: bool = False
     category_name: str = ""
     """Where only boxes are wanted and no category has keypoints: whose boxes, if there is such a category."""
@@ -96,6 +98,12 @@ class Request:
             return np.zeros(len(image_ids), bool)
         hidden = np.isin(image_ids, np.fromiter(self.labeled_ids, np.int64), invert=True)
         return np.asarray(hidden, bool)
+
+    def blind_people(self, ids: NDArray[np.int64], blind_image: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Where the label of an annotation must not be read; `blind_image` says it of the image each is in."""
+        if self.labeled_people is None:
+            return blind_image
+        return blind_image | np.isin(ids, np.fromiter(self.labeled_people, np.int64), invert=True)
 
     def reads_box(self, blind: bool) -> bool:
         """Whether the box of an annotation is used."""
@@ -116,7 +124,8 @@ class Suspicious(Exception):
 class Table:
     """N annotations of the chosen categories; `keypoints` (N, K, 3), `boxes` (N, 4) 0 where not `boxed`.
 
-    `blind` rows lie in images whose labels must not be read: their keypoints and areas were not decoded and are 0.
+    Labels of `blind` rows must not be read: their keypoints and areas were not decoded and are 0. All of `blind_images`
+    (I,) are, and some in others where only named people are labeled.
     """
 
     images: Images
@@ -151,7 +160,7 @@ def parse(content: bytes, request: Request) -> Table:
     index = _positions(np.array([one.image_id for one in annotations], np.int64), images)[rows]
     records = [annotations[row] for row in rows]
     blind_images = request.blind(images.ids)
-    blind = blind_images[index]
+    blind = request.blind_people(every[rows], blind_images[index])
     crowd = np.array([bool(one.iscrowd) for one in records], bool)
     areas = np.where(blind, 0, np.array([one.area or 0 for one in records], float))
     _expect(bool(np.isfinite(areas).all() and (areas >= 0).all()), "an area is no number of square pixels")

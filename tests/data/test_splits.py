@@ -1,14 +1,13 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from semipose.data.coco import load_divided, load_labels
 from semipose.data.people import Images, People
-from semipose.data.splits import apply_split, hold_out, load_split, make_split
-from semipose.errors import DataError, UsageError
+from semipose.data.splits import hold_out, load_split
+from semipose.errors import DataError
 from semipose.poses import Poses
 
 
@@ -35,8 +34,15 @@ def crowd(people: int, images: int, **fields: list) -> People:
 )
 def test_both_spellings_are_read(tmp_path: Path, content: dict) -> None:
     (tmp_path / "split.json").write_text(json.dumps(content))
-    labeled, unlabeled = load_split(tmp_path / "split.json")
-    assert (labeled.tolist(), unlabeled.tolist()) == ([1, 2], [3])
+    split = load_split(tmp_path / "split.json")
+    assert (split.labeled.tolist(), split.unlabeled.tolist(), split.people) == ([1, 2], [3], None)
+
+
+def test_named_people_are_read(tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_text('{"labeled": [1], "unlabeled": [3], "labeled_people": [10, 11]}')
+    people = load_split(tmp_path / "split.json").people
+    assert people is not None
+    assert people.tolist() == [10, 11]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +56,9 @@ def test_both_spellings_are_read(tmp_path: Path, content: dict) -> None:
         ('{"labeled": [1.5], "unlabeled": []}', "holds 1.5"),
         ('{"labeled": [true], "unlabeled": []}', "holds True"),
         ('{"labeled": 5, "unlabeled": []}', "holds 5"),
-        ('{"labeled": [1, 1], "unlabeled": []}', "names 1 images twice, such as 1"),
+        ('{"labeled": [1, 1], "unlabeled": []}', "names 1 ids twice, such as 1"),
+        ('{"labeled": [1], "unlabeled": [], "labeled_people": [2, 2]}', "'labeled_people' names 1 ids twice"),
+        ('{"labeled": [1], "unlabeled": [], "labeled_people": ["x"]}', "'labeled_people' holds 'x'"),
         ('{"labeled": [1, 2], "unlabeled": [2]}', "both labeled and unlabeled, such as 2"),
         ('{"labeled": [], "unlabeled": [2]}', "no image is labeled"),
     ],
@@ -61,29 +69,6 @@ def test_a_wrong_split_file_is_refused(tmp_path: Path, content: str, said: str) 
         load_split(tmp_path / "split.json")
     with pytest.raises(DataError, match="cannot be read"):
         load_split(tmp_path / "gone.json")
-
-
-def test_the_unlabeled_part_has_no_trace_of_labels() -> None:
-    people = crowd(6, 3)
-    people.poses.areas += 123
-    labeled, unlabeled = apply_split(people, [1], [2, 3])
-    assert labeled.poses.ids.tolist() == [1000, 1003]
-    assert labeled.poses.visible.all()
-    assert unlabeled.poses.ids.tolist() == [1001, 1002, 1004, 1005]
-    assert not unlabeled.poses.visible.any()
-    assert not unlabeled.poses.keypoints.any()
-    assert not unlabeled.poses.areas.any()
-    assert len(unlabeled.images) == 2
-
-
-@pytest.mark.parametrize(("labeled", "unlabeled", "said"), [
-    ([1, 77], [2], "1 labeled images that are not in here, such as 77"),
-    ([1], [77], "unlabeled images that are not in"),
-    ([1, 2], [2], "both sides, such as 2"),
-])  # fmt: skip
-def test_a_split_that_does_not_fit_is_refused(labeled: list, unlabeled: list, said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        apply_split(crowd(6, 3), labeled, unlabeled)
 
 
 @pytest.mark.parametrize(("count", "held"), [(39, None), (40, 20), (60, 20), (100, 20), (150, 30), (1000, 200)])
@@ -121,59 +106,6 @@ def test_a_single_group_is_divided_by_images_instead() -> None:
 
 def test_one_picture_with_everybody_cannot_be_divided() -> None:
     assert hold_out(crowd(100, 1))[1] is None
-
-
-@pytest.mark.parametrize("by", ["image", "person", "group"])
-def test_splits_of_one_seed_are_nested(by: Any) -> None:
-    people = crowd(300, 100, group=[i // 5 for i in range(100)])
-    before: set[int] = set()
-    for labeled in (5, 20, 40, 0.5):
-        split = make_split(people, labeled, by=by, seed=3)
-        chosen = set(split["labeled"])
-        assert before < chosen
-        assert sorted([*split["labeled"], *split["unlabeled"]]) == list(range(1, 101))
-        before = chosen
-    assert make_split(people, 20, by=by, seed=4)["labeled"] != make_split(people, 20, by=by, seed=3)["labeled"]
-
-
-@pytest.mark.parametrize(
-    ("labeled", "by", "images"),
-    [
-        (10, "image", 10),
-        (0.1, "image", 10),
-        (30, "person", 10),
-        (31, "person", 11),
-        (0.1, "person", 10),
-        (6, "group", 10),
-    ],
-)
-def test_a_split_has_the_size_asked_for(labeled: float, by: Any, images: int) -> None:
-    people = crowd(300, 100, group=[i // 5 for i in range(100)])
-    assert len(make_split(people, labeled, by=by)["labeled"]) == images
-
-
-def test_groups_stay_whole_in_a_split() -> None:
-    people = crowd(300, 100, group=[i // 5 for i in range(100)])
-    split = make_split(people, 10, by="group")
-    assert {(i - 1) // 5 for i in split["labeled"]}.isdisjoint({(i - 1) // 5 for i in split["unlabeled"]})
-
-
-def test_images_without_labeled_people_are_never_the_labeled_ones() -> None:
-    people = crowd(10, 10)
-    people = People(people.images, people.image_index[:5], people.poses[:5], None, "given", "here")
-    split = make_split(people, 5)
-    assert split["labeled"] == [1, 2, 3, 4, 5]
-    assert split["unlabeled"] == [6, 7, 8, 9, 10]
-
-
-@pytest.mark.parametrize(
-    ("labeled", "by", "said"),
-    [(0, "image", "expected 1 to 10"), (11, "image", "expected 1 to 10"), (2.5, "image", "share"),
-     (5, "photo", "image, person or group"), (5, "group", "not every image")],
-)  # fmt: skip
-def test_a_split_that_cannot_be_made_is_refused(labeled: float, by: Any, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        make_split(crowd(20, 10), labeled, by=by)
 
 
 @pytest.mark.parametrize("name", ["lspet", "coco_people", "coco_mini", "coco_multi"])
