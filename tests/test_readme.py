@@ -1,6 +1,7 @@
 """The README says what is: its tables are the results', its flags and names exist."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import semipose
 from benchmarks.tables import filled
 from semipose import methods
+from semipose.cli import VERBS
 from semipose.engine.settings import Settings, flag
 from semipose.flags import CHECK, INPUTS, OUTPUTS
 
@@ -31,7 +33,8 @@ def test_its_python_parses_and_names_what_there_is() -> None:
 
 
 def test_its_flags_exist() -> None:
-    known = {flag(name) for name in {**INPUTS, **OUTPUTS, **CHECK, **Settings.types()}}
+    known = {flag(name) for verb in VERBS.values() for name in inspect.signature(verb).parameters}
+    known |= {flag(name) for name in {**INPUTS, **OUTPUTS, **CHECK, **Settings.types()}}
     known |= {f"--method.{option.name.replace('_', '-')}" for name in methods.available()
               for option in methods.describe(name).options}  # fmt: skip
     known |= {"--method.NAME", "--help", "--data", "--out", "--cache"}

@@ -68,8 +68,8 @@ def load_divided(
     """One json for both streams: the labeled people of some images, and of others only the boxes.
 
     Keypoints, visibilities and areas outside of the labeled images are never decoded, so whatever they are has no
-    influence. The unlabeled people are given or detected boxes, see `blind_people`. Of the labeled images only the
-    annotations `labeled_people` are labeled where these are given; the others are unlabeled people.
+    influence. The unlabeled people are given or detected boxes, see `blind_people`. Where `labeled_people` are given,
+    only these annotations of the labeled images are used, and the labels of the others are not read either.
     """
     override = read_skeleton_file(skeleton_file)
     named = None if labeled_people is None else frozenset(labeled_people)
@@ -119,8 +119,7 @@ def blind_people(
     """The people of unlabeled images, as blank poses: detected boxes, else those of the file.
 
     An image whose people have no box, and every image when the file has no box, counts as one person; images
-    without a person are left out. `image_ids` None stands for all images whose labels were not read. Unread people
-    beside labeled ones in an image count too, by the boxes of the file.
+    without a person are left out. `image_ids` None stands for all images whose labels were not read.
     """
     images = table.images
     chosen = table.blind_images
@@ -130,8 +129,7 @@ def blind_people(
     if found is not None:
         rows = detected_rows(images, every, found, by_name=False)
     else:
-        beside = table.blind & ~table.blind_images[table.image_index]
-        rows = _given_rows(table, every, (chosen[table.image_index] | beside) & ~table.crowd)
+        rows = _given_rows(table, every, chosen[table.image_index] & ~table.crowd)
     first = int(table.ids.max(initial=0)) + 1
     people = blank_people(images, rows, len(skeleton), source, first)
     return replace(people, skeleton=skeleton)
@@ -142,10 +140,10 @@ def _given_rows(table: Table, every: Rows, wanted: NDArray[np.bool_]) -> BoxRows
     use = use[np.argsort(table.image_index[use], kind="stable")]
     rows = BoxRows.of(table.image_index[use], table.boxes[use].astype(np.float32), box.GIVEN)
     mentioned = np.unique(table.image_index[wanted]) if len(use) else every
-    whole = np.setdiff1d(np.intersect1d(mentioned, every), rows.image_index)
+    whole = np.setdiff1d(mentioned, rows.image_index)
     if len(whole):
         rows = rows.joined(whole_image_rows(table.images, whole))
-    empty = len(np.setdiff1d(every, mentioned))
+    empty = len(every) - len(mentioned)
     if empty:
         rows = replace(rows, notes=(*rows.notes, f"unlabeled images without a person left out: {empty}"))
     return rows
@@ -231,6 +229,9 @@ def _notes(table: Table, rows: Rows, request: Request) -> Iterator[str]:
         yield f"crowd regions {kept}: {crowds}"
     if empty:
         yield f"people without a labeled keypoint {kept}: {empty}"
+    unnamed = int((table.blind & ~table.blind_images[table.image_index] & ~table.crowd).sum())
+    if unnamed:
+        yield f"people of labeled images whom the split does not name left out: {unnamed}"
     guessed = int((table.areas[rows] <= 0).sum())
     if guessed:
         yield f"people without an area: {guessed}; OKS takes {box.AREA_SHARE} of their box"

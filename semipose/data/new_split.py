@@ -27,10 +27,13 @@ def make_split(
 
     "first" takes exactly the first people of the file, image after image, as the published COCO tables with 1K, 5K and
     10K labels did (Xie et al., ICCV 2021); "labeled_people" then holds their annotation ids, and whoever else is in
-    the last image is unlabeled. Differs from the paper: its unlabeled images are all images, also the labeled ones.
+    the last image is left out. Differs from the paper: its unlabeled people are those of all images, also of the
+    labeled ones.
     """
     if by not in ("image", "person", "group", "first"):
         raise UsageError(f"--by is {by!r}; expected image, person, group or first.")
+    if not 0 <= seed < 2**31:
+        raise UsageError(f"--seed {seed}: must be 0 to 2147483647.")
     every = people.images.ids
     if by == "first":
         if seed != 0:
@@ -98,7 +101,13 @@ def _drawn(people: People, labeled: float, by: str, seed: int, groups: Mapping[i
     before = np.cumsum(weight[order]) - weight[order]
     starts = np.flatnonzero(np.diff(units[order], prepend=-1))
     unit_before = np.repeat(before[starts], np.diff([*starts, len(order)]))
-    return ids[order[unit_before < wanted]]
+    taken = ids[order[unit_before < wanted]]
+    if len(taken) == len(ids) and wanted < weight.sum():
+        raise UsageError(
+            f"--by {by}: nothing is left unlabeled, as the {len(starts)} groups of {len(ids)} images are drawn whole; "
+            "expected smaller groups, or a smaller --labeled."
+        )
+    return taken
 
 
 def _known_groups(people: People) -> dict[int, str]:
@@ -116,5 +125,5 @@ def _wanted(labeled: float, total: int, by: str) -> int:
         return max(1, round(labeled * total))
     if not float(labeled).is_integer() or not 1 <= labeled <= total:
         what = "people" if by in ("person", "first") else "images"
-        raise UsageError(f"--labeled is {labeled}; expected 1 to {total} {what}, or a share between 0 and 1.")
+        raise UsageError(f"--labeled is {labeled:g}; expected 1 to {total} {what}, or a share between 0 and 1.")
     return int(labeled)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from semipose import methods
 from semipose.data.check import check
@@ -128,7 +129,9 @@ def _refuse_faults(data: Data, console: Console) -> None:
     findings = check(data, quick=True)
     for finding in findings:
         if finding.level != "note":
-            console.print(f"[yellow]{finding.level}[/]: {finding.text} [dim]{finding.remedy}[/]", highlight=False)
+            # Texts hold file names and [x, y, width, height], where brackets must stay brackets.
+            text, remedy = escape(finding.text), escape(finding.remedy)
+            console.print(f"[yellow]{finding.level}[/]: {text} [dim]{remedy}[/]", highlight=False)
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
         raise DataError(f"{len(errors)} fault(s) in the data; the first: {errors[0].text} {errors[0].remedy}")

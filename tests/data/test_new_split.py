@@ -150,11 +150,11 @@ def test_training_on_the_first_people_takes_exactly_these(tmp_path: Path, boxes:
     assert data.unlabeled is not None
     assert not data.unlabeled.poses.visible.any()
     if boxes:
-        # Of image 1 all three, of image 2 the other two, of image 4 the one without labels; its crowd is nobody.
-        assert data.unlabeled.poses.image_ids.tolist() == [4, 2, 2, 1, 1, 1]
-        assert data.unlabeled.poses.boxes[:, 0].tolist() == [0, 1, 2, 0, 1, 2]
+        assert data.unlabeled.poses.image_ids.tolist() == [1, 1, 1]
     else:
         assert data.unlabeled.poses.image_ids.tolist() == [1]
+    # Two of image 2 and one of image 4; the crowd there is nobody.
+    assert "people of labeled images whom the split does not name left out: 3" in data.notes
 
 
 @pytest.mark.parametrize("people", [[99], [10]])
@@ -178,6 +178,7 @@ def test_named_people_outside_of_the_labeled_images_are_refused(tmp_path: Path, 
         (float("inf"), "person", {}, "or a share"),
         (5, "photo", {}, "image, person, group or first"),
         (5, "first", {"seed": 1}, "--by first draws nothing"),
+        (5, "image", {"seed": -1}, "--seed -1: must be 0"),
     ],
 )
 def test_a_split_that_cannot_be_made_is_refused(labeled: float, by: Any, options: Mapping, said: str) -> None:
@@ -188,6 +189,18 @@ def test_a_split_that_cannot_be_made_is_refused(labeled: float, by: Any, options
 def test_groups_that_nothing_tells_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--group which field"):
         make_split(load_labels(*project(tmp_path)), 1, "group")
+
+
+def test_groups_too_large_to_leave_anything_unlabeled_are_refused() -> None:
+    people = crowd()
+    groups = {i: "small" if i == people.poses.image_ids[0] else "large" for i in people.images.ids.tolist()}
+    outcomes = set()
+    for seed in range(10):
+        try:
+            outcomes.add(str(len(make_split(people, 2, "group", seed, groups)["unlabeled"])))
+        except UsageError as error:
+            outcomes.add(str(error)[:41])
+    assert outcomes == {"1", "--by group: nothing is left unlabeled, as"}
 
 
 def grouped(folder: Path) -> Path:
@@ -244,4 +257,5 @@ def test_the_first_people_of_real_pictures_are_these_and_the_rest_is_unlabeled(d
     data = load(path, folder / "images", split=split, val=path)
     assert sorted(data.labeled.poses.ids.tolist()) == sorted(published)
     assert data.unlabeled is not None
-    assert len(data.labeled) + len(data.unlabeled) == sum(not one["iscrowd"] for one in loop)
+    unlabeled = set(json.loads(split.read_text())["unlabeled"])
+    assert len(data.unlabeled) == sum(not one["iscrowd"] for one in loop if one["image_id"] in unlabeled)
