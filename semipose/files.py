@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from semipose.errors import SemiposeError, WriteError
+from semipose.errors import DataError, SemiposeError, WriteError
 
 try:
     import fcntl
@@ -102,6 +102,17 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` atomically, as UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The json object in `path`. Raises DataError for anything else."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not json ({error}); expected the file that training wrote.") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: a json {type(value).__name__}; expected an object.")
+    return value
 
 
 def write_json(path: str | Path, value: Any) -> None:

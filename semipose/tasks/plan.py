@@ -1,10 +1,14 @@
 """run.json: everything that was decided before a run started, and why."""
 
 import hashlib
+import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from semipose import __version__
 from semipose.data.load import Data
@@ -29,7 +33,6 @@ def make_plan(
     network = build_network(
         settings.network, skeleton, width=settings.width, head_channels=settings.head_channels
     ).config
-    device = choose_device(settings.device)
     return {
         "format": 1, "semipose": __version__, "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -38,12 +41,29 @@ def make_plan(
         "data": {
             "labeled": _describe(data.labeled), "unlabeled": _describe(data.unlabeled), "val": _describe(data.val),
             "val_source": data.val_source, "notes": list(data.notes), "arguments": data.arguments,
-            "fingerprint": fingerprint(data),
+            "fingerprint": fingerprint(data), "files": files_fingerprint(data),
         },
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "device": str(device), "precision": choose_precision(settings, device),
-        "processes": distributed.count(),
+        **surroundings(settings),
     }  # fmt: skip
+
+
+def surroundings(settings: Settings) -> dict[str, Any]:
+    """What must stay as it is for a resumed run to end in the very same weights."""
+    device = choose_device(settings.device)
+    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "device": str(device), "chip": chip, "threads": torch.get_num_threads(),
+        "precision": choose_precision(settings, device), "processes": distributed.count(),
+    }  # fmt: skip
+
+
+def changed(plan: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What of the `surroundings` is no longer as the plan says, such as "threads 2, now 1"."""
+    old = {**plan, **plan["versions"], "semipose": plan["semipose"]}
+    new = {**now, **now["versions"], "semipose": __version__}
+    names = [name for name in new if name != "versions" and name in old]
+    return [f"{name} {old[name]}, now {new[name]}" for name in names if old[name] != new[name]]
 
 
 def _describe(people: People | None) -> dict[str, Any] | None:
@@ -64,6 +84,16 @@ def fingerprint(data: Data) -> str:
             for values in (poses.ids, poses.image_ids, poses.boxes, poses.keypoints, poses.visible):
                 digest.update(values.tobytes())
         digest.update(b"|")
+    return digest.hexdigest()
+
+
+def files_fingerprint(data: Data) -> str:
+    """Which image files: their names, without folders, and sizes; a change of contents mostly changes the latter."""
+    digest = hashlib.blake2b(digest_size=8)
+    for people in (data.labeled, data.unlabeled, data.val):
+        for file in people.images.files if people is not None else ():
+            size = os.stat(file).st_size if os.path.exists(file) else -1
+            digest.update(f"{Path(file).name}/{size}|".encode())
     return digest.hexdigest()
 
 
