@@ -1,9 +1,11 @@
 """One canonical uint8 crop per person: the box, enlarged so that every view of it finds its pixels inside.
 
-A crop shows `MARGIN` times the padded box at `DENSITY` times the input's resolution. It is cut along whole pixels, so
-the map from image to crop pixels is exact. Beyond the image it is black, as in the papers.
+A crop shows `MARGIN` times the padded box at `DENSITY` times the input's resolution. The image's pixels are cut along
+whole pixels and their copy begins at a whole pixel of the crop, so the map between them is exact and only what is seen
+has to be resized. Beyond the image a crop is black, as in the papers.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -17,6 +19,8 @@ PADDING = 1.25
 MARGIN = 1.5
 # A little above the input's resolution, so that resampling a second time blurs little.
 DENSITY = 1.1
+# Part of the disk cache's key: raise it when the same box gives other pixels.
+EDITION = 1
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,11 @@ class CropFrame:
         """Memory of one crop."""
         return self.crop_size[0] * self.crop_size[1] * 3
 
-    def regions(self, boxes: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The whole-pixel region (N, 4) x, y, w, h of the image that each crop shows; may reach beyond the image."""
+    def regions(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The region (N, 4) x, y, w, h of the image that each crop shows, in pixels; may reach beyond the image.
+
+        All are whole numbers, but for an x or y below 0: there the image begins at a whole pixel of the crop.
+        """
         x, y, w, h = np.asarray(boxes, np.float64).T
         aspect = self.size[1] / self.size[0]
         width = np.maximum(w, h * aspect) * (PADDING * MARGIN)
@@ -45,11 +52,14 @@ class CropFrame:
         # Pixels 0..w-1 have their middle at (w - 1) / 2.
         left = np.rint(x + w / 2 - (wide - 1) / 2)
         top = np.rint(y + h / 2 - (tall - 1) / 2)
-        return np.stack([left, top, wide, tall], -1).astype(np.int64)
+        down, across = tall / self.crop_size[0], wide / self.crop_size[1]
+        left = np.where(left < 0, np.rint(left / across) * across, left)
+        top = np.where(top < 0, np.rint(top / down) * down, top)
+        return np.stack([left, top, wide, tall], -1)
 
-    def affines(self, regions: NDArray[np.int64]) -> NDArray[np.float32]:
+    def affines(self, regions: NDArray[np.float64]) -> NDArray[np.float32]:
         """(N, 3, 3) image pixels to crop pixels."""
-        x, y, w, h = regions.astype(np.float64).T
+        x, y, w, h = regions.T
         height, width = self.crop_size
         sx, sy = width / w, height / h
         matrix = np.zeros((len(regions), 3, 3))
@@ -69,13 +79,15 @@ def read_image(path: str | Path) -> NDArray[np.uint8] | None:
         return None
     if not data or _cut_off(data):
         return None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return None if image is None else cast(NDArray[np.uint8], cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    try:
+        return cast(NDArray[np.uint8] | None, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))
+    except cv2.error:  # A header that announces billions of pixels.
+        return None
 
 
 def _cut_off(data: bytes) -> bool:
     """A JPEG file without its end: OpenCV would fill the missing part with gray and say nothing."""
-    if not data.startswith(b"\xff\xd8"):
+    if not data.startswith(b"\xff\xd8") or data.endswith(b"\xff\xd9"):
         return False
     place = 2
     # Skip the header's segments: a thumbnail in one of them has an end of its own.
@@ -84,19 +96,20 @@ def _cut_off(data: bytes) -> bool:
     return data.find(b"\xff\xd9", place) < 0
 
 
-def cut(image: NDArray[np.uint8], region: NDArray[np.int64], crop_size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Cut `region` (x, y, w, h) out of `image` (H, W, 3) and resize it to `crop_size`, anti-aliased, black outside."""
+def cut(image: NDArray[np.uint8], region: NDArray[np.float64], crop: NDArray[np.uint8]) -> None:
+    """Fill `crop` (H', W', 3) with `region` (x, y, w, h) of `image` (H, W, 3), anti-aliased, black outside."""
     import cv2
 
-    x, y, w, h = (int(value) for value in region)
-    height, width = image.shape[:2]
-    left, top, right, bottom = max(0, x), max(0, y), min(width, x + w), min(height, y + h)
-    if (left, top, right, bottom) == (x, y, x + w, y + h):
-        part = image[y : y + h, x : x + w]
-    else:
-        part = np.zeros((h, w, 3), np.uint8)
-        if left < right and top < bottom:
-            part[top - y : bottom - y, left - x : right - x] = image[top:bottom, left:right]
-    shrinks = h > crop_size[0] and w > crop_size[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cast(NDArray[np.uint8], cv2.resize(part, (crop_size[1], crop_size[0]), interpolation=how))
+    x, y, w, h = region.tolist()
+    tall, wide = crop.shape[:2]
+    across, down = wide / w, tall / h
+    part = image[max(0, int(y)) : max(0, math.ceil(y + h)), max(0, int(x)) : max(0, math.ceil(x + w))]
+    crop.fill(0)
+    if round(part.shape[0] * down) == 0 or round(part.shape[1] * across) == 0:
+        return
+    how = cv2.INTER_AREA if down < 1 and across < 1 else cv2.INTER_LINEAR
+    # Given the factors and not the size, OpenCV resizes by just these.
+    seen = cv2.resize(part, None, fx=across, fy=down, interpolation=how)
+    left, top = round(max(0, -x) * across), round(max(0, -y) * down)
+    place = crop[top : top + seen.shape[0], left : left + seen.shape[1]]
+    place[:] = seen[: place.shape[0], : place.shape[1]]

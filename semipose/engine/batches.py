@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semipose.data.loader import CropStore, Sampler
+from semipose.data.loader import CropStore
+from semipose.data.sampler import Sampler
 from semipose.views.draw import Draw
 from semipose.views.view import Augmentation, Batch, Crops
 

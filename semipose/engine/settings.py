@@ -120,7 +120,10 @@ class Settings:
     seed: int = setting(0, "Start of all random numbers; the same seed repeats a run.")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1 or mps.")
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the networks' passes.")
-    cache: Literal["auto", "device", "ram", "none"] = setting("auto", "Where decoded crops stay between epochs.")
+    cache: Literal["auto", "device", "ram", "disk", "none"] = setting(
+        "auto", "Where decoded crops stay between epochs; auto: the first that has room; none: decoded each time."
+    )
+    cache_limit: float = setting(50.0, "GB of crops on disk over all runs, in $SEMIPOSE_CACHE or ~/.cache/semipose.")
     workers: int | None = setting(None, "Threads that decode images; none = one a core.")
     eval_every: int | None = setting(None, "Updates between evaluations; none = from the run's length.")
     log_every: int = setting(50, "Updates between lines of log.jsonl.")
@@ -231,6 +234,7 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
         ("color_strength", s.color_strength is None or s.color != "none", "has no use with --color none; drop one"),
         ("seed", 0 <= s.seed < 2**31, "must be 0 to 2147483647"),
         ("device", re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", s.device) is not None, "auto, cpu, cuda, cuda:N or mps"),
+        ("cache_limit", 0 <= s.cache_limit < 1e6, "is in GB, at least 0, which keeps none on disk"),
         ("workers", _at_least(s.workers, 1), "must be at least 1, or none"),
         ("eval_every", _at_least(s.eval_every, 1), "must be at least 1, or none"),
         ("log_every", s.log_every >= 1, "must be at least 1"),

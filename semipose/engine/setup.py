@@ -46,7 +46,10 @@ class Stores:
             if people is None or len(people) == 0:
                 return None
             size = (settings.input_size[0], settings.input_size[1])
-            return CropStore(people, size, settings.cache, device, settings.workers, strict)
+            limit, beside = int(settings.cache_limit * 1e9), [part for part in everybody if part is not people]
+            return CropStore(people, size, settings.cache, device, settings.workers, strict, limit, beside)
+
+        everybody = [part for part in (data.labeled, data.unlabeled, data.val) if part is not None]
 
         labeled = store(data.labeled)
         if labeled is None:

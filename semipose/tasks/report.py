@@ -226,6 +226,7 @@ def _made(run: Run, metrics: Mapping[str, Any]) -> str:
     command = " ".join(str(part) for part in config.get("command", []))
     folds = [
         ("Data", _data(config["data"], metrics)),
+        ("Memory", _memory(metrics.get("memory") or {})),
         ("Method settings", _method_settings(config.get("method_settings") or {})),
         ("Settings", _settings(config["settings"])),
         ("Versions", table(["", "version"], [[text(k), plain(v)] for k, v in _versions(config).items()], kind="words")),
@@ -249,6 +250,22 @@ def _data(data: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     notes += [f"{len(skipped)} unlabeled image(s) could not be decoded and were left out"] * bool(skipped)
     listed = "".join(f"<li>{text(note)}</li>" for note in notes)
     return table(["", "people", "images", "boxes", "source"], rows, kind="words") + f'<ul class="small">{listed}</ul>'
+
+
+def told_crops(memory: Mapping[str, Any]) -> str:
+    """Where the crops of a run are, in words, from the "memory" of its metrics."""
+    return ", ".join(
+        f"{name} decoded each time" if row["kept"] == "none" else f"{name} {row['bytes'] / 1e9:.2f} GB in {row['kept']}"
+        for name, row in memory["crops"].items()
+    )
+
+
+def _memory(memory: Mapping[str, Any]) -> str:
+    if not memory:
+        return ""
+    peaks = {"most RAM of the last process": memory["peak_ram"], "most memory on the GPU": memory["peak_device"]}
+    rows = [[text(name), f"{value / 1e9:.2f} GB"] for name, value in peaks.items() if value is not None]
+    return table(["", ""], [["crops", text(told_crops(memory))], *rows], kind="words")
 
 
 def _method_settings(settings: Mapping[str, Any]) -> str:

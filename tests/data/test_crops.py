@@ -1,5 +1,8 @@
 """Crops: exact maps, anti-aliased, black outside."""
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +10,49 @@ import pytest
 from semipose.data.crops import CropFrame, cut, read_image
 
 FRAME = CropFrame((64, 48))
+
+
+def cropped(image: np.ndarray, region: np.ndarray, frame: CropFrame = FRAME) -> np.ndarray:
+    crop = np.full((*frame.crop_size, 3), 77, image.dtype)  # as a reused buffer may be
+    cut(image, region, crop)
+    return crop
+
+
+def test_the_map_is_exact_wherever_the_image_ends() -> None:
+    """Ramps show a shift of a twentieth of a crop pixel; shrunk and enlarged, inside and beyond each border."""
+    y, x = np.mgrid[0:220, 0:250]
+    image = np.stack([x, y, np.full_like(x, 255)], -1).astype(np.float32)  # bytes would be rounded, with a bias
+    rng = np.random.default_rng(0)
+    boxes = np.concatenate([rng.uniform(-30, 200, (60, 2)), rng.uniform(15, 140, (60, 2))], 1).astype(np.float32)
+    for frame in (FRAME, CropFrame((256, 192))):
+        regions = frame.regions(boxes)
+        for region, affine in zip(regions, frame.affines(regions), strict=True):
+            crop = cropped(image, region, frame).astype(float)
+            rows, columns = np.mgrid[0 : crop.shape[0], 0 : crop.shape[1]]
+            at_x, at_y = (columns - affine[0, 2]) / affine[0, 0], (rows - affine[1, 2]) / affine[1, 1]
+            edge = 1.5 * max(1.0, 1 / affine[0, 0])
+            inside = (at_x > edge) & (at_x < 249 - edge) & (at_y > edge) & (at_y < 219 - edge)
+            if inside.sum() > 200:
+                assert abs(np.mean(crop[inside][:, 0] - at_x[inside])) * affine[0, 0] < 0.05
+                assert abs(np.mean(crop[inside][:, 1] - at_y[inside])) * affine[1, 1] < 0.05
+            assert np.abs(crop[inside][:, 2] - 255).max() < 0.01
+            beyond = (at_x < -edge) | (at_x > 249 + edge) | (at_y < -edge) | (at_y > 219 + edge)
+            assert (crop[beyond] == 0).all()
+
+
+def test_an_image_that_holds_the_region_is_resized_as_a_whole() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    region = FRAME.regions(np.array([[120, 110, 40, 50]], np.float32))[0]
+    x, y, w, h = region.astype(int)
+    whole = cv2.resize(image[y : y + h, x : x + w], FRAME.crop_size[::-1], interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(cropped(image, region), whole)
+
+
+@pytest.mark.parametrize("box", [(700, 10, 20, 20), (10, -700, 20, 20), (399.6, 10, 1, 500), (-0.4, 0, 0.3, 0.2)])
+def test_a_box_beyond_the_image_gives_black(box: tuple[float, ...]) -> None:
+    image = np.full((100, 400, 3), 200, np.uint8)
+    region = FRAME.regions(np.array([box], np.float32))[0]
+    assert cropped(image, region).max() in (0, 200)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +64,7 @@ def test_the_map_takes_image_pixels_to_crop_pixels(box: tuple[float, ...]) -> No
     image = np.stack([x, y, np.full_like(x, 255)], -1).astype(np.uint8)
     regions = FRAME.regions(np.array([box], np.float32))
     affine = FRAME.affines(regions)[0]
-    crop = cut(image, regions[0], FRAME.crop_size).astype(float)
+    crop = cropped(image, regions[0]).astype(float)
     assert crop.shape == (*FRAME.crop_size, 3)
     rows, columns = np.mgrid[0 : crop.shape[0], 0 : crop.shape[1]]
     source = np.stack([columns, rows, np.ones_like(rows)], -1) @ np.linalg.inv(affine).T
@@ -47,7 +93,7 @@ def test_a_shrunk_crop_is_anti_aliased() -> None:
     image = np.zeros((600, 600, 3), np.uint8)
     image[:, ::2] = 255
     region = FRAME.regions(np.array([[50, 50, 200, 250]], np.float32))[0]
-    crop = cut(image, region, FRAME.crop_size)
+    crop = cropped(image, region)
     middle = crop[20:-20, 20:-20].astype(float)
     assert middle.std() < 25
     assert 100 < middle.mean() < 155
@@ -68,3 +114,23 @@ def test_an_unreadable_file_gives_none(tmp_path) -> None:
     assert read_image(tmp_path / "half_with_thumbnail.jpg") is None
     cv2.imwrite(str(tmp_path / "red.png"), np.full((4, 4, 3), (0, 0, 255), np.uint8))
     assert read_image(tmp_path / "red.png")[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["color.jpg", "gray.jpg", "gray.png", "deep.png", "clear.png", "color.bmp"])
+def test_every_kind_of_file_becomes_three_colors(tmp_path, kind: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (20, 30, 4), np.uint8)
+    picture = {"gray": noise[..., 0], "deep": noise[..., :3].astype(np.uint16) * 257, "clear": noise}
+    cv2.imwrite(str(tmp_path / kind), picture.get(kind[:-4], noise[..., :3]))
+    expected = cv2.imread(str(tmp_path / kind), cv2.IMREAD_COLOR)[..., ::-1]
+    found = read_image(tmp_path / kind)
+    assert found is not None
+    assert found.flags.c_contiguous
+    assert np.array_equal(found, expected)
+
+
+def test_a_file_that_announces_too_many_pixels_gives_none(tmp_path) -> None:
+    data = bytearray(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    data[16:24] = struct.pack(">II", 2**31 - 1, 2**31 - 1)
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    (tmp_path / "bomb.png").write_bytes(data)
+    assert read_image(tmp_path / "bomb.png") is None

@@ -1,0 +1,45 @@
+"""How much memory there is, and how much a process took."""
+
+import os
+import sys
+from pathlib import Path
+
+_CONTAINER = Path("/sys/fs/cgroup")
+
+
+def free_memory() -> int:
+    """Bytes of RAM that programs can still take, on this machine and in this container."""
+    return min(_on_machine(), _in_container())
+
+
+def _in_container() -> int:
+    """What a container's limit leaves; files that were read count, but make way."""
+    try:
+        most = int((_CONTAINER / "memory.max").read_text())
+        rows = (line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
+        files = {name: int(value) for name, value in rows}["inactive_file"]
+        return most - int((_CONTAINER / "memory.current").read_text()) + files
+    except (OSError, ValueError, KeyError):  # "max" is no limit.
+        return sys.maxsize
+
+
+def _on_machine() -> int:
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        # Not Linux: half of the installed memory is a careful guess; Windows does not even tell that.
+        if hasattr(os, "sysconf"):
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        return 4 * 2**30
+
+
+def peak_memory() -> int | None:
+    """The most bytes of RAM that this process had at one time; None on systems that do not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
