@@ -232,6 +232,7 @@ def test_groups_come_from_any_field_or_from_the_file_name(tmp_path: Path, how: s
         ("cage", "1 of 6 images.*mouse0_0.png.*here: day, lab"),
         ("nothing", "6 of 6 images"),
         ("mouse(1)", "3 of 6 images"),
+        ("ouse([01])", "6 of 6 images"),
         ("(x)?mouse", "6 of 6 images"),
         ("lab", "all 6 images.*one group"),
         ("((", "no regular expression"),

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from semipose.data import video
 from semipose.data.crops import read_image
 from semipose.data.video import Clip, Frames, Sampling, frame_files, frame_name
 from semipose.errors import DataError, UsageError, WriteError
@@ -63,45 +64,45 @@ def numbers(frames: Frames) -> list[int]:
 
 @pytest.mark.parametrize("kind", [".mp4", ".avi", ".webm"])
 def test_a_scene_that_stands_still_gives_one_frame(tmp_path: Path, pictures: list[Picture], kind: str) -> None:
-    video = write(tmp_path / f"clip{kind}", still(pictures[:3], 8))
-    frames = frame_files(video, Sampling(stride=1))
+    clip = write(tmp_path / f"clip{kind}", still(pictures[:3], 8))
+    frames = frame_files(clip, Sampling(stride=1))
     assert numbers(frames) == [0, 8, 16]
     assert "24 frames, 24 looked at (stride 1), 3 kept, 21 near-duplicates dropped" in frames.note
-    assert video in frames.note
+    assert clip in frames.note
 
 
 def test_a_person_that_moves_is_kept_at_every_look(tmp_path: Path, pictures: list[Picture]) -> None:
-    video = write(tmp_path / "clip.avi", [np.roll(pictures[0], 4 * i, 1) for i in range(20)])
-    assert numbers(frame_files(video, Sampling(stride=4))) == [0, 4, 8, 12, 16]
+    clip = write(tmp_path / "clip.avi", [np.roll(pictures[0], 4 * i, 1) for i in range(20)])
+    assert numbers(frame_files(clip, Sampling(stride=4))) == [0, 4, 8, 12, 16]
 
 
 def test_slow_motion_is_measured_from_the_last_frame_kept(tmp_path: Path) -> None:
     # Frame after frame differs by 3 levels of 255, which alone is nothing; every fifth adds up to 15.
-    video = write(tmp_path / "clip.avi", [np.full((*SIZE, 3), 20 + 3 * i, np.uint8) for i in range(21)])
-    assert numbers(frame_files(video, Sampling(stride=1, change=0.055))) == [0, 5, 10, 15, 20]
+    clip = write(tmp_path / "clip.avi", [np.full((*SIZE, 3), 20 + 3 * i, np.uint8) for i in range(21)])
+    assert numbers(frame_files(clip, Sampling(stride=1, change=0.055))) == [0, 5, 10, 15, 20]
 
 
 def test_a_small_part_that_changes_is_a_change(tmp_path: Path, pictures: list[Picture]) -> None:
     hand = pictures[0].copy()
     cv2.circle(hand, (30, 30), 5, (255, 255, 255) if hand[30, 30].mean() < 128 else (0, 0, 0), -1)
-    video = write(tmp_path / "clip.avi", still([pictures[0], hand], 3))
-    assert numbers(frame_files(video, Sampling(stride=1))) == [0, 3]
+    clip = write(tmp_path / "clip.avi", still([pictures[0], hand], 3))
+    assert numbers(frame_files(clip, Sampling(stride=1))) == [0, 3]
 
 
 def test_a_threshold_of_zero_keeps_every_frame_looked_at(tmp_path: Path, pictures: list[Picture]) -> None:
-    video = write(tmp_path / "clip.avi", [pictures[0]] * 7)
-    assert numbers(frame_files(video, Sampling(stride=2, change=0))) == [0, 2, 4, 6]
-    assert numbers(frame_files(video, Sampling(stride=2))) == [0]
+    clip = write(tmp_path / "clip.avi", [pictures[0]] * 7)
+    assert numbers(frame_files(clip, Sampling(stride=2, change=0))) == [0, 2, 4, 6]
+    assert numbers(frame_files(clip, Sampling(stride=2))) == [0]
 
 
 def test_frames_are_the_videos_pictures_under_their_own_numbers(tmp_path: Path, pictures: list[Picture]) -> None:
-    video = write(tmp_path / "my clip.avi", pictures)
-    frames = frame_files(video, Sampling(stride=2))
+    clip = write(tmp_path / "my clip.avi", pictures)
+    frames = frame_files(clip, Sampling(stride=2))
     assert [str(Path(file).relative_to(Path(file).parents[1])) for file in frames.files] == [
         "my clip.avi/000000.jpg", "my clip.avi/000002.jpg", "my clip.avi/000004.jpg",
     ]  # fmt: skip
     assert frame_name("a/my clip.avi", 4) == "my clip.avi/000004.jpg"
-    decoded = dict(Clip(video).frames())
+    decoded = dict(Clip(clip).frames())
     for number, file in zip(numbers(frames), frames.files, strict=True):
         image = read_image(file)
         assert image is not None
@@ -112,12 +113,12 @@ def test_frames_are_the_videos_pictures_under_their_own_numbers(tmp_path: Path, 
 def test_frames_are_decoded_once_and_again_where_the_cache_lost_some(
     tmp_path: Path, cache: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    video = write(tmp_path / "clip.avi", pictures)
-    first = frame_files(video, Sampling(stride=1))
+    clip = write(tmp_path / "clip.avi", pictures)
+    first = frame_files(clip, Sampling(stride=1))
     content = [Path(file).read_bytes() for file in first.files]
     with monkeypatch.context() as blind:
         blind.setattr(Clip, "frames", None)
-        assert frame_files(video, Sampling(stride=1)) == first
+        assert frame_files(clip, Sampling(stride=1)) == first
     # What a power cut or a cleaner may leave: a file gone, a file empty, the list gone, everything gone.
     losses = [
         lambda: Path(first.files[2]).unlink(), lambda: Path(first.files[1]).write_bytes(b""),
@@ -125,26 +126,26 @@ def test_frames_are_decoded_once_and_again_where_the_cache_lost_some(
     ]  # fmt: skip
     for lose in losses:
         lose()
-        assert frame_files(video, Sampling(stride=1)) == first
+        assert frame_files(clip, Sampling(stride=1)) == first
         assert [Path(file).read_bytes() for file in first.files] == content
 
 
 def test_another_video_or_choice_never_gets_the_frames_of_the_first(tmp_path: Path, pictures: list[Picture]) -> None:
-    video = write(tmp_path / "clip.avi", pictures)
-    first = frame_files(video, Sampling(stride=1))
-    assert len(frame_files(video, Sampling(stride=3)).files) == 2
-    assert len(frame_files(video, Sampling(stride=1, change=0.99)).files) == 1
+    clip = write(tmp_path / "clip.avi", pictures)
+    first = frame_files(clip, Sampling(stride=1))
+    assert len(frame_files(clip, Sampling(stride=3)).files) == 2
+    assert len(frame_files(clip, Sampling(stride=1, change=0.99)).files) == 1
     (tmp_path / "b").mkdir()
-    copy = shutil.copy2(video, tmp_path / "b" / "clip.avi")  # The same name, size and time.
+    copy = shutil.copy2(clip, tmp_path / "b" / "clip.avi")  # The same name, size and time.
     assert not set(frame_files(str(copy), Sampling(stride=1)).files) & set(first.files)
-    write(Path(video), pictures[:2])
-    assert len(frame_files(video, Sampling(stride=1)).files) == 2
+    write(Path(clip), pictures[:2])
+    assert len(frame_files(clip, Sampling(stride=1)).files) == 2
 
 
 def test_a_killed_decoding_leaves_nothing_behind_that_is_used(
     tmp_path: Path, cache: Path, pictures: list[Picture]
 ) -> None:
-    video = write(tmp_path / "clip.avi", still(pictures, 4))
+    clip = write(tmp_path / "clip.avi", still(pictures, 4))
     code = (
         "import os, sys; import semipose.data.video as v; old = v.frame_name\n"
         "def name(path, number):\n"
@@ -152,23 +153,23 @@ def test_a_killed_decoding_leaves_nothing_behind_that_is_used(
         "    return old(path, number)\n"
         "v.frame_name = name; v.frame_files(sys.argv[1], v.Sampling(stride=1))"
     )
-    assert subprocess.run([sys.executable, "-c", code, video]).returncode == -9
+    assert subprocess.run([sys.executable, "-c", code, clip]).returncode == -9
     assert len(list(cache.rglob("*.jpg"))) == 3
-    assert numbers(frame_files(video, Sampling(stride=1))) == [0, 4, 8, 12, 16, 20]
+    assert numbers(frame_files(clip, Sampling(stride=1))) == [0, 4, 8, 12, 16, 20]
     assert len(list(cache.rglob("*.jpg"))) == 3 + 6
     # Two days later the leftovers go, when the frames are needed anew.
     for folder in (cache / "frames").iterdir():
         os.utime(folder, (time.time() - 2 * 86400,) * 2)
     next(cache.rglob("frames.json")).unlink()
-    assert numbers(frame_files(video, Sampling(stride=1))) == [0, 4, 8, 12, 16, 20]
+    assert numbers(frame_files(clip, Sampling(stride=1))) == [0, 4, 8, 12, 16, 20]
     assert len(list(cache.rglob("*.jpg"))) == 6
 
 
 def test_several_processes_share_one_decoding(tmp_path: Path, cache: Path, pictures: list[Picture]) -> None:
-    video = write(tmp_path / "clip.avi", still(pictures, 4))
+    clip = write(tmp_path / "clip.avi", still(pictures, 4))
     code = "import sys; from semipose.data.video import *; print(frame_files(sys.argv[1], Sampling(stride=1)).files)"
     started = [
-        subprocess.Popen([sys.executable, "-c", code, video], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen([sys.executable, "-c", code, clip], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(2)
     ]
     said = [process.communicate() for process in started]
@@ -176,6 +177,22 @@ def test_several_processes_share_one_decoding(tmp_path: Path, cache: Path, pictu
     assert said[0][0] == said[1][0]
     assert sum(b"decoding" in errors for _, errors in said) == 1
     assert len(list(cache.rglob("*.jpg"))) == 6
+
+
+def test_on_a_disk_without_locks_frames_in_use_are_not_replaced(
+    tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "clip.avi", pictures)
+    monkeypatch.setattr("semipose.files.fcntl", None)
+    usual, quick = video._write, dict[str, int]()
+
+    def slow(clip: Clip, sampling: Sampling, folder: Path) -> tuple[int, dict[str, int]]:
+        monkeypatch.setattr(video, "_write", usual)
+        quick.update({file: os.stat(file).st_ino for file in frame_files(path, Sampling()).files})
+        return usual(clip, sampling, folder)
+
+    monkeypatch.setattr(video, "_write", slow)
+    assert {file: os.stat(file).st_ino for file in frame_files(path, Sampling()).files} == quick
 
 
 @pytest.mark.parametrize("kind", [".avi", ".webm"])
@@ -210,7 +227,7 @@ def test_what_is_no_video_is_refused_and_leaves_no_frames(
 def test_a_full_or_closed_cache_is_one_clear_error(
     tmp_path: Path, cache: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    video = write(tmp_path / "clip.avi", pictures)
+    clip = write(tmp_path / "clip.avi", pictures)
 
     def full(self: Path, data: bytes) -> int:
         raise OSError(28, "No space left on device")
@@ -218,12 +235,12 @@ def test_a_full_or_closed_cache_is_one_clear_error(
     with monkeypatch.context() as context:
         context.setattr(Path, "write_bytes", full)
         with pytest.raises(WriteError, match=r"No space left.*SEMIPOSE_CACHE.*stride"):
-            frame_files(video, Sampling())
+            frame_files(clip, Sampling())
     assert [file.suffix for file in cache.rglob("*") if file.is_file()] == [".lock"]
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SEMIPOSE_CACHE", str(tmp_path / "file"))
     with pytest.raises(WriteError, match=r"Not a directory.*SEMIPOSE_CACHE"):
-        frame_files(video, Sampling())
+        frame_files(clip, Sampling())
 
 
 @pytest.mark.parametrize(("stride", "change"), [(0, 0.1), (-1, 0.1), (1, -0.1), (1, 1.0), (1, float("nan"))])
