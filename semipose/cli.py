@@ -13,7 +13,7 @@ import tyro
 from tyro.conf import arg
 
 from semipose import __version__
-from semipose.errors import SemiposeError, UsageError, tells_errors
+from semipose.errors import SemiposeError, UsageError, give_way, tells_errors
 from semipose.values import nearest
 
 RunFolder = Annotated[Path, arg(metavar="RUN", help="Run folder, or a checkpoint file.")]
@@ -158,11 +158,22 @@ def split(
     return 0
 
 
-def resume(run: Annotated[Path, arg(metavar="RUN", help="Run folder.")], /) -> int:
-    """Go on with a run that was stopped, as if it had not been."""
+def resume(
+    run: Annotated[Path, arg(metavar="RUN", help="Run folder.")],
+    /,
+    *,
+    duration: Annotated[str | None, arg(metavar="DURATION")] = None,
+    device: Annotated[str | None, arg(metavar="DEVICE")] = None,
+) -> int:
+    """Go on with a run that was stopped, as if it had not been; or train a finished one longer.
+
+    Args:
+        duration: Train a finished run and its twins this much longer: a new phase with its own warm-up and schedule.
+        device: Another device than the run was started on.
+    """
     from semipose.tasks.train import resume as go_on
 
-    go_on(run)
+    go_on(run, duration, device)
     return 0
 
 
@@ -219,11 +230,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(argv)
     except SemiposeError as error:
-        # Under torchrun a fault found before the processes join is found by all: the first on each machine tells it.
-        # Later only one raises, with a note that says which.
+        # Under torchrun a fault found before the processes join is mostly found by all. Later only one raises, with a
+        # note that says which.
         notes = getattr(error, "__notes__", [])
-        if notes or tells_errors():
-            print(f"semipose: {error}", *notes, file=sys.stderr)
+        if not notes and not tells_errors():
+            give_way()
+        print(f"semipose: {error}", *notes, file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130

@@ -1,6 +1,7 @@
 """The errors a user sees: each says what was found, where, what was expected and what to do."""
 
 import os
+import time
 
 
 class SemiposeError(Exception):
@@ -20,5 +21,10 @@ class WriteError(SemiposeError):
 
 
 def tells_errors() -> bool:
-    """Whether this process tells a fault that all find: under torchrun the first on each machine does."""
+    """Whether this process is the one to tell a fault that all find: under torchrun the first on each machine."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def give_way() -> None:
+    """Let another process tell what is wrong: torchrun ends all as soon as one has ended."""
+    time.sleep(2)

@@ -15,7 +15,7 @@ from semipose import methods
 from semipose.config import Config
 from semipose.data.video import Sampling
 from semipose.engine.settings import Origin, Settings, refuse
-from semipose.errors import UsageError, tells_errors
+from semipose.errors import UsageError, give_way, tells_errors
 from semipose.methods import REQUIRED
 from semipose.values import convert, word
 
@@ -138,7 +138,12 @@ def _train_flags(method: str, defaults: dict[str, Any]) -> list[tuple[Any, ...]]
 def _parse(flags: list[tuple[Any, ...]], doc: str, prog: str, argv: Sequence[str]) -> Any:
     """Read `argv` as a dataclass of fields `flags`; wrong usage prints its reason and exits with 2."""
     kind = dataclasses.make_dataclass("Flags", flags, kw_only=True, namespace={"__doc__": doc})
-    return tyro.cli(kind, prog=prog, args=list(argv), config=(), console_outputs=tells_errors())
+    try:
+        return tyro.cli(kind, prog=prog, args=list(argv), config=(), console_outputs=tells_errors())
+    except SystemExit:
+        if not tells_errors():
+            give_way()
+        raise
 
 
 def _flag(name: str, kind: Any, default: Any, help: str) -> tuple[Any, ...]:

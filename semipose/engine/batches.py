@@ -1,7 +1,8 @@
 """The batch of every update: which people, their crops, and the key of their random numbers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,13 +10,20 @@ from torch import Tensor
 
 from semipose.data.loader import CropStore
 from semipose.data.sampler import Sampler
+from semipose.engine.settings import Settings
+from semipose.errors import DataError, SemiposeError, UsageError
+from semipose.methods.method import Step
 from semipose.views.draw import Draw
 from semipose.views.view import Augmentation, Batch, Crops
 
 
 @dataclass
 class Stream:
-    """Labeled or unlabeled people in batches; `labeled` says whether labels go along."""
+    """Labeled or unlabeled people in batches; `labeled` says whether labels go along.
+
+    Of each batch of `batch_size` people this process gets the `part`-th of `parts` equal pieces, with the random
+    numbers that they would have in one process.
+    """
 
     store: CropStore
     name: str
@@ -23,6 +31,8 @@ class Stream:
     seed: int
     augmentation: Augmentation
     labeled: bool
+    part: int = 0
+    parts: int = 1
 
     def __post_init__(self) -> None:
         self._sampler = Sampler(len(self.store), self.batch_size, self.seed, self.name)
@@ -37,12 +47,34 @@ class Stream:
         if self._keypoints is not None:
             keypoints = self._keypoints[rows].to(self.store.device, non_blocking=True)
             visible = self._visible(rows)
-        draw = Draw(self.seed, update, self.name, len(rows), len(rows), device=self.store.device)
+        start = self.part * len(rows)
+        draw = Draw(self.seed, update, self.name, len(rows), self.batch_size, start, self.store.device)
         store = self.store
-        return Crops(images(), store.size, store.zoom, self.augmentation, draw, keypoints, visible)
+        return Crops(self._arrived(images), store.size, store.zoom, self.augmentation, draw, keypoints, visible)
+
+    def people(self, update: int) -> list[dict[str, Any]]:
+        """Image id and file of everybody in the whole batch of `update`."""
+        rows, people = self._sampler.rows(update), self.store.people
+        return [
+            {"image_id": int(people.poses.image_ids[row]), "file": str(people.images.files[people.image_index[row]])}
+            for row in rows
+        ]
+
+    def _arrived(self, images: Callable[[], Tensor]) -> Tensor:
+        """What `images` waits for. A worker that died is told as what it is: a fault of the machine or of a file."""
+        try:
+            return images()
+        except SemiposeError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"a worker that decodes {self.name} images died: {type(error).__name__}: {error}. If memory ran out, "
+                "use fewer --workers or --cache none."
+            ) from error
 
     def _fetch(self, update: int) -> tuple[np.ndarray, Callable[[], Tensor]]:
-        rows = self._sampler.rows(update)
+        count = self.batch_size // self.parts
+        rows = self._sampler.rows(update)[self.part * count : (self.part + 1) * count]
         return rows, self.store.ready(rows)
 
     def _visible(self, rows: np.ndarray) -> Tensor:
@@ -58,12 +90,17 @@ class Batches:
     unlabeled: Stream | None
 
     def __call__(self, update: int) -> Batch:
-        """The batch of `update`."""
+        """This process's batch of `update`."""
         return Batch(self.labeled.crops(update), None if self.unlabeled is None else self.unlabeled.crops(update))
+
+    def people(self, update: int) -> dict[str, list[dict[str, Any]]]:
+        """Stream -> image id and file of everybody that `update` sees, in all processes."""
+        streams = [stream for stream in (self.labeled, self.unlabeled) if stream is not None]
+        return {stream.name: stream.people(update) for stream in streams}
 
     @property
     def images(self) -> int:
-        """People per update, both streams together."""
+        """People per update, both streams and all processes together."""
         return self.labeled.batch_size + (self.unlabeled.batch_size if self.unlabeled else 0)
 
     @property
@@ -71,3 +108,48 @@ class Batches:
         """Updates in one pass over the longer stream."""
         streams = [stream for stream in (self.labeled, self.unlabeled) if stream is not None]
         return max(-(-len(stream.store) // stream.batch_size) for stream in streams)
+
+
+def refuse_uneven(settings: Settings, processes: int) -> None:
+    """Raise a UsageError when the batches do not divide evenly among the processes and accumulated parts."""
+    parts = processes * settings.accumulate
+    sizes = {"--batch-size": settings.batch_size, "--unlabeled-batch-size": settings.unlabeled_batch_size}
+    for flag, size in sizes.items():
+        if size is not None and size % parts:
+            near = max(1, round(size / parts)) * parts
+            raise UsageError(
+                f"{flag} {size} is for all processes together and does not divide evenly by {processes} process(es) x "
+                f"--accumulate {settings.accumulate}; the nearest that does is {near}."
+            )
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """`batch` in `parts` equal pieces, in order, each with its slice of the random numbers."""
+    if parts == 1:
+        return [batch]
+    return [
+        Batch(_piece(batch.labeled, part, parts), batch.unlabeled and _piece(batch.unlabeled, part, parts))
+        for part in range(parts)
+    ]
+
+
+def _piece(crops: Crops, part: int, parts: int) -> Crops:
+    count = len(crops) // parts
+    rows = slice(part * count, (part + 1) * count)
+    draw = replace(crops.draw, count=count, start=crops.draw.start + rows.start)
+    keypoints = None if crops.keypoints is None else crops.keypoints[rows]
+    visible = None if crops.visible is None else crops.visible[rows]
+    return replace(crops, images=crops.images[rows], draw=draw, keypoints=keypoints, visible=visible)
+
+
+def joined(passes: list[tuple[Step, Tensor]]) -> tuple[Step, Tensor]:
+    """One answer and loss for the pieces of a batch: the means of theirs."""
+    if len(passes) == 1:
+        return passes[0]
+
+    def means(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: torch.stack([row[name].detach() for row in rows]).mean() for name in rows[0]}
+
+    steps, losses = zip(*passes, strict=True)
+    step = Step(means([step.losses for step in steps]), means([step.signals for step in steps]))
+    return step, torch.stack(losses).mean()

@@ -5,8 +5,10 @@ Small things are agreed on between the CPUs (gloo), so that no GPU waits for the
 """
 
 import atexit
+import inspect
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -18,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from semipose.errors import DataError, SemiposeError
+from semipose.errors import DataError, SemiposeError, give_way
+from semipose.methods.method import Method
 
 # The others wait while the first evaluates or writes, or while one decodes more slowly than the rest. A process that
 # dies is noticed at once, however long this is.
@@ -70,12 +73,16 @@ def together(device: torch.device) -> Iterator[None]:
         atexit.register(dist.destroy_process_group)
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         if count() == 1:
             raise
         # Taking leave in good order would wait for the others, who may wait for this one.
         atexit.unregister(dist.destroy_process_group)
-        if not _fails_first():
+        first = _fails_first()
+        if not isinstance(error, Exception):  # Ctrl-C or SIGTERM, which nobody has to explain
+            raise
+        if not first:
+            give_way()
             raise SystemExit(1) from error
         lost = _lost(error) if isinstance(error, RuntimeError) else None
         (lost or error).add_note(f"(process {rank()} of {count()})")
@@ -96,9 +103,11 @@ def _fails_first() -> bool:
 
 def _lost(error: RuntimeError) -> SemiposeError | None:
     """What to say where `error` comes from a connection to another process; None where it has another reason."""
-    reason = str(error).partition("\n")[0]
-    if not isinstance(error, dist.DistError) and "gloo" not in reason and "NCCL" not in reason:
+    text = str(error)
+    if not isinstance(error, dist.DistError) and "gloo" not in text and "NCCL" not in text:
         return None
+    # Without the place in gloo's source before it and the advice behind it.
+    reason = re.sub(r"^\[\S+\] ", "", text.partition("\n")[0]).partition(". ")[0]
     return SemiposeError(
         f"another process of this run ended without a word: it was killed, or ran out of memory ({reason}). What is "
         "saved is whole; go on with `semipose resume`."
@@ -144,31 +153,41 @@ def means(values: list[float]) -> list[float]:
 
 
 class Poll:
-    """Asks all processes for a number without making any of them wait."""
+    """Asks all processes for a number, without making any of them wait."""
 
     def __init__(self) -> None:
         self._asked: dist.Work | None = None
         self._largest = torch.zeros(1, dtype=torch.int64)
 
-    def __call__(self, number: int) -> int:
-        """The largest `number` that any process gave at its previous call, the same in all; alone, one's own."""
+    def __call__(self, number: int, now: bool = False) -> int:
+        """The largest `number` that any process gave at its previous call, the same in all; alone, one's own.
+
+        `now` waits for the numbers of this call and takes them in: for the last one.
+        """
         if count() == 1:
             return number
-        largest = 0
-        if self._asked is not None:
-            self._asked.wait()
-            largest = int(self._largest)
+        before = self._answer()
         self._largest = torch.tensor([number])
         self._asked = dist.all_reduce(self._largest, dist.ReduceOp.MAX, async_op=True)
-        return largest
+        return max(before, self._answer()) if now else before
+
+    def _answer(self) -> int:
+        if self._asked is None:
+            return 0
+        self._asked.wait()
+        return int(self._largest)
 
 
-def parallel(method: nn.Module) -> nn.Module:
+def parallel(method: Method) -> nn.Module:
     """`method`; with several processes, wrapped so that its backward pass averages the gradients over them."""
     if count() == 1:
         return method
-    # Which networks learn may change with the phase of a run, so those without a gradient are looked for.
-    return DistributedDataParallel(method, broadcast_buffers=False, find_unused_parameters=True)
+    # torch 2.13 has renamed it, and warns of the old name.
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    # Weights without a gradient are looked for only where there may be some: it costs time, and torch warns of it.
+    options: dict[str, Any] = {buffers: False, "find_unused_parameters": method.networks_wait}
+    return DistributedDataParallel(method, **options)
 
 
 def unsent(wrapped: nn.Module) -> AbstractContextManager[None]:
@@ -177,14 +196,22 @@ def unsent(wrapped: nn.Module) -> AbstractContextManager[None]:
 
 
 @torch.no_grad()
-def average(method: nn.Module, loss: Tensor) -> Tensor:
+def average(method: Method, loss: Tensor) -> Tensor:
     """Average the statistics of `method`'s batch norms over the processes, in place; return the mean of `loss`.
 
     Only of those in train mode: the others are averaged copies or frozen, and equal already. Without it, teachers
     that follow the statistics would drift apart. One process's `loss` that is not finite makes the mean so in all.
+    Raises SemiposeError for a method that leaves weights without a gradient and does not say so: DistributedData-
+    Parallel has then not averaged the others either.
     """
     if count() == 1:
         return loss
+    idle = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
+    if idle and not method.networks_wait:
+        raise SemiposeError(
+            f"{type(method).__name__}: {len(idle)} trained weights got no gradient in an update (e.g. {idle[0]}). For "
+            "several processes its class must say that this happens: `networks_wait = True`."
+        )
     norms = [module for module in method.modules() if isinstance(module, _BatchNorm) and module.training]
     statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
     flat = torch.cat([loss.detach().float().reshape(1), *statistics])

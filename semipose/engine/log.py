@@ -1,6 +1,7 @@
 """What happens in a run: json lines in its folder, and a live line on the console."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -8,23 +9,39 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from semipose.files import write_text
+from semipose.engine import distributed
+from semipose.files import write_text, writing
 
 
 class RunLog:
-    """`log.jsonl` of a run folder; each row is written and flushed at once."""
+    """`log.jsonl` of a run folder; each row is written and flushed at once, by the first process alone."""
 
     def __init__(self, path: Path, update: int = 0) -> None:
         self.path = path
+        self._rows: list[dict[str, Any]] = []
+        if not distributed.is_first():
+            self._file = open(os.devnull, "w")  # noqa: SIM115 (closed by close)
+            return
         # Rows beyond the checkpoint will be written again: without this a resumed log would tell them twice.
-        rows = [row for row in read_log(path) if row["update"] <= update] if update else []
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        self._rows = [row for row in read_log(path) if row["update"] <= update] if update else []
+        write_text(path, "".join(json.dumps(row) + "\n" for row in self._rows))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, kind: str, update: int, **values: Any) -> None:
         """Add one row."""
-        self._file.write(json.dumps({"kind": kind, "update": update, **values}) + "\n")
-        self._file.flush()
+        with writing(self.path):
+            self._file.write(json.dumps({"kind": kind, "update": update, **values}) + "\n")
+            self._file.flush()
+
+    def event(self, update: int, text: str) -> None:
+        """Add a row that tells what happened, unless the log said so before it was resumed."""
+        if {"kind": "event", "update": update, "text": text} not in self._rows:
+            self.write("event", update, text=text)
+
+    def sync(self) -> None:
+        """Have the rows on the disk, before a checkpoint that follows them is."""
+        with writing(self.path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -48,7 +65,7 @@ class Live:
     """One line on the console: how far, loss terms, val, speed, share of time spent waiting for data, time left."""
 
     def __init__(self, title: str, updates: int, start: int = 0, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(stderr=True, quiet=not distributed.is_first())
         self._progress = Progress(
             TextColumn("[bold]{task.description}"), BarColumn(bar_width=20), TaskProgressColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"), TextColumn("{task.fields[terms]}"),
@@ -68,7 +85,8 @@ class Live:
         """Move the bar to `update`; `row` is a train row of the log, `val` the last evaluation in words."""
         if row is not None:
             losses = " ".join(f"{name} {value:.5f}" for name, value in row["losses"].items())
-            self._terms = f"{losses} · {row['images_per_s']:.0f} img/s · data {row['data_wait']:.0%}"
+            skipped = f" · {row['skipped']} skipped" if row["skipped"] else ""
+            self._terms = f"{losses} · {row['images_per_s']:.0f} img/s · data {row['data_wait']:.0%}{skipped}"
         if val is not None:
             self._val = f" · {val}"
             if not self.console.is_terminal:

@@ -95,14 +95,15 @@ class Settings:
     """Everything about a run except its data, its folder and its method's own options."""
 
     method: str = setting("mean_teacher", "How to learn: a name from `semipose methods`, or package.module:Class.")
-    network: str = setting("resnet18", "Network: resnet18/34/50/101/152 or mobilenet_v1.")
+    network: str = setting("resnet18", "Network: resnet18/34/50/101/152, hrnet_w32/w48, mobilenet_v1, timm:NAME.")
     width: float = setting(1.0, "Channels of the network relative to the published one.")
-    head_channels: int = setting(256, "Channels of the head's three deconvolutions.")
+    head_channels: int = setting(256, "Channels of the head's deconvolutions; HRNet has none.")
     weights: Path | None = setting(None, "Weights to start from (.safetensors or a torch checkpoint).")
     input_size: Size = setting(Size(256, 192), "Network input in pixels, height first, multiples of 32.")
     duration: Duration = setting(Duration(5000, "updates"), "5000 (updates), 30ep (epochs) or a time such as 2h.")
-    batch_size: int = setting(32, "Labeled people per update.")
+    batch_size: int = setting(32, "Labeled people per update, over all processes.")
     unlabeled_batch_size: int | None = setting(None, "Unlabeled people per update; none = as many as labeled.")
+    accumulate: int = setting(1, "Parts of the batch computed one after the other, to save memory; the update is one.")
     lr: float = setting(1e-3, "Highest learning rate.")
     schedule: Literal["cosine", "step", "constant"] = setting("cosine", "How the learning rate falls after warm-up.")
     warmup: float = setting(0.02, "Share of the run in which the learning rate rises.")
@@ -126,6 +127,7 @@ class Settings:
     cache_limit: float = setting(50.0, "GB of crops on disk over all runs, in $SEMIPOSE_CACHE or ~/.cache/semipose.")
     workers: int | None = setting(None, "Threads that decode images; none = one a core.")
     eval_every: int | None = setting(None, "Updates between evaluations; none = from the run's length.")
+    patience: int | None = setting(None, "Stop early after this many evaluations without a better one; none = never.")
     log_every: int = setting(50, "Updates between lines of log.jsonl.")
     metric: Metric = setting("pck@0.1", "Metric on val that chooses the best checkpoint.")
     decode: Literal["dark", "quarter"] = setting("dark", "How a peak's sub-pixel place is read from a map.")
@@ -215,14 +217,17 @@ def refuse(faults: list[str]) -> None:
 def _rules(s: Settings) -> list[tuple[str, bool, str]]:
     """(setting, whether it holds, what to do otherwise)."""
     whole = all(side >= 32 and side % 32 == 0 for side in s.input_size)
+    deconvless = s.network.startswith("hrnet") and s.origin("head_channels").source != "default"
     near = Size(*(max(32, round(side / 32) * 32) for side in s.input_size))
     return [
         ("input_size", whole, f"both sides must be multiples of 32; the nearest is {near}"),
         ("width", 0 < s.width <= 8, "must be above 0 and at most 8"),
         ("head_channels", s.head_channels >= 1, "must be at least 1"),
+        ("head_channels", not deconvless, f"{s.network} has no deconvolutions; leave it out"),
         ("weights", s.weights is None or s.weights.is_file(), "no such file; give a .safetensors or .pth file"),
         ("batch_size", s.batch_size >= 1, "must be at least 1"),
         ("unlabeled_batch_size", _at_least(s.unlabeled_batch_size, 1), "must be at least 1, or none"),
+        ("accumulate", s.accumulate >= 1, "must be at least 1"),
         ("lr", 0 < s.lr <= 10, "must be above 0 and at most 10; 0.001 is usual"),
         ("warmup", 0 <= s.warmup < 1, "is a share of the run: at least 0, below 1"),
         ("weight_decay", s.weight_decay >= 0, "must not be negative"),
@@ -237,6 +242,7 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
         ("cache_limit", 0 <= s.cache_limit < 1e6, "is in GB, at least 0, which keeps none on disk"),
         ("workers", _at_least(s.workers, 1), "must be at least 1, or none"),
         ("eval_every", _at_least(s.eval_every, 1), "must be at least 1, or none"),
+        ("patience", _at_least(s.patience, 1), "must be at least 1, or none"),
         ("log_every", s.log_every >= 1, "must be at least 1"),
     ]
 

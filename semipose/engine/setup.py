@@ -1,5 +1,6 @@
 """From settings and data to a trainer that can run: device, precision, networks, crops, number of updates."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +11,15 @@ import torch
 
 from semipose import methods
 from semipose.data.load import Data
-from semipose.data.loader import CropStore
+from semipose.data.loader import CropStore, choose
 from semipose.data.people import People
+from semipose.engine import distributed
 from semipose.engine.batches import Batches, Stream
 from semipose.engine.inference import predict_people
 from semipose.engine.settings import Settings
 from semipose.engine.trainer import Trainer
 from semipose.errors import UsageError
+from semipose.memory import peak_memory
 from semipose.methods.method import Build, Method
 from semipose.metrics.score import Score, score
 from semipose.networks.build import build_network
@@ -32,7 +35,10 @@ _TIMED_UPDATES = 10
 
 @dataclass
 class Stores:
-    """The crops of a run; `val` is None where nobody was held out, `unlabeled` where there are none."""
+    """The crops of a run; `val` is None where nobody was held out, `unlabeled` where there are none.
+
+    Of several processes only the first has `val`: it evaluates for all.
+    """
 
     labeled: CropStore
     unlabeled: CropStore | None
@@ -42,25 +48,53 @@ class Stores:
     def read(cls, data: Data, settings: Settings, device: torch.device) -> "Stores":
         """Decode the data; unreadable labeled images are refused, unlabeled ones left out and counted."""
 
-        def store(people: People | None, strict: bool = True) -> CropStore | None:
+        workers = settings.workers or max(1, (os.cpu_count() or 1) // distributed.count_here())
+
+        size, limit = (settings.input_size[0], settings.input_size[1]), int(settings.cache_limit * 1e9)
+        everybody = [part for part in (data.labeled, data.unlabeled, data.val) if part is not None]
+
+        def store(people: People | None, strict: bool = True, here: int = distributed.count_here()) -> CropStore | None:
             if people is None or len(people) == 0:
                 return None
-            size = (settings.input_size[0], settings.input_size[1])
-            limit, beside = int(settings.cache_limit * 1e9), [part for part in everybody if part is not people]
-            return CropStore(people, size, settings.cache, device, settings.workers, strict, limit, beside)
-
-        everybody = [part for part in (data.labeled, data.unlabeled, data.val) if part is not None]
+            beside, cache = [part for part in everybody if part is not people], settings.cache
+            if here > 1 and cache == "auto":
+                # What the first keeps in memory leaves less for the others to see.
+                cache = distributed.from_first(choose(len(people), size, device, limit, sum(map(len, beside)), here))
+            made = CropStore(people, size, cache, device, workers, strict, limit, beside, here)
+            if here > 1:
+                distributed.wait()
+                made.forget()
+            return made
 
         labeled = store(data.labeled)
         if labeled is None:
             raise UsageError("there are no labeled people left to train on; give more labels or a smaller hold-out")
-        return cls(labeled, store(data.unlabeled, strict=False), store(data.val))
+        unlabeled = store(data.unlabeled, strict=False)
+        distributed.refuse_unequal("unlabeled images that cannot be decoded", unlabeled.unreadable if unlabeled else [])
+        return cls(labeled, unlabeled, store(data.val, here=1) if distributed.is_first() else None)
+
+    def memory(self) -> dict[str, Any]:
+        """Where each stream's crops are, what they take, and the most memory this process had so far; in bytes."""
+        stores = {"labeled": self.labeled, "unlabeled": self.unlabeled, "val": self.val}
+        device = self.labeled.device
+        return {
+            "crops": {name: {"kept": one.kept, "bytes": one.bytes} for name, one in stores.items() if one is not None},
+            "peak_ram": peak_memory(),
+            "peak_device": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+        }
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises UsageError for a device that is not there."""
+    """`auto` is the GPU where there is one; of several processes each takes its own.
+
+    Raises UsageError for a device that is not there.
+    """
+    several = distributed.started() > 1
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        apple = torch.backends.mps.is_available() and not several
+        name = "cuda" if torch.cuda.is_available() else "mps" if apple else "cpu"
+    if several and name != "cpu":
+        name = _own_device(name)
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -68,6 +102,17 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--device {name} cannot be used here: {reason}. Use --device auto or cpu.") from error
     return device
+
+
+def _own_device(name: str) -> str:
+    """The GPU of this one of several processes."""
+    place, there = distributed.place_here(), torch.cuda.device_count()
+    if name != "cuda" or place >= there:
+        raise UsageError(
+            f"--device {name}: torchrun started {distributed.count_here()} processes on this machine, each needs a GPU "
+            f"of its own, and {there} are visible. Use --device cuda (or cpu) and --nproc-per-node {max(1, there)}."
+        )
+    return f"cuda:{place}"
 
 
 def choose_precision(settings: Settings, device: torch.device) -> str:
@@ -115,11 +160,12 @@ def make_method(
 
 
 def make_batches(stores: Stores, settings: Settings, uses_unlabeled: bool) -> Batches:
-    """Both streams of batches."""
+    """Both streams of batches, this process's part of them."""
+    part, parts = distributed.rank(), distributed.count()
     policy = Augmentation(
         settings.rotation, settings.scale, settings.flip, settings.color, settings.color_strength
     )
-    labeled = Stream(stores.labeled, "labeled", settings.batch_size, settings.seed, policy, labeled=True)
+    labeled = Stream(stores.labeled, "labeled", settings.batch_size, settings.seed, policy, True, part, parts)
     if not uses_unlabeled:
         return Batches(labeled, None)
     if stores.unlabeled is None:
@@ -128,7 +174,7 @@ def make_batches(stores: Stores, settings: Settings, uses_unlabeled: bool) -> Ba
             "--split FILE), or use --method supervised."
         )
     size = settings.unlabeled_batch_size or settings.batch_size
-    return Batches(labeled, Stream(stores.unlabeled, "unlabeled", size, settings.seed, policy, labeled=False))
+    return Batches(labeled, Stream(stores.unlabeled, "unlabeled", size, settings.seed, policy, False, part, parts))
 
 
 def scorer(store: CropStore | None, settings: Settings, skeleton: Skeleton, precision: str = "fp32",
@@ -170,7 +216,8 @@ def make_trainer(
     if updates is None:
         timed = settings.duration.unit == "seconds"
         seconds = _seconds_per_update(trainer(_TIMED_UPDATES, None)) if timed else 0.0
-        updates = settings.duration.updates(batches.updates_per_epoch, seconds)
+        # Each process measures its own time; all must train for the same number of updates.
+        updates = distributed.from_first(settings.duration.updates(batches.updates_per_epoch, seconds))
     return trainer(updates, report)
 
 

@@ -5,9 +5,11 @@ import threading
 from types import FrameType
 from typing import Self
 
+from semipose.engine import distributed
+
 
 class Stop:
-    """While active, the first Ctrl-C or SIGTERM only sets `asked`; a second Ctrl-C interrupts at once."""
+    """While active, the first Ctrl-C or SIGTERM only sets `asked`; a second one ends the process as it usually does."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -24,12 +26,13 @@ class Stop:
             signal.signal(number, handler)
 
     def _heard(self, number: int, _: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
         self.asked = number
+        # torchrun passes on signals that its processes may have heard themselves: there a second one is no haste.
+        if distributed.count() == 1:
+            self.__exit__()
 
-    def obey(self) -> None:
-        """Leave as the signal asked: KeyboardInterrupt (exit code 130) or SystemExit with 128 + its number."""
-        if self.asked == signal.SIGINT:
+    def obey(self, asked: int) -> None:
+        """Leave as signal `asked` wants: KeyboardInterrupt (exit code 130) or SystemExit with 128 + its number."""
+        if asked == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self.asked)
+        raise SystemExit(128 + asked)

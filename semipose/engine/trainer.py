@@ -11,9 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semipose.engine.batches import Batches
-from semipose.engine.checkpoint import load_training, save, save_training
+from semipose.engine import distributed
+from semipose.engine.batches import Batches, joined, split
+from semipose.engine.checkpoint import load_training, read_record, save, save_training
+from semipose.engine.health import Health
 from semipose.engine.log import Clock, Live, RunLog
+from semipose.engine.optimizer import learning_rate, make_optimizer
 from semipose.engine.settings import Settings
 from semipose.engine.stop import Stop
 from semipose.errors import SemiposeError
@@ -34,6 +37,7 @@ class Trainer:
 
     The order of one update: batch, forward, backward, optimizer, teachers. A non-finite loss or gradient changes no
     weight, optimizer moment or teacher: a flag on the device tells the fused optimizer, and is read only when logging.
+    Of several processes each trains on its part of the batches; only the first evaluates, prints and writes.
     """
 
     method: Method
@@ -45,14 +49,23 @@ class Trainer:
     precision: str
     evaluate: Callable[[PoseNetwork], Score] | None
     title: str = "train"
+    # The schedule of `updates` begins after this many updates of the run: those of earlier phases.
+    start: int = 0
+    # Where to stop although the schedule goes on.
+    end: int | None = None
+    # What the log is to say when training goes on.
+    event: str = ""
 
     def __post_init__(self) -> None:
         self.method.prepare(self.updates)
         self.optimizer = make_optimizer(self.method, self.settings)
+        self._wrapped = distributed.parallel(self.method)
         self.update = 0
         self.best: dict[str, dict[str, Any]] = {}
         self.last: dict[str, dict[str, Any]] = {}
-        self._streak = torch.zeros((), device=self.device)
+        # Evaluations since the best one.
+        self.waited = 0
+        self.health = Health(self.method)
         self._saved = time.monotonic()
 
     @property
@@ -62,16 +75,25 @@ class Trainer:
 
     def run(self) -> None:
         """Train from where the folder's last checkpoint stands, or from the start, to the end."""
-        if self.checkpoint.exists():
+        if self.checkpoint.exists() or self.start:
             self._resume()
+        self._promote()
+        distributed.refuse_unequal(f"{self.checkpoint}: update", self.update)
         self.log = RunLog(self.folder / "log.jsonl", self.update)
-        clock = Clock()
-        with Live(self.title, self.updates, self.update) as self.live, closing(self.log), Stop() as stop:
-            while self.update < self.updates:
+        if self.start and self.update == self.start:
+            self.log.event(self.update, f"a new phase of {self.updates} updates: a warm-up and a schedule of its own")
+        if self.event:
+            self.log.event(self.update, self.event)
+        self._lose_patience()
+        clock, poll = Clock(), distributed.Poll()
+        with Live(self.title, self.goal, self.update) as self.live, closing(self.log), Stop() as stop:
+            while self.update < self.goal:
                 self._one(clock)
-                if stop.asked:
+                # A signal that only one process heard stops all, after the same update.
+                if asked := poll(stop.asked, now=self.update == self.goal):
                     self.save()
-                    stop.obey()
+                    distributed.wait()
+                    stop.obey(asked)
         self._finish()
 
     def _one(self, clock: Clock) -> None:
@@ -81,11 +103,13 @@ class Trainer:
         clock.waited(time.perf_counter() - start, self.batches.images)
         step, lr = self.step(batch)
         self.update += 1
-        if self.update % self.settings.log_every == 0 or self.update == self.updates:
+        if self.update % self.settings.log_every == 0 or self.update == self.goal:
             self._log(step, lr, clock)
-        if self.update % self.eval_every == 0 or self.update == self.updates:
+        if self.update % self.eval_every == 0 or self.update == self.goal:
             self._evaluate()
             self.save()
+            self._promote()
+            self._lose_patience()
             clock.restart()
         elif time.monotonic() - self._saved > _SAVE_SECONDS:
             self.save()
@@ -93,21 +117,31 @@ class Trainer:
 
     def step(self, batch: Batch) -> tuple[Step, float]:
         """One update of all networks; nothing is read back from the device."""
-        progress = Progress(self.update, self.updates)
+        progress = Progress(self.update - self.start, self.updates)
+        self.health.remember()
         lr = learning_rate(self.settings, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            step: Step = self.method(batch, progress)
-        loss = torch.stack(list(step.losses.values())).sum()
-        loss.backward()
-        bad = self._bad(loss)
+        *before, last = split(batch, self.settings.accumulate)
+        with distributed.unsent(self._wrapped):
+            passes = [self._backward(part, progress) for part in before]
+        passes.append(self._backward(last, progress))
+        step, loss = joined(passes)
+        bad = self._bad(distributed.average(self.method, loss))
         self.optimizer.found_inf = bad  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._streak = (self._streak + 1) * bad
+        self.health.settle(bad)
         self.method.after_update(replace(progress, healthy=1 - bad))
         return step, lr
+
+    def _backward(self, part: Batch, progress: Progress) -> tuple[Step, Tensor]:
+        """Forward and backward pass of one part of the batch; its gradients are added to those there are."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            step: Step = self._wrapped(part, progress)
+        loss = torch.stack(list(step.losses.values())).sum()
+        loss.backward(torch.full_like(loss, 1 / self.settings.accumulate))
+        return step, loss.detach()
 
     def _bad(self, loss: Tensor) -> Tensor:
         """1.0 where the loss or a gradient is not finite, else 0.0; clips the gradients on the way."""
@@ -118,57 +152,111 @@ class Trainer:
         return 1 - torch.isfinite(norm + loss.detach()).float()
 
     @property
+    def goal(self) -> int:
+        """The update of the run at which this training ends."""
+        return self.start + self.updates if self.end is None else self.end
+
+    @property
     def eval_every(self) -> int:
-        """Updates between evaluations: as set, or 20 over the run."""
+        """Updates between evaluations: as set, or 20 over the schedule."""
         return self.settings.eval_every or max(1, math.ceil(self.updates / 20))
 
     def _log(self, step: Step, lr: float, clock: Clock) -> None:
         """Read this update's numbers from the device, in one go, and write them down."""
         values = {**step.losses, **{f"signal/{name}": value for name, value in step.signals.items()}}
-        read = torch.stack([*(value.detach().float() for value in values.values()), self._streak]).tolist()
+        stacked = torch.stack([*(value.detach().float() for value in values.values()), *self.health.counts])
+        read = distributed.means(stacked.tolist())
         # json has no NaN; a null says "not finite".
         numbers = {name: value if math.isfinite(value) else None for name, value in zip(values, read, strict=False)}
         losses = {name: value for name, value in numbers.items() if not name.startswith("signal/")}
         signals = {name[7:]: value for name, value in numbers.items() if name.startswith("signal/")}
-        row = {"losses": losses, "signals": signals, "lr": lr, **clock.rates()}
+        streak, skipped = (round(value) for value in read[-2:])
+        row = {"losses": losses, "signals": signals, "skipped": skipped, "lr": lr, **clock.rates()}
         self.log.write("train", self.update, **row)
         clock.restart()
-        if read[-1] >= _STREAK:
-            self.log.write("event", self.update, text=f"{read[-1]:.0f} updates in a row were not finite")
-            raise SemiposeError(
-                f"{self.folder}: the last {read[-1]:.0f} updates had a loss or gradient that is not finite; the "
-                f"weights are those before them. Lower --lr (now {self.settings.lr:g}) or set --clip 1 and start again."
-            )
+        if streak >= _STREAK:
+            self._give_up(streak)
         if None not in losses.values():
             self.live.show(self.update, row)
+
+    def _give_up(self, streak: int) -> None:
+        """Stop after `streak` bad steps in a row, naming the people of the first: the sampler knows them still."""
+        first = self.update - streak
+        people = self.batches.people(first)
+        text = f"{streak} updates in a row were not finite, from update {first + 1} on"
+        self.log.write("event", self.update, text=text, people=people)
+        shown = "; ".join(f"{name} images {listed(rows)}" for name, rows in people.items())
+        raise SemiposeError(
+            f"{self.folder}: {text}: a loss or gradient was NaN or infinite, so they changed nothing. Update "
+            f"{first + 1} saw {shown} (log.jsonl names all). If these are sound, lower --lr (now "
+            f"{self.settings.lr:g}) or set --clip 1, and start again."
+        )
 
     def _evaluate(self) -> None:
         """Score every network on val; remember and save the best of each."""
         if self.evaluate is None:
             return
-        metric, told = self.settings.metric, {}
+        metric, told, improved = self.settings.metric, {}, set()
         for name, network in self.method.networks().items():
             score = self.evaluate(network)
             self.last[name] = {"update": self.update, "values": score.values}
             told[name] = {"values": score.values}
             if name not in self.best or better(score.values, self.best[name]["values"], metric):
                 self.best[name] = self.last[name]
-                self._save_network("best", name, network)
+                self._save_network("next", name, network)
+                improved.add(name)
+        deployed = self.settings.deploy or self.method.deployed
+        self.waited = 0 if (deployed in improved if deployed else improved) else self.waited + 1
         self.log.write("eval", self.update, networks=told)
         words = " ".join(f"{name} {row['values'].get(metric, math.nan):.1f}" for name, row in told.items())
         self.live.show(self.update, val=f"{metric} {words}")
 
+    def _lose_patience(self) -> None:
+        """End the training after too many evaluations without a better one."""
+        # The others were waiting for the first, which alone evaluates.
+        self.waited = distributed.from_first(self.waited)
+        if self.settings.patience is not None and self.waited >= self.settings.patience and self.update < self.goal:
+            text = f"stopped early: {self.waited} evaluations without a better {self.settings.metric}"
+            self.log.event(self.update, text)
+            self.end = self.update
+
     def save(self) -> None:
         """Write the checkpoint to resume from."""
-        record = {"update": self.update, "updates": self.updates, "best": self.best, "last": self.last}
+        if not distributed.is_first():
+            return
+        self.log.sync()
+        record = {
+            "update": self.update, "updates": self.updates, "best": self.best, "last": self.last,
+            "waited": self.waited, "health": [int(count) for count in self.health.counts],
+        }  # fmt: skip
         save_training(self.checkpoint, self.method, self.optimizer, record)
         self._saved = time.monotonic()
 
     def _resume(self) -> None:
         record = load_training(self.checkpoint, self.method, self.optimizer)
         self.update, self.best, self.last = record["update"], record["best"], record["last"]
+        # A new phase begins with new patience.
+        self.waited = record.get("waited", 0) if self.update > self.start else 0
+        for count, value in zip(self.health.counts, record.get("health", (0, 0)), strict=True):
+            count.fill_(value)
+
+    def _promote(self) -> None:
+        """Let new networks that the checkpoint names as best take their place, and remove those it does not know.
+
+        Only then: a run that is killed before its checkpoint is whole goes on from the old one, with the old best.
+        """
+        if not distributed.is_first():
+            return
+        for file in (self.folder / "checkpoints").glob("next-*.safetensors"):
+            name = file.stem.removeprefix("next-")
+            if self.best.get(name, {}).get("update") == read_record(file)["update"]:
+                file.replace(file.with_stem(f"best-{name}"))
+            else:
+                file.unlink()
 
     def _finish(self) -> None:
+        if not distributed.is_first():
+            return
         for name, network in self.method.networks().items():
             self._save_network("last", name, network)
 
@@ -181,30 +269,13 @@ class Trainer:
         save(self.folder / "checkpoints" / f"{which}-{name}.safetensors", network.state_dict(), record)
 
 
+def listed(people: list[dict[str, Any]], most: int = 4) -> str:
+    """The first of some people's images in words."""
+    shown = ", ".join(f"{row['image_id']} ({row['file']})" for row in people[:most])
+    return shown + f" and {len(people) - most} more" * (len(people) > most)
+
+
 def better(new: dict[str, float], old: dict[str, float], metric: str) -> bool:
     """`new` is the better of two scores; of pixel errors the lower one."""
     sign = -1 if metric == "pixel_error" else 1
     return sign * new.get(metric, -math.inf * sign) > sign * old.get(metric, -math.inf * sign)
-
-
-def make_optimizer(method: Method, settings: Settings) -> torch.optim.AdamW:
-    """AdamW over all trained parameters; biases and batch norms do not decay."""
-    trained = [p for p in method.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
-
-
-def learning_rate(settings: Settings, progress: Progress) -> float:
-    """The learning rate of an update: a straight warm-up, then cosine to 0, or x0.1 at 70 % and 90 %, or constant."""
-    rise = min(1.0, (progress.update + 1) / max(1.0, settings.warmup * progress.updates))
-    fraction = progress.fraction
-    if settings.schedule == "cosine":
-        fall = 0.5 * (1 + math.cos(math.pi * fraction))
-    elif settings.schedule == "step":
-        fall = 0.1 ** ((fraction >= 0.7) + (fraction >= 0.9))
-    else:
-        fall = 1.0
-    return settings.lr * rise * fall

@@ -60,6 +60,8 @@ class Method(nn.Module, ABC):
     # The network that is used after training; None: whichever of `networks()` is best on validation.
     deployed: str | None = None
     uses_unlabeled = True
+    # Whether a trained network may get no gradient in some updates, as in a burn-in: several processes must know.
+    networks_wait = False
 
     def __init__(self, build: Build, skeleton: Skeleton) -> None:
         super().__init__()

@@ -49,6 +49,8 @@ def _header(run: Run, metrics: Mapping[str, Any]) -> str:
     last = max((row["update"] for row in run.log() if isinstance(row.get("update"), int)), default=0)
     facts = [f"{run.config['method']}", f"{network.get('name')} at width {network.get('width')}",
              f"{size[0]}x{size[1]} px (HxW)", f"{last} updates"]
+    if run.config.get("longer"):
+        facts.append(f"in {1 + len(run.config['longer'])} phases")
     if run.config.get("started"):
         facts.append(f"started {str(run.config['started'])[:16].replace('T', ' ')}")
     unfinished = "" if metrics else ' <span class="bad">Not finished.</span>'

@@ -98,4 +98,10 @@ def _speed(rows: Rows) -> str:
     if not rates or not waits:
         return ""
     return f'<p class="small">{rates[len(rates) // 2]:.0f} images per second (median), ' \
-           f"{100 * sum(waits) / len(waits):.0f} % of the time spent waiting for data.</p>"
+           f"{100 * sum(waits) / len(waits):.0f} % of the time spent waiting for data.{_skipped(rows)}</p>"
+
+
+def _skipped(rows: Rows) -> str:
+    """How many updates changed nothing, unless there were none."""
+    skipped = rows[-1].get("skipped")
+    return f" {skipped} updates had a loss or gradient that was not finite, and changed nothing." if skipped else ""

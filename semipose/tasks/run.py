@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semipose.errors import DataError, UsageError
+from semipose.files import read_json
 from semipose.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Run:
             remedy = ("give the folder of the run, not the checkpoint in it" if is_checkpoint else
                       "give the folder that `semipose train` wrote (the one it named, with run.json in it)")
             raise DataError(f"{self.folder} is not a run: {file.name} was not found there; {remedy}.")
-        config = _read_json(file)
+        config = read_json(file)
         found = config.get("format")
         if found != FORMAT:
             raise DataError(f"{file}: format {found!r}, this version of semipose reads {FORMAT}; "
@@ -48,7 +49,7 @@ class Run:
     def metrics(self) -> dict[str, Any] | None:
         """metrics.json, or None while the training has not finished."""
         file = self.folder / "metrics.json"
-        return _read_json(file) if file.is_file() else None
+        return read_json(file) if file.is_file() else None
 
     @cached_property
     def skeleton(self) -> Skeleton:
@@ -111,11 +112,11 @@ class Run:
             return file
         return write_report(self, val=data.val if data else None, unlabeled=data.unlabeled if data else None)
 
-    def resume(self) -> "Run":
-        """Go on where the training stopped, to its end."""
+    def resume(self, duration: str | int | None = None, device: str | None = None) -> "Run":
+        """Go on where the training stopped, to its end; with `duration` train a finished run that much longer."""
         from semipose.tasks.train import resume
 
-        return resume(self.folder)
+        return resume(self.folder, duration, device)
 
     def _saved(self, which: str) -> list[str]:
         folder = self.folder / "checkpoints"
@@ -132,16 +133,6 @@ class Run:
         if not file.resolve().is_relative_to(self.folder.resolve()):
             raise DataError(f"{file}: is a link out of the run's folder; copy the file there instead.")
         return file
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not json ({error}); expected the file that training wrote.") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{file}: a json {type(value).__name__}; expected an object.")
-    return value
 
 
 def as_run(run: Run | str | Path) -> Run:

@@ -1,10 +1,10 @@
 """The main job: data and settings in, a run folder with a trained model and an honest answer out.
 
-`train` writes the plan (run.json) and works it off; `resume` works off what is left of a plan. Both end in `complete`,
-so a resumed run takes the same way as one that was never interrupted.
+`train` writes the plan (run.json) and works it off; `resume` works off what is left of a plan. Both go the same
+way, so a resumed run ends as one that was never interrupted. Of several processes (torchrun) all train, and
+the first alone plans, measures, prints and writes.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,15 +17,19 @@ from rich.markup import escape
 from semipose import methods
 from semipose.data.check import check
 from semipose.data.load import Data, load
-from semipose.engine.settings import Settings
+from semipose.engine import distributed
+from semipose.engine.batches import refuse_uneven
+from semipose.engine.settings import Duration, Settings
 from semipose.engine.setup import Stores, choose_device, make_trainer
-from semipose.errors import DataError, UsageError
+from semipose.errors import DataError, UsageError, WriteError
 from semipose.files import write_json
 from semipose.metrics.intervals import Difference
 from semipose.skeleton import Skeleton
 from semipose.tasks.compare import TWINS, measure
-from semipose.tasks.plan import fingerprint, make_plan
-from semipose.tasks.report import write_report
+from semipose.tasks.folder import alone, free_folder, refuse_used
+from semipose.tasks.phases import Phase, durations, lengthen, read_phases, write_phases
+from semipose.tasks.plan import changed, files_fingerprint, fingerprint, make_plan, surroundings
+from semipose.tasks.report import told_crops, write_report
 from semipose.tasks.run import Run
 
 
@@ -49,79 +53,141 @@ def train(
     """
     settings = (settings or Settings()).chosen("flag", "given in Python", **values).validate()
     options = methods.convert(settings.method, dict(method_settings or {}))
-    info = methods.describe(settings.method)
-    console = Console(stderr=True)
-    _refuse_faults(data, console)
-    folder = Path(out) if out is not None else next_folder(data, settings.method)
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"--out {folder}: the folder is not empty; choose another, or `semipose resume {folder}`")
-    plan = make_plan(data, settings, options, twin, list(command or sys.argv))
-    write_json(folder / "run.json", plan)
-    _print_plan(plan, info.summary, folder, console)
-    return complete(folder, data, console)
+    if settings.patience is not None and data.val is None:
+        raise UsageError(f"--patience {settings.patience} needs people to validate on, and there are none: give --val.")
+    if settings.weights is not None:
+        settings = replace(settings, weights=settings.weights.absolute())
+    refuse_uneven(settings, distributed.started())
+    with distributed.together(choose_device(settings.device)):
+        folder, console, plan = None, _console(), {}
+        if distributed.is_first():
+            _refuse_faults(data, console)
+            plan = make_plan(data, settings, options, twin, list(command or sys.argv))
+            folder = str(free_folder(out, data, settings.method))
+        place = Path(distributed.from_first(folder))
+        with alone(place):
+            if distributed.is_first():
+                refuse_used(place)
+                write_json(place / "run.json", plan)
+                _print_plan(plan, methods.describe(settings.method).summary, place, console)
+            return _complete(place, data, settings, "", console)
 
 
-def resume(folder: str | Path) -> Run:
-    """Go on with an interrupted run, to the same end as if it had not been interrupted."""
+def _console() -> Console:
+    return Console(stderr=True, quiet=not distributed.is_first())
+
+
+def resume(folder: str | Path, duration: str | int | None = None, device: str | None = None) -> Run:
+    """Go on with an interrupted run, to the same end as if it had not been interrupted.
+
+    `duration` trains a finished run longer, as a new phase with a warm-up and a schedule of its own, and its twins
+    too. `device` is another one than the run was started on; like other versions or another number of threads it is
+    allowed, and said: the weights are then no longer those of an uninterrupted run bit for bit.
+    """
     run = Run(folder)
-    arguments = run.config["data"].get("arguments")
+    if run.folder.resolve().parent.name == "twin":
+        raise UsageError(f"{run.folder} is a twin; it goes on with its run: semipose resume {run.folder.parents[1]}")
+    settings = Settings.from_record(run.config["settings"])
+    if device is not None:
+        settings = settings.chosen("flag", "semipose resume", device=device).validate()
+    refuse_uneven(settings, distributed.started())
+    with distributed.together(choose_device(settings.device)), alone(run.folder):
+        data, console = _same_data(run), _console()
+        event = "; ".join(changed(run.config, surroundings(settings)))
+        if event:
+            event = f"resumed with {event}: the weights will not be those of an uninterrupted run bit for bit"
+            console.print(f"[yellow]{event}", highlight=False)
+        if duration is not None and distributed.is_first():
+            lengthen(run, str(duration))
+        return _complete(run.folder, data, settings, event, console)
+
+
+def _same_data(run: Run) -> Data:
+    """Load the data of a run again; anything else than it was started with is refused."""
+    recorded = run.config["data"]
+    arguments = recorded.get("arguments")
     if arguments is None:
         raise DataError(f"{run.folder}: run.json does not say which files the data came from, so it cannot be resumed.")
     data = load(**arguments)
-    found, expected = fingerprint(data), run.config["data"]["fingerprint"]
-    if found != expected:
-        raise DataError(
-            f"{arguments['labels']}: the data is not what this run was started with (fingerprint {found}, expected "
-            f"{expected}); restore the files, or start a new run."
-        )
-    return complete(run.folder, data, Console(stderr=True))
+    for what, found in (("fingerprint", fingerprint(data)), ("files", files_fingerprint(data))):
+        if found != recorded.get(what, found):
+            kind = "labels or boxes" if what == "fingerprint" else "image files"
+            raise DataError(
+                f"{arguments['labels']}: the {kind} are not those this run was started with (fingerprint {found}, "
+                f"expected {recorded[what]}); restore the files, or start a new run."
+            )
+    return data
 
 
-def complete(folder: Path, data: Data, console: Console) -> Run:
+def _complete(folder: Path, data: Data, settings: Settings, event: str, console: Console) -> Run:
     """Do what is left of the plan in `folder`; when that is stopped, say how to go on."""
     try:
-        return _complete(folder, data, console)
-    except (KeyboardInterrupt, SystemExit):
+        plan = distributed.from_first(Run(folder).config if distributed.is_first() else None)
+        distributed.refuse_unequal("fingerprint of the data", fingerprint(data))
+        stores = Stores.read(data, settings, choose_device(settings.device))
+        skipped = len(stores.unlabeled.unreadable) if stores.unlabeled else 0
+        if skipped:
+            console.print(f"[yellow]{skipped} unlabeled image(s) could not be decoded and are left out")
+        console.print(f"  crops: {told_crops(stores.memory())}", highlight=False)
+        _train_all(folder, plan, settings, stores, event, console)
+        if distributed.is_first():
+            _conclude(folder, plan, settings, data, stores, console)
+        distributed.wait()
+        return Run(folder)
+    except (KeyboardInterrupt, SystemExit, WriteError):
         console.print(f"[bold]stopped[/]; what is done is saved, go on with: semipose resume {folder}", highlight=False)
         raise
 
 
-def _complete(folder: Path, data: Data, console: Console) -> Run:
-    """Train what is not trained yet, compare, write metrics.json and the report."""
-    plan = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    settings = Settings.from_record(plan["settings"])
-    device = choose_device(settings.device)
-    stores = Stores.read(data, settings, device)
-    skipped = len(stores.unlabeled.unreadable) if stores.unlabeled else 0
-    if skipped:
-        console.print(f"[yellow]{skipped} unlabeled image(s) could not be decoded and are left out")
-    skeleton = Skeleton.from_dict(plan["skeleton"])
-    updates = _train_one(folder, settings, plan["method_settings"], skeleton, stores, None, console)
+def _train_all(folder: Path, plan: dict[str, Any], settings: Settings, stores: Stores, event: str,
+               console: Console) -> None:
+    """Train the last phase of the run and of its twins, so far as that is not done."""
+    phase = _train_one(folder, settings, plan, stores, None, event, console)
     for name in TWINS if plan["twin"] else ():
-        twin = replace(settings, method="supervised", deploy=None)
+        # It trains for as many updates as the run did, so it does not stop early by a rule of its own.
+        twin = replace(settings, method="supervised", deploy=None, patience=None)
         options = methods.convert("supervised", {"augmentation": name})
         changes = {"twin": False, "method": "supervised", "method_settings": options, "settings": twin.record()}
-        write_json(folder / "twin" / name / "run.json", plan | changes)
-        _train_one(folder / "twin" / name, twin, options, skeleton, stores, updates, console)
+        if distributed.is_first():
+            write_json(folder / "twin" / name / "run.json", plan | changes)
+        _train_one(folder / "twin" / name, twin, plan | changes, stores, phase, event, console)
+
+
+def _train_one(folder: Path, settings: Settings, plan: dict[str, Any], stores: Stores, model: Phase | None,
+               event: str, console: Console) -> Phase:
+    """Train the last phase of one run, unless its folder says that it is done; as long as `model`, where given."""
+    asked = durations(plan)
+    found = distributed.from_first(read_phases(folder) if distributed.is_first() else None)
+    phases = [Phase(*row) for row in found]
+    earlier, phase = phases[: len(asked) - 1], phases[-1] if len(phases) == len(asked) else None
+    if phase is not None and phase.end is not None:
+        return phase
+    start = (earlier[-1].end or 0) if earlier else 0
+    updates = model.updates if model else phase.updates if phase else None
+    settings = replace(settings, duration=Duration.parse(asked[-1]))
+    skeleton = Skeleton.from_dict(plan["skeleton"])
+    trainer = make_trainer(settings, plan["method_settings"], skeleton, stores, folder, updates, console.print)
+    trainer.start, trainer.end, trainer.event = start, model.end if model else None, event
+    phase = Phase(start, trainer.updates)
+    if distributed.is_first():
+        write_phases(folder, [*earlier, phase])
+    trainer.run()
+    phase = phase._replace(end=trainer.update)
+    if distributed.is_first():
+        write_phases(folder, [*earlier, phase])
+    return phase
+
+
+def _conclude(folder: Path, plan: dict[str, Any], settings: Settings, data: Data, stores: Stores,
+              console: Console) -> None:
+    """Measure, compare, write metrics.json and the report."""
+    skeleton = Skeleton.from_dict(plan["skeleton"])
     metrics = measure(folder, settings, skeleton, stores, plan["twin"])
     metrics["unreadable_unlabeled"] = list(stores.unlabeled.unreadable) if stores.unlabeled else []
+    metrics["memory"] = stores.memory()
     write_json(folder / "metrics.json", metrics)
-    run = Run(folder)
-    report = write_report(run, val=data.val, unlabeled=data.unlabeled)
+    report = write_report(Run(folder), val=data.val, unlabeled=data.unlabeled)
     _print_answer(metrics, settings.metric, report, console)
-    return run
-
-
-def _train_one(folder: Path, settings: Settings, options: dict[str, Any], skeleton: Skeleton, stores: Stores,
-               updates: int | None, console: Console) -> int:
-    """Train one run of the plan, unless its folder says that it is done; returns its number of updates."""
-    file = folder / "updates.json"
-    if updates is None and file.is_file():
-        updates = json.loads(file.read_text(encoding="utf-8"))["updates"]
-    trainer = make_trainer(settings, options, skeleton, stores, folder, updates, console.print)
-    write_json(file, {"updates": trainer.updates})
-    trainer.run()
-    return trainer.updates
 
 
 def _refuse_faults(data: Data, console: Console) -> None:
@@ -135,15 +201,6 @@ def _refuse_faults(data: Data, console: Console) -> None:
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
         raise DataError(f"{len(errors)} fault(s) in the data; the first: {errors[0].text} {errors[0].remedy}")
-
-
-def next_folder(data: Data, method: str) -> Path:
-    """The next free folder runs/LABELS-METHOD-N."""
-    stem = f"{Path(data.labeled.source).stem}-{method.rpartition(':')[2]}"
-    number = 1
-    while (folder := Path("runs") / f"{stem}-{number}").exists():
-        number += 1
-    return folder
 
 
 def _print_plan(plan: dict[str, Any], summary: str, folder: Path, console: Console) -> None:
