@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 Sampling = Literal["bilinear", "bicubic"]
@@ -36,20 +38,21 @@ class Affine:
 
     @staticmethod
     def about(
-        angle: Tensor, scale: Tensor, mirrored: Tensor, source: Sequence[float], destination: Sequence[float]
+        angle: ArrayLike, scale: ArrayLike, mirrored: ArrayLike, source: Sequence[float], destination: Sequence[float]
     ) -> "Affine":
         """Rotate by `angle` (B,) radians (clockwise on the screen), enlarge by `scale` (B,), then mirror in x where
-        `mirrored` (B,) bool, taking the point `source` (x, y) to the point `destination` (x, y)."""
-        device = angle.device
-        turn = torch.stack([torch.cos(angle), torch.sin(angle)], -1) * scale[:, None]
+        `mirrored` (B,) bool, taking the point `source` (x, y) to the point `destination` (x, y).
+
+        From numbers on the CPU, and there until `to`: on a GPU each operation on so few is a launch.
+        """
+        turn, size = np.asarray(angle, np.float64), np.asarray(scale, np.float64)
+        cos, sin, sign = np.cos(turn) * size, np.sin(turn) * size, np.where(np.asarray(mirrored), -1.0, 1.0)
         (sx, sy), (dx, dy) = source, destination
-        # The turned map is a sum of what the cosine and what the sine contribute.
-        cosine = ((1.0, 0.0, -sx), (0.0, 1.0, -sy), (0.0, 0.0, 0.0))
-        sine = ((0.0, -1.0, sy), (1.0, 0.0, -sx), (0.0, 0.0, 0.0))
-        turned = (turn.view(-1, 2, 1, 1) * constant((cosine, sine), device)).sum(1)
-        straight, across = constant(((1.0,), (1.0,), (1.0,)), device), constant(((-1.0,), (1.0,), (1.0,)), device)
-        signs = torch.where(mirrored.view(-1, 1, 1), across, straight)
-        return Affine(torch.addcmul(constant(((0.0, 0.0, dx), (0.0, 0.0, dy), (0.0, 0.0, 1.0)), device), turned, signs))
+        first = [sign * cos, -sign * sin, dx - sign * (cos * sx - sin * sy)]
+        second = [sin, cos, dy - sin * sx - cos * sy]
+        third = [np.zeros_like(cos), np.zeros_like(cos), np.ones_like(cos)]
+        rows = np.stack([*first, *second, *third], -1).reshape(-1, 3, 3)
+        return Affine(torch.from_numpy(rows.astype(np.float32)))
 
     def __matmul__(self, first: "Affine") -> "Affine":
         """`first`, then this map."""
@@ -98,7 +101,13 @@ class Affine:
 
     def at_stride(self, stride: int) -> "Affine":
         """The same map between the cells of two maps of `stride`, instead of between their input pixels."""
-        return self.between(stride, stride)
+        if stride not in self._strided:
+            self._strided[stride] = self.between(stride, stride)
+        return self._strided[stride]
+
+    @cached_property
+    def _strided(self) -> "dict[int, Affine]":
+        return {}
 
     def between(self, source_stride: int, destination_stride: int) -> "Affine":
         """The same map from cells of a map with one stride to cells of a map with another."""

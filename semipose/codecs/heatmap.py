@@ -138,10 +138,10 @@ def _highest(maps: Tensor) -> tuple[Tensor, Tensor]:
     of each block first, and one block is searched.
     """
     size = math.gcd(maps.shape[-1] * maps.shape[-2], 128)
-    blocks = maps.flatten(2).unflatten(2, (-1, size))
+    blocks = maps.reshape(*maps.shape[:2], -1, size)
     score, block = blocks.amax(-1).max(-1)
     within = blocks.gather(2, block[..., None, None].expand(-1, -1, 1, size)).argmax(-1)
-    return score, block * size + within[..., 0]
+    return score, torch.add(within.squeeze(-1), block, alpha=size)
 
 
 def _around(maps: Tensor, index: Tensor, offset: Tensor) -> Tensor:
