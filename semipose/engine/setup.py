@@ -47,21 +47,20 @@ class Stores:
     @classmethod
     def read(cls, data: Data, settings: Settings, device: torch.device) -> "Stores":
         """Decode the data; unreadable labeled images are refused, unlabeled ones left out and counted."""
-
         workers = settings.workers or max(1, (os.cpu_count() or 1) // distributed.count_here())
-
         size, limit = (settings.input_size[0], settings.input_size[1]), int(settings.cache_limit * 1e9)
         everybody = [part for part in (data.labeled, data.unlabeled, data.val) if part is not None]
 
-        def store(people: People | None, strict: bool = True, here: int = distributed.count_here()) -> CropStore | None:
+        def store(people: People | None, strict: bool = True, by_all: bool = True) -> CropStore | None:
             if people is None or len(people) == 0:
                 return None
             beside, cache = [part for part in everybody if part is not people], settings.cache
-            if here > 1 and cache == "auto":
+            here = distributed.count_here() if by_all else 1
+            if by_all and cache == "auto":
                 # What the first keeps in memory leaves less for the others to see.
                 cache = distributed.from_first(choose(len(people), size, device, limit, sum(map(len, beside)), here))
             made = CropStore(people, size, cache, device, workers, strict, limit, beside, here)
-            if here > 1:
+            if by_all:
                 distributed.wait()
                 made.forget()
             return made
@@ -71,7 +70,7 @@ class Stores:
             raise UsageError("there are no labeled people left to train on; give more labels or a smaller hold-out")
         unlabeled = store(data.unlabeled, strict=False)
         distributed.refuse_unequal("unlabeled images that cannot be decoded", unlabeled.unreadable if unlabeled else [])
-        return cls(labeled, unlabeled, store(data.val, here=1) if distributed.is_first() else None)
+        return cls(labeled, unlabeled, store(data.val, by_all=False) if distributed.is_first() else None)
 
     def memory(self) -> dict[str, Any]:
         """Where each stream's crops are, what they take, and the most memory this process had so far; in bytes."""
