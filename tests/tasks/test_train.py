@@ -1,11 +1,15 @@
 """The main job from files to answer, on a handful of drawn people."""
 
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +19,15 @@ import pytest
 import torch
 
 import semipose as sp
+from semipose.cli import main
 from semipose.data.figures import Demo, write_demo
-from semipose.engine.checkpoint import load
-from semipose.errors import DataError, UsageError
-from semipose.tasks import train as train_module
+from semipose.engine.checkpoint import load, read_record
+from semipose.engine.log import read_log
+from semipose.engine.trainer import Trainer
+from semipose.errors import DataError, SemiposeError, UsageError, WriteError
+from semipose.files import is_leftover, locked
+from semipose.tasks.folder import free_folder
+from semipose.tasks.phases import read_phases
 
 TINY: dict[str, Any] = {
     "network": "mobilenet_v1", "width": 0.25, "head_channels": 8, "input_size": "64x64", "batch_size": 4,
@@ -60,28 +69,170 @@ def test_the_main_job_ends_in_a_model_an_answer_and_a_report(files: Demo, tmp_pa
     assert score.values["pck@0.1"] == pytest.approx(metrics["val"]["teacher"]["best"]["values"]["pck@0.1"])
 
 
-def test_resume_finishes_a_stopped_run_and_its_twins_to_the_same_weights(
-    files: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = sp.train(read(files), out=tmp_path / "whole", twin=True, **TINY)
-    steps = 0
-    step = train_module.make_trainer.__globals__["Trainer"].step
+@contextmanager
+def killed(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[None]:
+    """The run in this block ends without warning after that many steps."""
+    steps, step = 0, Trainer.step
 
-    def dies(self: Any, batch: Any) -> Any:
+    def dies(self: Trainer, batch: Any) -> Any:
         nonlocal steps
         steps += 1
-        if steps == 7:  # in the first twin, one update after its first checkpoint
+        if steps > after:
             raise MemoryError("killed")
         return step(self, batch)
 
-    monkeypatch.setattr("semipose.engine.trainer.Trainer.step", dies)
-    with pytest.raises(MemoryError):
-        sp.train(read(files), out=tmp_path / "broken", twin=True, **TINY)
-    monkeypatch.undo()
-    resumed = sp.resume(tmp_path / "broken")
-    for name in ("best-teacher", "last-student", "last"):
-        assert all(torch.equal(a, weights(resumed, name)[key]) for key, a in weights(whole, name).items())
-    assert resumed.metrics | {"memory": 0} == whole.metrics | {"memory": 0}
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "step", dies)
+        with pytest.raises(MemoryError):
+            yield
+
+
+def phases(folder: Path) -> list[tuple[int, int, int | None]]:
+    return [tuple(phase) for phase in read_phases(folder)]
+
+
+def test_a_finished_run_trains_longer_in_a_phase_of_its_own_and_so_do_its_twins(
+    files: Demo, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = sp.train(read(files), out=tmp_path / "run", twin=True, **TINY)
+    before = run.metrics
+    longer = sp.resume(run.folder, duration=6)
+    for folder in (run.folder, run.folder / "twin" / "weak", run.folder / "twin" / "strong"):
+        assert phases(folder) == [(0, 4, 4), (4, 6, 10)]
+        assert read_record(folder / "checkpoints" / "last.safetensors")["update"] == 10
+        events = [(row["update"], row["text"]) for row in read_log(folder / "log.jsonl") if row["kind"] == "event"]
+        assert events == [(4, "a new phase of 6 updates: a warm-up and a schedule of its own")]
+    assert json.loads((run.folder / "metrics-1.json").read_text()) == before
+    assert longer.metrics is not None
+    assert longer.config["longer"][0]["duration"] == "6"
+    assert longer.config["settings"]["duration"]["value"] == "4"
+    page = (run.folder / "report.html").read_text()
+    assert "10 updates · in 2 phases" in page
+    assert "a new phase of 6 updates" in page
+
+
+def test_only_a_finished_run_trains_longer(files: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with killed(monkeypatch, after=3):
+        sp.train(read(files), out=tmp_path / "run", method="supervised", **TINY)
+    with pytest.raises(UsageError, match="finish it with `semipose resume"):
+        sp.resume(tmp_path / "run", duration="6")
+    with pytest.raises(UsageError, match="--duration: expected"):
+        sp.resume(tmp_path / "run", duration="soon")
+    assert phases(sp.resume(tmp_path / "run").folder) == [(0, 4, 4)]
+
+
+def test_the_twins_of_a_run_that_stopped_early_train_as_long_as_it_did(files: Demo, tmp_path: Path) -> None:
+    few = TINY | {"duration": 40, "lr": 1e-9}  # nothing gets better
+    run = sp.train(read(files), out=tmp_path / "run", twin=True, patience=2, **few)
+    assert phases(run.folder) == [(0, 40, 6)]
+    for kind in ("weak", "strong"):
+        assert phases(run.folder / "twin" / kind) == [(0, 40, 6)]
+    assert "stopped early" in (run.folder / "report.html").read_text()
+    with pytest.raises(UsageError, match="--patience 2 needs people to validate on"):
+        sp.train(sp.load(files.labels, files.images, files.unlabeled), out=tmp_path / "blind", patience=2, **TINY)
+
+
+def test_a_time_is_measured_once(files: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = TINY | {"duration": "0.5s", "eval_every": 1000}
+    with killed(monkeypatch, after=5):  # while an update is timed
+        sp.train(read(files), out=tmp_path / "run", method="supervised", **timed)
+    assert phases(tmp_path / "run") == []
+    with killed(monkeypatch, after=12):  # ten are timed
+        sp.resume(tmp_path / "run")
+    ((start, updates, end),) = phases(tmp_path / "run")
+    assert (start, end) == (0, None)
+    with monkeypatch.context() as patched:
+        patched.delattr("semipose.engine.setup._seconds_per_update")
+        sp.resume(tmp_path / "run")
+    assert phases(tmp_path / "run") == [(0, updates, updates)]
+    assert read_log(tmp_path / "run" / "log.jsonl")[-1]["update"] == updates
+
+
+def test_what_a_resumed_run_does_not_find_as_it_was_is_said_or_refused(
+    files: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mine = Demo(**{name: tmp_path / "p" / path.relative_to(files.labels.parent) if path else None
+                   for name, path in vars(files).items()})  # fmt: skip
+    shutil.copytree(files.labels.parent, tmp_path / "p")
+    with killed(monkeypatch, after=3):
+        sp.train(read(mine), out=tmp_path / "run", method="supervised", **TINY)
+    plan = tmp_path / "run" / "run.json"
+    config = json.loads(plan.read_text())
+    threads = config["threads"]
+    plan.write_text(json.dumps(config | {"threads": 99, "versions": config["versions"] | {"torch": "1.0"}}))
+    image = sorted(mine.images.iterdir())[0]
+    whole = image.read_bytes()
+    image.write_bytes(whole + b"x")
+    with pytest.raises(DataError, match="the image files are not those this run was started with"):
+        sp.resume(tmp_path / "run")
+    image.write_bytes(whole)
+    with locked(tmp_path / "run" / ".lock"), pytest.raises(SemiposeError, match=f"in use by process {os.getpid()}"):
+        sp.resume(tmp_path / "run")
+    sp.resume(tmp_path / "run")
+    told = f"resumed with threads 99, now {threads}; torch 1.0, now {torch.__version__}: the weights will not be"
+    assert told[:40] in capfd.readouterr().err
+    (event,) = [row for row in read_log(tmp_path / "run" / "log.jsonl") if row["kind"] == "event"]
+    assert (event["update"], event["text"][: len(told)]) == (2, told)
+
+
+def test_a_full_disk_loses_nothing(
+    files: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    replace_file, calls = os.replace, 0
+
+    def full(source: Any, target: Any) -> None:
+        nonlocal calls
+        calls += Path(target).name == "last.safetensors"
+        if calls == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace_file(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(WriteError, match=r"last\.safetensors.*No space left on device"):
+            sp.train(read(files), out=tmp_path / "run", method="supervised", **TINY)
+    assert "go on with: semipose resume" in capfd.readouterr().err
+    assert read_record(tmp_path / "run" / "checkpoints" / "last.safetensors")["update"] == 2
+    assert not any(is_leftover(file) for file in (tmp_path / "run").rglob("*"))
+    assert phases(sp.resume(tmp_path / "run").folder) == [(0, 4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--device", "cuda:7"], 2, "--device cuda:7 cannot be used here"),
+        (["--out", "p/labels.json/run"], 1, "cannot be written: Not a directory"),
+        (["--out", "p"], 2, "the folder is not empty"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line_and_leaves_no_folder(
+    flags: list[str], code: int, words: str, files: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    shutil.copytree(files.labels.parent, tmp_path / "p")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", "p/labels.json", "--images", "p/images", "--val", "p/val/labels.json", "--val-images",
+                 "p/val/images", "--duration", "2", *flags]) == code  # fmt: skip
+    assert words in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_runs_that_are_not_named_take_the_next_free_folder(
+    files: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = read(files)
+    assert [free_folder(None, data, "a.b:C").as_posix() for _ in range(2)] == ["runs/labels-C-1", "runs/labels-C-2"]
+
+
+def test_a_twin_goes_on_with_its_run(files: Demo, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "twin" / "weak"
+    folder.mkdir(parents=True)
+    config = dict.fromkeys(("method", "settings", "skeleton", "network", "input_size", "data"))
+    (folder / "run.json").write_text(json.dumps(config | {"format": 1}))
+    with pytest.raises(UsageError, match=f"semipose resume {tmp_path / 'run'}"):
+        sp.resume(folder)
 
 
 def test_ctrl_c_saves_exits_with_130_and_says_how_to_go_on(files: Demo, tmp_path: Path) -> None:

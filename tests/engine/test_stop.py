@@ -1,0 +1,28 @@
+"""The first signal waits for the end of an update, the second does not."""
+
+import os
+import signal
+
+import pytest
+
+from semipose.engine.stop import Stop
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_ends_the_process_as_ever(first: signal.Signals) -> None:
+    usual = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Stop() as stop:
+        os.kill(os.getpid(), first)
+        assert stop.asked == first
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == usual
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == usual
+
+
+def test_the_exit_codes_are_the_shell_s() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Stop().obey(signal.SIGINT)
+    with pytest.raises(SystemExit) as stopped:
+        Stop().obey(signal.SIGTERM)
+    assert stopped.value.code == 143
