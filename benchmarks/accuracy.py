@@ -82,6 +82,7 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "pose_cons-batch_statistics": ("pose_cons", {"batch_statistics": True}, False),
     "pose_cons-no_cutouts": ("pose_cons", {"cutouts": 0}, False),
     "mean_teacher-no_average": ("mean_teacher", {"decay": 0.0}, False),
+    "pose_dual-no_ramp": ("pose_dual", {"ramp": 0.0}, False),
     "mean_teacher-no_ramp": ("mean_teacher", {"ramp": 0.0}, False),
 }
 COMPARED = ("pck@0.1", "pck@0.2", "oks_ap")

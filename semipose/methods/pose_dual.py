@@ -16,8 +16,9 @@ class PoseDual(Method):
     Each learns the other's answer to the weak view, in a strong view cut at the other's keypoints. Teacher BatchNorm:
     the other network's running statistics. EMA: none. Deployed: the first network, which costs what one does;
     `--deploy average` takes the mean of both maps.
-    Differs from the paper: as `pose_cons` does (true rotation, colors, upright cutouts, running statistics and
-    unknown outside by default). Where one weights file starts both, they differ in their heads, as in the public code.
+    Differs from the paper: the weight ramps up, because at full weight from the start young running statistics let
+    the pair agree on background; otherwise as `pose_cons` does (true rotation, colors, upright cutouts, running
+    statistics and unknown outside by default). Where one weights file starts both, they differ in their heads, as in the public code.
     """
 
     deployed = "first"
@@ -28,7 +29,7 @@ class PoseDual(Method):
         skeleton: Skeleton,
         *,
         weight: float = 1.0,  # of each consistency loss; each labeled loss weighs 0.5
-        ramp: float = 0.0,  # share of the run over which that weight grows from 0
+        ramp: float = 0.1,  # share of the run over which that weight grows from 0
         cutouts: int = 5,  # rectangles cut around keypoints of each student's view
         outside: Literal["unknown", "background"] = "unknown",  # what lies beyond the teacher's view
         batch_statistics: bool = False,  # teachers' passes in train mode, as in the public code

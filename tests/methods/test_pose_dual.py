@@ -31,7 +31,7 @@ class Constant(nn.Module):
 
 def pair(first: float, second: float) -> tuple[PoseDual, Constant, Constant]:
     networks = {"student": Constant(first, (5, 8)), "peer": Constant(second, (10, 8))}
-    method = PoseDual(lambda role: networks[role], SKELETON)  # type: ignore[arg-type, return-value]
+    method = PoseDual(lambda role: networks[role], SKELETON, ramp=0.0)  # type: ignore[arg-type, return-value]
     return method, networks["student"], networks["peer"]
 
 
