@@ -234,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # note that says which.
         notes = getattr(error, "__notes__", [])
         if not notes and not tells_errors():
-            give_way()
+            give_way(5)
         print(f"semipose: {error}", *notes, file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:

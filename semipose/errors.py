@@ -25,6 +25,6 @@ def tells_errors() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def give_way() -> None:
+def give_way(seconds: float) -> None:
     """Let another process tell what is wrong: torchrun ends all as soon as one has ended."""
-    time.sleep(2)
+    time.sleep(seconds)

@@ -142,7 +142,7 @@ def _parse(flags: list[tuple[Any, ...]], doc: str, prog: str, argv: Sequence[str
         return tyro.cli(kind, prog=prog, args=list(argv), config=(), console_outputs=tells_errors())
     except SystemExit:
         if not tells_errors():
-            give_way()
+            give_way(5)
         raise
 
 

@@ -82,7 +82,7 @@ def together(device: torch.device) -> Iterator[None]:
         if not isinstance(error, Exception):  # Ctrl-C or SIGTERM, which nobody has to explain
             raise
         if not first:
-            give_way()
+            give_way(2)
             raise SystemExit(1) from error
         lost = _lost(error) if isinstance(error, RuntimeError) else None
         (lost or error).add_note(f"(process {rank()} of {count()})")

@@ -106,7 +106,7 @@ def choose_device(name: str) -> torch.device:
 def _own_device(name: str) -> str:
     """The GPU of this one of several processes."""
     place, there = distributed.place_here(), torch.cuda.device_count()
-    if name != "cuda" or place >= there:
+    if name != "cuda" or place >= there > 0:
         raise UsageError(
             f"--device {name}: torchrun started {distributed.count_here()} processes on this machine, each needs a GPU "
             f"of its own, and {there} are visible. Use --device cuda (or cpu) and --nproc-per-node {max(1, there)}."

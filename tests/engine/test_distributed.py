@@ -214,6 +214,18 @@ def test_a_loss_that_is_infinite_in_one_process_changes_nothing_in_any(people: P
     assert first[0] == first[1]
 
 
+def train_without_patience(people: Path, out: Path) -> int:
+    with distributed.together(training.CPU):
+        trainer = training.trainer(people, out, duration=50, lr=1e-9, eval_every=1, patience=1)
+        trainer.run()
+        return trainer.update
+
+
+def test_all_stop_early_when_the_first_who_alone_evaluates_does(people: Path, tmp_path: Path) -> None:
+    first, second = ranks.together(train_without_patience, people, tmp_path)
+    assert first == second < 50
+
+
 def updates_of_an_hour(people: Path, out: Path) -> int:
     with pytest.MonkeyPatch.context() as patch, distributed.together(training.CPU):
         patch.setattr(setup, "_seconds_per_update", lambda trainer: 1.0 + distributed.rank())
