@@ -37,7 +37,7 @@ def test_its_flags_exist() -> None:
     known |= {flag(name) for name in {**INPUTS, **OUTPUTS, **CHECK, **Settings.types()}}
     known |= {f"--method.{option.name.replace('_', '-')}" for name in methods.available()
               for option in methods.describe(name).options}  # fmt: skip
-    known |= {"--method.NAME", "--help", "--data", "--out", "--cache"}
+    known |= {"--method.NAME", "--help", "--data", "--out", "--cache", "--nproc-per-node"}
     used = set(re.findall(r"--[a-z][\w.-]*\w", TEXT))
     assert used - known == set()
 

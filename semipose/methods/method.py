@@ -141,7 +141,8 @@ def trust(confidence: Tensor, threshold: float = 0.0, quantile: float = 0.0) -> 
     """(U, K) 1 where a peak of `confidence` (U, K) is to be believed, else 0.
 
     It must reach `threshold` (FixMatch's rule), and not be among the share `quantile` of its keypoint's lowest peaks
-    in the batch: heights are no probabilities, and one threshold for all would remove most wrists and ankles.
+    in this process's part of the batch: heights are no probabilities, and one threshold for all would remove most
+    wrists and ankles.
     """
     lowest = torch.quantile(confidence, quantile, dim=0) if quantile > 0 else confidence.amin(0)
     return ((confidence >= lowest) & (confidence >= threshold)).float()
