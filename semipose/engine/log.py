@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,8 +45,9 @@ class RunLog:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; what a full disk refused has been told by then."""
+        with suppress(OSError):
+            self._file.close()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

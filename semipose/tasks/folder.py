@@ -13,9 +13,8 @@ LOCK = ".lock"
 
 
 def free_folder(out: str | Path | None, data: Data, method: str) -> Path:
-    """The folder `out`, which must be new or empty, or else the next free one, runs/LABELS-METHOD-N, made at once."""
+    """The folder `out`, or without it the next free one, runs/LABELS-METHOD-N, made at once."""
     if out is not None:
-        refuse_used(Path(out))
         return Path(out)
     stem = f"{Path(data.labeled.source).stem}-{method.rpartition(':')[2]}"
     number = 1

@@ -61,6 +61,8 @@ def train(
     with distributed.together(choose_device(settings.device)):
         folder, console, plan = None, _console(), {}
         if distributed.is_first():
+            if out is not None:
+                refuse_used(Path(out))
             _refuse_faults(data, console)
             plan = make_plan(data, settings, options, twin, list(command or sys.argv))
             folder = str(free_folder(out, data, settings.method))

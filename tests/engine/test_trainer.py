@@ -1,6 +1,5 @@
 """The loop: resume is exact after a kill, a non-finite step changes nothing, schedules, signals, logs."""
 
-import json
 import math
 import os
 import signal
@@ -15,7 +14,7 @@ import torch
 from semipose.data.load import Data
 from semipose.data.sampler import Sampler
 from semipose.engine.checkpoint import load, read_record, save_training
-from semipose.engine.log import RunLog, read_log
+from semipose.engine.log import read_log
 from semipose.engine.settings import Settings
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer, learning_rate
@@ -305,11 +304,3 @@ def test_durations_become_updates(stores: Stores, tmp_path: Path) -> None:
 def test_learning_rates(schedule: str, update: int, expected: float) -> None:
     settings = Settings.from_values({"schedule": schedule, "lr": 1.0, "warmup": 0.02})
     assert learning_rate(settings, Progress(update, 1000)) == pytest.approx(expected, abs=1e-3)
-
-
-def test_a_log_cut_off_in_the_middle_of_a_row_is_read_up_to_it(tmp_path: Path) -> None:
-    file = tmp_path / "log.jsonl"
-    file.write_text('{"kind": "train", "update": 1}\n{"kind": "train", "update": 2}\n{"kind": "tr')
-    assert [row["update"] for row in read_log(file)] == [1, 2]
-    RunLog(file, update=1).close()
-    assert [json.loads(line)["update"] for line in file.read_text().splitlines()] == [1]
