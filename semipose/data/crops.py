@@ -103,13 +103,18 @@ def cut(image: NDArray[np.uint8], region: NDArray[np.float64], crop: NDArray[np.
     x, y, w, h = region.tolist()
     tall, wide = crop.shape[:2]
     across, down = wide / w, tall / h
-    part = image[max(0, int(y)) : max(0, math.ceil(y + h)), max(0, int(x)) : max(0, math.ceil(x + w))]
+    # Shrunk first by a whole factor, to means of squares, then by less than 2 between neighbors: no pixel is skipped,
+    # and it takes a third of the time of means over parts of pixels.
+    whole = max(1, int(min(1 / across, 1 / down)))
+    right, bottom = (math.ceil(end / whole) * whole for end in (w, h))
+    part = image[max(0, int(y)) : max(0, math.ceil(y) + bottom), max(0, int(x)) : max(0, math.ceil(x) + right)]
     crop.fill(0)
     if round(part.shape[0] * down) == 0 or round(part.shape[1] * across) == 0:
         return
-    how = cv2.INTER_AREA if down < 1 and across < 1 else cv2.INTER_LINEAR
     # Given the factors and not the size, OpenCV resizes by just these.
-    seen = cv2.resize(part, None, fx=across, fy=down, interpolation=how)
+    if whole > 1:
+        part = cv2.resize(part, None, fx=1 / whole, fy=1 / whole, interpolation=cv2.INTER_AREA)
+    part = cv2.resize(part, None, fx=across * whole, fy=down * whole, interpolation=cv2.INTER_LINEAR)
     left, top = round(max(0, -x) * across), round(max(0, -y) * down)
-    place = crop[top : top + seen.shape[0], left : left + seen.shape[1]]
-    place[:] = seen[: place.shape[0], : place.shape[1]]
+    place = crop[top : top + part.shape[0], left : left + part.shape[1]]
+    place[:] = part[: place.shape[0], : place.shape[1]]

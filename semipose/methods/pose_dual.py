@@ -18,7 +18,8 @@ class PoseDual(Method):
     `--deploy average` takes the mean of both maps.
     Differs from the paper: the weight ramps up, because at full weight from the start young running statistics let
     the pair agree on background; otherwise as `pose_cons` does (true rotation, colors, upright cutouts, running
-    statistics and unknown outside by default). Where one weights file starts both, they differ in their heads, as in the public code.
+    statistics and unknown outside by default). Where one weights file starts both, they differ in their heads, as in
+    the public code.
     """
 
     deployed = "first"

@@ -4,6 +4,8 @@ from semipose.errors import UsageError
 
 # The file a network's builder lives in; the builder has the network's name.
 FILES = {
+    "hrnet_w32": "hrnet",
+    "hrnet_w48": "hrnet",
     "mobilenet_v1": "mobilenet_v1",
     "resnet18": "resnet",
     "resnet34": "resnet",
@@ -12,12 +14,15 @@ FILES = {
     "resnet152": "resnet",
 }
 
+# What stands before the name of a network of timm.
+TIMM = "timm:"
+
 # The deepest features are this much smaller than the image, so both of its sides must be multiples of it.
 STRIDE_MULTIPLE = 32
 
 
 def network_names() -> tuple[str, ...]:
-    """Names that `build_network` and `--network` know."""
+    """Names that `build_network` and `--network` know beside timm:NAME."""
     return tuple(FILES)
 
 

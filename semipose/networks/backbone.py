@@ -12,13 +12,15 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Backbone(nn.Module, ABC):
     """`forward(image (B, 3, H, W)) -> [c2, c3, c4, c5]`, maps of `channels` channels and of `strides`.
 
-    `mean` and `std` normalize an RGB image of range 0..1 as the backbone's public weights expect it.
+    `mean` and `std` normalize an RGB image of range 0..1 as the backbone's public weights expect it. The heatmaps are
+    made of features `level`: the deepest, or the finest where all resolutions end in them.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...] = (4, 8, 16, 32)
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    level: int = -1
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
 
     @abstractmethod
     def forward(self, image: Tensor) -> list[Tensor]:

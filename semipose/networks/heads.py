@@ -1,6 +1,7 @@
-"""Heads: features of stride 32 to maps of stride 4."""
+"""Heads: features of stride 4 to 32 to maps of stride 4."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -9,19 +10,20 @@ class DeconvHead(nn.Module):
     """Transposed convolutions (4x4, stride 2, no bias, batch norm, ReLU), then 1x1 to `outputs` maps.
 
     The head of Simple Baselines (Xiao et al., 2018), whose parameter names it keeps. Each entry of `channels`
-    doubles the resolution: (B, inputs, h, w) -> (B, outputs, 8h, 8w) with three of them.
+    doubles the resolution: (B, inputs, h, w) -> (B, outputs, 8h, 8w) with three of them. With none it is the head of
+    HRNet, the 1x1 convolution alone.
     """
 
     def __init__(self, inputs: int, outputs: int, channels: Sequence[int] = (256, 256, 256)) -> None:
         super().__init__()
         self.upscale = 2 ** len(channels)
         layers: list[nn.Module] = []
-        for before, after in zip([inputs, *channels[:-1]], channels, strict=True):
+        for before, after in pairwise([inputs, *channels]):
             deconv = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)
             nn.init.normal_(deconv.weight, std=0.001)
             layers += [deconv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
         self.deconv_layers = nn.Sequential(*layers)
-        self.final_layer = nn.Conv2d(channels[-1], outputs, 1)
+        self.final_layer = nn.Conv2d([inputs, *channels][-1], outputs, 1)
         nn.init.normal_(self.final_layer.weight, std=0.001)
         nn.init.zeros_(self.final_layer.get_parameter("bias"))
 

@@ -37,7 +37,7 @@ class PoseNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.stride = backbone.strides[-1] // head.upscale
+        self.stride = backbone.strides[backbone.level] // head.upscale
         self.flip = tuple(flip)
         self.config = dict(config)
         self.keypoints = tuple(keypoints)
@@ -56,5 +56,5 @@ class PoseNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Fields:
         """Heatmaps `["heatmap"].maps` (B, K, H / 4, W / 4) of `image` (B, 3, H, W), RGB in 0..1."""
-        maps = self.head(self.features(image)[-1])
+        maps = self.head(self.features(image)[self.backbone.level])
         return Fields({"heatmap": Field(maps, "scalar", self.stride, self.flip)})

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from semipose.networks.backbone import Backbone, initialize, scaled
 
 
-def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
+def conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias whose padding keeps the resolution at stride 1."""
     return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
 
 
 def _downsample(inputs: int, outputs: int, stride: int) -> nn.Module | None:
     if stride == 1 and inputs == outputs:
         return None
-    return nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+    return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
 
 class _Block(nn.Module, ABC):
@@ -43,8 +44,8 @@ class BasicBlock(_Block):
 
     def __init__(self, inputs: int, planes: int, stride: int) -> None:
         super().__init__()
-        self.conv1, self.bn1 = _conv(inputs, planes, 3, stride), nn.BatchNorm2d(planes)
-        self.conv2, self.bn2 = _conv(planes, planes, 3), nn.BatchNorm2d(planes)
+        self.conv1, self.bn1 = conv(inputs, planes, 3, stride), nn.BatchNorm2d(planes)
+        self.conv2, self.bn2 = conv(planes, planes, 3), nn.BatchNorm2d(planes)
         self.downsample = _downsample(inputs, planes, stride)
 
     def residual(self, x: Tensor) -> Tensor:
@@ -62,9 +63,9 @@ class Bottleneck(_Block):
     def __init__(self, inputs: int, planes: int, stride: int) -> None:
         outputs = planes * self.expansion
         super().__init__()
-        self.conv1, self.bn1 = _conv(inputs, planes, 1), nn.BatchNorm2d(planes)
-        self.conv2, self.bn2 = _conv(planes, planes, 3, stride), nn.BatchNorm2d(planes)
-        self.conv3, self.bn3 = _conv(planes, outputs, 1), nn.BatchNorm2d(outputs)
+        self.conv1, self.bn1 = conv(inputs, planes, 1), nn.BatchNorm2d(planes)
+        self.conv2, self.bn2 = conv(planes, planes, 3, stride), nn.BatchNorm2d(planes)
+        self.conv3, self.bn3 = conv(planes, outputs, 1), nn.BatchNorm2d(outputs)
         self.downsample = _downsample(inputs, outputs, stride)
 
     def residual(self, x: Tensor) -> Tensor:
@@ -75,21 +76,21 @@ class Bottleneck(_Block):
         return x
 
 
-_AnyBlock = type[BasicBlock] | type[Bottleneck]
+AnyBlock = type[BasicBlock] | type[Bottleneck]
 
 
 class ResNet(Backbone):
     """`depths` blocks in the four stages; `width` multiplies every number of channels."""
 
-    def __init__(self, block: _AnyBlock, depths: tuple[int, int, int, int], width: float = 1.0) -> None:
+    def __init__(self, block: AnyBlock, depths: tuple[int, int, int, int], width: float = 1.0) -> None:
         super().__init__()
         planes = [scaled(channels, width) for channels in (64, 128, 256, 512)]
         self.channels = tuple(channels * block.expansion for channels in planes)
         stem = planes[0]
-        self.conv1, self.bn1 = _conv(3, stem, 7, 2), nn.BatchNorm2d(stem)
+        self.conv1, self.bn1 = conv(3, stem, 7, 2), nn.BatchNorm2d(stem)
         inputs = [stem, *self.channels]
         stages = [
-            _stage(block, before, channels, depth, stride)
+            stage(block, before, channels, depth, stride)
             for before, channels, depth, stride in zip(inputs[:-1], planes, depths, (1, 2, 2, 2), strict=True)
         ]
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
@@ -105,7 +106,8 @@ class ResNet(Backbone):
         return features
 
 
-def _stage(block: _AnyBlock, inputs: int, planes: int, depth: int, stride: int) -> nn.Sequential:
+def stage(block: AnyBlock, inputs: int, planes: int, depth: int, stride: int) -> nn.Sequential:
+    """`depth` residual blocks, the first with `stride`, to `planes * block.expansion` channels."""
     channels = [inputs] + [planes * block.expansion] * depth
     return nn.Sequential(*(block(channels[i], planes, stride if i == 0 else 1) for i in range(depth)))
 

@@ -2,10 +2,11 @@
 
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,29 @@ from semipose.skeleton import Skeleton
 _TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
 # Where training programs put the weights inside a checkpoint.
 _NESTS = ("state_dict", "model_state_dict", "model", "network")
+# MMPose writes these beside the weights: facts about its data set, and its log. None of them is ever made.
+_FOREIGN = (
+    "numpy.ndarray",
+    "numpy.dtype",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+)
+
+
+class _Nothing:
+    """Stands for an object that is no tensor: takes whatever the file says about it, and keeps nothing."""
+
+    def __new__(cls, *_: object) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -65,14 +89,17 @@ def _read_safetensors(path: Path) -> WeightFile:
 
 
 def _torch_load(path: Path) -> Any:
+    stand_ins: list[Any] = [(_Nothing, name) for name in _FOREIGN]
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
         # Torch's own message suggests weights_only=False, which would run whatever the file brings.
         raise DataError(
-            f"{path} holds more than tensors: loading it could run code, so it was refused. Expected a state "
-            "dict of tensors. Where you trust the file, load it yourself and save model.state_dict() as "
-            ".safetensors."
+            f"{path} holds {found[1] if found else 'something'}, which is no tensor: loading it could run code, so it "
+            "was refused. Expected a state dict of tensors. Where you trust the file, load it in the program that "
+            "wrote it and save the network alone, torch.save(model.state_dict(), 'weights.pth')."
         ) from error
     except Exception as error:  # a damaged file fails in any of a dozen ways
         raise _unreadable(path, "weights saved by torch", error) from error

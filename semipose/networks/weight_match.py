@@ -7,6 +7,7 @@ from torch import Tensor
 
 from semipose.errors import DataError
 from semipose.keypoint_names import normalized
+from semipose.networks import TIMM
 from semipose.networks.network import PoseNetwork
 from semipose.networks.weight_file import WeightFile
 from semipose.skeleton import PRESETS
@@ -39,7 +40,8 @@ def match_names(file: WeightFile, targets: dict[str, Tensor]) -> dict[str, str]:
             bare = bare.partition(".")[2]
         if bare.startswith("keypoint_head."):
             bare = bare.removeprefix("keypoint_")
-        target = next((name for name in (bare, f"backbone.{bare}", f"head.{bare}") if name in targets), None)
+        places = (bare, f"backbone.{bare}", f"backbone.model.{bare}", f"head.{bare}")
+        target = next((name for name in places if name in targets), None)
         if target is None:
             continue
         if target in names:
@@ -77,7 +79,8 @@ def check_backbone(
 
 def _remedy(network: PoseNetwork, path: Path, found: dict[str, Tensor], targets: dict[str, Tensor]) -> str:
     stem = next(iter(targets))
-    if stem in found and found[stem].ndim and found[stem].shape[0] != targets[stem].shape[0]:
+    fixed = str(network.config["name"]).startswith(TIMM)
+    if not fixed and stem in found and found[stem].ndim and found[stem].shape[0] != targets[stem].shape[0]:
         width = float(network.config["width"]) * found[stem].shape[0] / targets[stem].shape[0]
         return f"They look like width {width:.3g}: give --width {width:.3g}."
     return f"Choose the --network that {path.name} was made for."

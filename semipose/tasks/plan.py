@@ -17,6 +17,7 @@ from semipose.engine import distributed
 from semipose.engine.settings import Settings
 from semipose.engine.setup import choose_device, choose_precision
 from semipose.errors import SemiposeError
+from semipose.networks import TIMM
 from semipose.networks.build import build_network
 
 _PACKAGES = ("torch", "numpy", "opencv-python-headless", "faster-coco-eval", "safetensors")
@@ -50,9 +51,10 @@ def make_plan(
 def surroundings(settings: Settings) -> dict[str, Any]:
     """What must stay as it is for a resumed run to end in the very same weights."""
     device = choose_device(settings.device)
+    packages = (*_PACKAGES, "timm") if settings.network.startswith(TIMM) else _PACKAGES
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
         "device": str(device), "chip": chip, "threads": torch.get_num_threads(),
         "precision": choose_precision(settings, device), "processes": distributed.count(),
     }  # fmt: skip

@@ -8,14 +8,11 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from semipose.geometry import Affine
 from semipose.views.color import Color, recolor
 from semipose.views.draw import Draw
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class Crops:
 
     def plain(self, scale: float = 1.0, mirrored: bool = False) -> View:
         """The person's box without anything random: as it is, enlarged by `scale`, or mirrored."""
-        still = np.zeros(len(self), np.float32)
+        still = np.zeros(len(self))
         return self._view(self._affine(still, still + scale, (still == 0) == mirrored))
 
     def weak(self, name: str = "weak") -> View:
@@ -91,8 +88,8 @@ class Crops:
         angle, scale = self._turn(name, share=0.8)
         height, width = self.size
         center = ((width - 1) / 2, (height - 1) / 2)
-        further = self._about(angle, scale, np.zeros(len(self), bool), center, center)
-        view = self._view(further @ weak.affine)
+        further = Affine.about(angle, scale, np.zeros(len(self), bool), center, center)
+        view = self._view(further.to(self.images.device) @ weak.affine)
         policy = self.augmentation
         return view.with_image(recolor(view.image, self.draw, name, policy.color, policy.strength))
 
@@ -114,14 +111,7 @@ class Crops:
         """Crop pixels to view pixels, the crop's center at the view's."""
         (tall, wide), (height, width) = self.images.shape[1:3], self.size
         middle, center = ((wide - 1) / 2, (tall - 1) / 2), ((width - 1) / 2, (height - 1) / 2)
-        return self._about(angle, scale / self.zoom, mirrored, middle, center)
-
-    def _about(
-        self, angle: np.ndarray, scale: np.ndarray, mirrored: np.ndarray, source: Point, destination: Point
-    ) -> Affine:
-        # On the host: arithmetic on a few numbers costs less there than its launches on a GPU.
-        turn, size, across = (torch.from_numpy(values) for values in (angle, scale, mirrored))
-        return Affine.about(turn, size, across, source, destination).to(self.images.device)
+        return Affine.about(angle, scale / self.zoom, mirrored, middle, center).to(self.images.device)
 
     def _view(self, affine: Affine) -> View:
         # Sampled first and then scaled: the view has fewer pixels than the crop.

@@ -70,7 +70,7 @@ def test_the_map_takes_image_pixels_to_crop_pixels(box: tuple[float, ...]) -> No
     source = np.stack([columns, rows, np.ones_like(rows)], -1) @ np.linalg.inv(affine).T
     inside = (source[..., 0] > 1) & (source[..., 0] < 158) & (source[..., 1] > 1) & (source[..., 1] < 118)
     assert inside.any()
-    assert np.abs(crop[inside][:, :2] - source[inside][:, :2]).max() < 0.75
+    assert np.abs(crop[inside][:, :2] - source[inside][:, :2]).max() < 1.01  # a byte is rounded twice
     outside = (source[..., 0] < -2) | (source[..., 0] > 161) | (source[..., 1] < -2) | (source[..., 1] > 121)
     assert (crop[outside] == 0).all()
 

@@ -126,6 +126,12 @@ def test_a_strength_of_no_color_change_is_refused() -> None:
     Settings(color="randaugment", color_strength=0.5).validate()
 
 
+def test_channels_of_deconvolutions_that_hrnet_has_not_are_refused() -> None:
+    settings = Settings().chosen("flag", "", network="hrnet_w32")
+    assert settings.faults() == []
+    assert "no deconvolutions; leave it out" in settings.chosen("flag", "", head_channels=256).faults()[0]
+
+
 def test_all_faults_are_reported_at_once_and_yaml_ones_with_their_line() -> None:
     settings = Settings().chosen("yaml", "a.yaml:3", lr=-1).chosen("flag", "", flip=2, input_size="100x100")
     with pytest.raises(UsageError) as caught:

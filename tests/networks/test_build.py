@@ -1,8 +1,9 @@
-"""Every network by name: shapes, gradients, seeds; and names and sizes that are refused."""
+"""The contract of every network, by name: shapes, gradients, seeds; and names and sizes that are refused."""
 
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,17 +11,15 @@ import torch
 from semipose.errors import UsageError
 from semipose.networks import FILES, check_size, network_names
 from semipose.networks.build import build_network
-from semipose.networks.network import PoseNetwork
 from semipose.skeleton import PRESETS
+from semipose.tasks.export import export
+from semipose.tasks.model import Model
+from tests.networks.named import NAMES, TIMM_PARAMS, small
 
 LSP = PRESETS["lsp_14"]
 
 
-def small(name: str, seed: int = 0) -> PoseNetwork:
-    return build_network(name, LSP, width=0.125, head_channels=8, seed=seed)
-
-
-@pytest.mark.parametrize("name", network_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_every_network_gives_one_map_per_keypoint_at_stride_4(name: str) -> None:
     field = small(name).eval()(torch.rand(2, 3, 64, 96))["heatmap"]
     assert field.maps.shape == (2, 14, 16, 24)
@@ -28,12 +27,40 @@ def test_every_network_gives_one_map_per_keypoint_at_stride_4(name: str) -> None
     assert torch.isfinite(field.maps).all()
 
 
-@pytest.mark.parametrize("name", network_names())
+@pytest.mark.parametrize("name", NAMES)
+def test_features_have_the_announced_channels_and_strides(name: str) -> None:
+    network = small(name)
+    assert all(module.training for module in network.modules())
+    features = network.features(torch.rand(2, 3, 64, 96))
+    backbone = network.backbone
+    assert backbone.strides == (4, 8, 16, 32)
+    expected = [(2, c, 64 // s, 96 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
+    assert [tuple(f.shape) for f in features] == expected
+    assert all(torch.isfinite(f).all() for f in features)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     network = small(name)
     network(torch.rand(2, 3, 64, 64))["heatmap"].maps.square().sum().backward()
     without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet50", "hrnet_w32", "mobilenet_v1", *TIMM_PARAMS])
+def test_a_network_of_each_kind_is_exported_and_answers_the_same(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+    pytest.importorskip("onnxscript", reason="needs the extra `export`")
+    network, image = small(name), torch.rand(4, 3, 64, 96)
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.momentum = 1.0  # one pass settles the statistics
+    network(image)
+    with torch.no_grad():
+        # As after training peaks are about 1 high, or any two networks would agree.
+        network.head.final_layer.weight /= network.eval()(image)["heatmap"].maps.abs().max()
+    assert export(Model(network, LSP, (64, 96)), tmp_path / "pose.onnx").stat().st_size > 0
 
 
 @pytest.mark.parametrize("name", network_names())
@@ -42,9 +69,9 @@ def test_the_builder_is_the_function_of_that_name(name: str) -> None:
     assert type(builder(0.125)) is type(small(name).backbone)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v1"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v1", "hrnet_w32", *TIMM_PARAMS[:1]])
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others_everywhere(name: str) -> None:
-    one, same, other = (dict(small(name, seed).named_parameters()) for seed in (3, 3, 4))
+    one, same, other = (dict(small(name, seed=seed).named_parameters()) for seed in (3, 3, 4))
     assert all(torch.equal(one[n], same[n]) for n in one)
     # Vectors are batch norms and biases, which start at 1 and 0.
     random = [n for n in one if one[n].ndim > 1]
@@ -75,6 +102,8 @@ def test_the_config_is_enough_to_build_the_network_again() -> None:
     [
         ({"name": "resnet-18"}, "did you mean 'resnet18'"),
         ({"name": "mobilenet"}, "did you mean 'mobilenet_v1'"),
+        ({"name": "hrnet"}, "did you mean 'hrnet_w.*and timm:NAME"),
+        ({"name": "timm:resnet18", "width": 0.5}, r"has the channels that timm gives it; leave out --width"),
         ({"name": "resnet18", "width": 0.0}, "width is 0.0"),
         ({"name": "resnet18", "width": float("nan")}, "width is nan"),
         ({"name": "resnet18", "head_channels": 0}, "head has 0 channels"),
@@ -96,4 +125,4 @@ def test_an_input_size_that_is_no_multiple_of_32_is_refused(size: tuple[int, int
 def test_names_and_sizes_need_no_torch() -> None:
     code = "import sys, semipose.networks as n; n.check_size((32, 64)); print('torch' in sys.modules, *n.FILES)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.startswith("False mobilenet_v1 resnet18")
+    assert done.stdout.startswith("False hrnet_w32")

@@ -2,8 +2,11 @@
 
 import json
 import os
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -142,6 +145,74 @@ def test_the_same_keypoints_in_another_order_and_writing_are_put_in_place(tmp_pa
     expected = source.head.final_layer.weight.flip(0)
     assert torch.equal(network.head.final_layer.weight, expected)
     assert not report.head_rebuilt
+
+
+def as_hrnet_repository(state: dict[str, Tensor]) -> dict[str, object]:
+    """Simple Baselines and HRNet: plain names, or a checkpoint of several GPUs with all that training needs."""
+    names = {f"module.{name.partition('.')[2]}": value for name, value in state.items()}
+    return {"epoch": 210, "model": "pose_hrnet", "state_dict": names, "perf": 0.7, "optimizer": {"state": {}}}
+
+
+def as_mmpose_0(state: dict[str, Tensor]) -> dict[str, object]:
+    names = {name.replace("head.", "keypoint_head.", 1): value for name, value in state.items()}
+    return {"meta": {"mmpose_version": "0.29.0", "epoch": 210, "config": "model = dict()"}, "state_dict": names}
+
+
+def as_mmpose_1(state: dict[str, Tensor]) -> dict[str, object]:
+    facts = {"dataset_name": "coco", "sigmas": np.full(17, 0.05, np.float32)}
+    return {"meta": {"dataset_meta": facts, "hook_msgs": {}}, "state_dict": OrderedDict(state)}
+
+
+@pytest.mark.parametrize("form", [as_hrnet_repository, as_mmpose_0, as_mmpose_1])
+@pytest.mark.parametrize("name", ["resnet50", "hrnet_w32"])
+def test_a_public_coco_checkpoint_is_loaded_whole(
+    tmp_path: Path, name: str, form: Callable[[dict[str, Tensor]], dict[str, object]]
+) -> None:
+    source, network = small(name=name, width=0.125, seed=7), small(name=name, width=0.125)
+    for value in source.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.1, 1)
+    torch.save(form(source.state_dict()), tmp_path / "coco.pth")
+    report = load_weights(network, tmp_path / "coco.pth")
+    ours = network.state_dict()
+    assert [key for key, value in source.state_dict().items() if not torch.equal(ours[key], value)] == []
+    total = sum(1 for key in source.backbone.state_dict() if not key.endswith("num_batches_tracked"))
+    assert report.text == (
+        f"coco.pth: {total} of {total} backbone tensors, head of 17 keypoints taken, assuming COCO's order"
+    )
+
+
+def test_an_hrnet_from_imagenet_is_loaded_and_what_classifies_is_not_used(tmp_path: Path) -> None:
+    source, network = small(name="hrnet_w32", width=0.125, seed=7), small(name="hrnet_w32", width=0.125)
+    extra = {
+        "incre_modules.0.0.conv1.weight": (32, 8, 1, 1), "downsamp_modules.0.0.weight": (64, 32, 3, 3),
+        "stage4.2.fuse_layers.1.0.0.0.weight": (8, 8, 3, 3), "final_layer.0.weight": (64, 32, 1, 1),
+        "final_layer.0.bias": (64,), "final_layer.1.weight": (64,), "classifier.weight": (1000, 64),
+    }  # fmt: skip
+    state = backbone_of(source) | {name: torch.rand(shape) for name, shape in extra.items()}
+    torch.save(state, tmp_path / "hrnetv2_w32_imagenet.pth")
+    report = load_weights(network, tmp_path / "hrnetv2_w32_imagenet.pth")
+    assert_backbone(network, source)
+    assert set(report.unused) == set(extra)
+    assert "head rebuilt for 17 keypoints (the file has none), 7 of the file unused" in report.text
+
+
+def test_an_hrnet_of_other_keypoints_keeps_the_backbone_and_starts_its_head_anew(tmp_path: Path) -> None:
+    source, network = small(name="hrnet_w32", width=0.125, seed=7), small(LSP, name="hrnet_w32", width=0.125)
+    state = {name.partition(".")[2]: value for name, value in source.state_dict().items()}
+    state |= {"final_layer.weight": torch.rand(16, 8, 1, 1), "final_layer.bias": torch.rand(16)}
+    torch.save(state, tmp_path / "mpii.pth")
+    before = network.head.final_layer.weight.clone()
+    report = load_weights(network, tmp_path / "mpii.pth")
+    assert_backbone(network, source)
+    assert torch.equal(network.head.final_layer.weight, before)
+    assert "head rebuilt for 14 keypoints (0 taken by name)" in report.text
+
+
+def test_an_hrnet_of_other_channels_is_refused(tmp_path: Path) -> None:
+    torch.save(backbone_of(small(name="hrnet_w48", width=0.25)), tmp_path / "hrnet_w48.pth")
+    with pytest.raises(DataError, match=r"another shape than in hrnet_w32.* Choose the --network that hrnet_w48"):
+        load_weights(small(name="hrnet_w32", width=0.25), tmp_path / "hrnet_w48.pth")
 
 
 def test_a_simple_baselines_file_of_17_keypoints_is_taken_as_cocos_and_says_so(tmp_path: Path) -> None:

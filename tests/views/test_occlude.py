@@ -7,7 +7,7 @@ from semipose.views.draw import Draw
 from semipose.views.occlude import FILL, cover, cutout, joint_cutout, rectangles
 
 DRAW = Draw(0, 0, "unlabeled", 4, 4)
-MANY = Draw(0, 0, "unlabeled", 1500, 1500)
+MANY = Draw(0, 0, "unlabeled", 600, 600)
 SIZE = (64, 48)
 
 

@@ -71,10 +71,10 @@ def test_views_cost_few_operators_the_same_for_any_batch_and_none_waits() -> Non
     people = {count: crops(count, labeled=True) for count in (4, 16)}
     weak = {count: people[count].weak() for count in people}
     for limit, view in (
-        (45, lambda count: people[count].weak()),
-        (60, lambda count: people[count].strong(weak[count])),
-        (45, lambda count: people[count].plain()),
-        (20, lambda count: people[count].labels(weak[count], SKELETON.flip)),
+        (30, lambda count: people[count].weak()),
+        (40, lambda count: people[count].strong(weak[count])),
+        (24, lambda count: people[count].plain()),
+        (10, lambda count: people[count].labels(weak[count], SKELETON.flip)),
     ):
         small, large = (operators(lambda count=count, view=view: view(count)) for count in (4, 16))
         assert small == large

@@ -121,9 +121,9 @@ def test_each_operation_is_pillows(name: str) -> None:
 
 def test_a_hole_is_cut_where_and_as_large_as_drawn() -> None:
     places = np.array([[[0.5, 0.25]], [[0.0, 1.0]]])
-    images = np.zeros((2, 222, 222, 3), np.uint8)
+    images = np.zeros((2, 256, 192, 3), np.uint8)
     covered = run(images, [[operations(1.0, 1)["cutout"]]] * 2, places).sum(1) > 0
-    assert covered[0].nonzero().float().mean(0).tolist() == pytest.approx([55, 110.5], abs=1)
+    assert covered[0].nonzero().float().mean(0).tolist() == pytest.approx([63.5, 95.5], abs=1)
     assert covered[0].sum() == pytest.approx(80 * 80, rel=0.03)
     assert covered[1].sum() == pytest.approx(40 * 40, rel=0.06)
     assert covered[1, -1, 0]
@@ -141,6 +141,14 @@ def test_two_operations_are_the_second_after_the_first() -> None:
     torch.testing.assert_close(both, twice, atol=1e-3, rtol=0)
     order = [pairs.index(("invert", "brightness")), pairs.index(("brightness", "invert"))]
     assert (both[order[0]] - both[order[1]]).abs().mean() > 1
+
+
+def test_levels_between_two_are_rounded_to_the_nearer() -> None:
+    """Views are sampled between pixels; tables are not."""
+    image = (torch.rand(1, 3, 8, 8) * 255).round()
+    near = image + 0.8 * (torch.rand(1, 3, 8, 8) - 0.5)
+    found = apply(near.clamp(0, 255) / 255, np.array([[Change()]], np.float32), np.zeros((1, 1, 2))) * 255
+    torch.testing.assert_close(found, image, atol=1e-3, rtol=0)
 
 
 def test_operations_of_one_image_leave_the_others_alone() -> None:

@@ -1,6 +1,7 @@
 """Views: where they look, what they remember, and that their randomness belongs to (seed, update, stream, name)."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -33,6 +34,15 @@ def brightest(image: torch.Tensor) -> torch.Tensor:
 def test_the_plain_view_shows_the_middle_of_the_crop() -> None:
     view = dot_crops(torch.tensor([[47.5, 47.5], [50.0, 40.0]])).plain()
     torch.testing.assert_close(brightest(view.image), torch.tensor([[31.5, 31.5], [34.0, 24.0]]), atol=0.1, rtol=0)
+
+
+def test_white_is_one_and_what_lies_beyond_the_crop_is_black() -> None:
+    people = crops(labeled=False)
+    white = replace(people, images=torch.full_like(people.images, 255), zoom=2.0)
+    image = white.plain().image
+    torch.testing.assert_close(image[:, :, 10:-10, 10:-10], torch.ones(4, 3, 44, 44))
+    assert not image[:, :, :6].any()
+    assert not image[..., :6].any()
 
 
 def test_labels_follow_the_pixels_in_weak_and_strong_views() -> None:

@@ -1,0 +1,121 @@
+"""CPU time per person of the loader, against decoding the image and warping once to the network's input.
+
+    python -m benchmarks.loader --out benchmarks/results/loader.json
+
+"Decode" is cv2.imread; "limit" is that and one cv2.warpAffine to 256x192 pixels, the least that a loader can do which
+warps on the CPU. "uncached" is `CropStore` with `cache="none"`: rows in, a batch of uint8 crops out, in which an image
+of several people is decoded once. "ram" and "disk" are epochs from these caches. One thread a picture, files in the
+system's memory, CPU time of all threads, all kinds in turn in one process, the median of the rounds. The data is found
+through SEMIPOSE_DATA (default ../shared/data); `decoded` counts the images read in the cached epochs.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+
+from semipose.data import loader
+from semipose.data.coco import load_labels
+from semipose.data.crops import DENSITY, MARGIN
+from semipose.data.loader import CropStore
+from semipose.files import write_json
+
+SETS = {
+    "lspet": "person_keypoints_train.json",
+    "coco_mini": "person_keypoints_train.json",
+    "coco_multi": "person_keypoints_train.json",
+}
+SIZE = (256, 192)
+BATCH = 32
+
+
+def main() -> None:
+    """Measure every data set and save the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--people", type=int, default=512, help="at most so many of each data set")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    root = Path(os.environ.get("SEMIPOSE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SEMIPOSE_CACHE"] = folder
+        rows = {name: measure(root / name, labels, args.people, args.rounds) for name, labels in SETS.items()}
+    results = {"opencv": cv2.__version__, "input": list(SIZE), "rounds": args.rounds, "target": 0.8, "sets": rows}
+    write_json(args.out, results)
+    for name, row in rows.items():
+        print(name, row)
+
+
+def measure(folder: Path, labels: str, most: int, rounds: int) -> dict[str, Any]:
+    """The figures of one data set: ms a person, and how much of the limit's speed the uncached loader has."""
+    people = load_labels(folder / "annotations" / labels, folder / "images")
+    people = people.select(np.sort(np.random.default_rng(0).permutation(len(people))[:most]))
+    stores = {cache: CropStore(people, SIZE, cache, disk_limit=10**10) for cache in ("none", "ram", "disk")}
+    files = [people.images.files[image] for image in people.image_index]
+    warps = stores["none"].affines.numpy()[:, :2] / (DENSITY * MARGIN)
+    read: list[object] = []
+    decode = loader.read_image
+
+    def counted(path: str | Path) -> Any:
+        read.append(path)
+        return decode(path)
+
+    ways: dict[str, Callable[[], None]] = {
+        "decode": lambda: consume(files, lambda row: cv2.imread(files[row])),
+        "limit": lambda: consume(files, lambda row: cv2.warpAffine(cv2.imread(files[row]), warps[row], SIZE[::-1])),
+        "uncached": lambda: epoch(stores["none"]),
+        "ram": lambda: epoch(stores["ram"]),
+        "disk": lambda: epoch(stores["disk"]),
+    }
+    seconds = interleaved(ways, rounds)
+    loader.read_image = counted
+    for cache in ("ram", "disk"):
+        epoch(stores[cache])
+    loader.read_image = decode
+    for store in stores.values():
+        store.close()
+    each = {name: round(1e3 * median(values) / len(people), 3) for name, values in seconds.items()}
+    ratios = [limit / ours for limit, ours in zip(seconds["limit"], seconds["uncached"], strict=True)]
+    return {
+        "people": len(people), "images": len(set(files)), "cpu_ms": each, "uncached_to_limit": round(median(ratios), 3),
+        "decoded_in_cached_epochs": len(read),
+    }  # fmt: skip
+
+
+def consume(files: list[str], work: Callable[[int], object]) -> None:
+    """Do the work for every row."""
+    for row in range(len(files)):
+        work(row)
+
+
+def epoch(store: CropStore) -> None:
+    """All rows in a random order, in batches of which one is always on its way."""
+    order = np.random.default_rng(1).permutation(len(store))
+    waiting = store.ready(order[:BATCH])
+    for start in range(BATCH, len(order), BATCH):
+        coming = store.ready(order[start : start + BATCH])
+        waiting()
+        waiting = coming
+    waiting()
+
+
+def interleaved(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of each way in every round; a first round warms up and is left out."""
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.process_time()
+            way()
+            spent[name].append(time.process_time() - start)
+    return {name: values[1:] for name, values in spent.items()}
+
+
+if __name__ == "__main__":
+    main()

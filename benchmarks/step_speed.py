@@ -1,0 +1,178 @@
+"""Training steps of every method against their limit, the bare passes of the same networks.
+
+    python -m benchmarks.step_speed --device cpu --out benchmarks/results/step_speed-cpu.json
+
+A step is `Trainer.step` and its batch: sampler, crops of drawn people from the cache, views, method, backward pass,
+optimizer, averages. The limit is benchmarks/limit.py's. Both are measured in turn in one process, in an order that
+changes with every round; the first round is dropped; medians. `efficiency` is the limit's wall time over the step's,
+`cpu_efficiency` the same of CPU time, which is the one to believe on a machine that does other things too. `operators`
+are the dispatcher calls of one update that does not log, `blocking_reads` what the host would wait for in it; see
+benchmarks/operators.py. On a GPU `sync_warnings` are those of torch's own sync debug mode.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+# Spinning threads take the core from their neighbor and make every figure a matter of luck; read when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+
+from benchmarks.limit import Limit
+from benchmarks.operators import Operators, counted, on_meta, one
+from semipose import methods
+from semipose.data.coco import load_labels
+from semipose.data.figures import write_figures
+from semipose.data.load import Data
+from semipose.engine.settings import Settings
+from semipose.engine.setup import Stores, choose_precision, make_trainer
+from semipose.engine.trainer import Trainer
+from semipose.files import write_json
+from semipose.methods.method import Method
+from semipose.networks.network import PoseNetwork
+
+# Late in a run: ramps are at their end, and methods of several stages in their last.
+UPDATES, AT = 1000, 900
+# People a stream and updates between two looks at the clock.
+BATCH, REPEAT = {"cpu": 8, "cuda": 64}, {"cpu": 1, "cuda": 20}
+
+
+def main() -> None:
+    """Measure every method; each one's row is written at once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=tuple(BATCH))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=8, help="one more is measured and dropped")
+    parser.add_argument("--batch", type=int, help="labeled people, and as many unlabeled: 8 on a CPU, 64 on a GPU")
+    parser.add_argument("--network", default="resnet18")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    parser.add_argument("--methods", nargs="*", default=methods.available(), choices=methods.available())
+    parser.add_argument("--compile", choices=("default", "reduce-overhead", "max-autotune"), help="both sides, so")
+    args = parser.parse_args()
+    settings = Settings.from_values({
+        "network": args.network, "batch_size": args.batch or BATCH[args.device], "duration": UPDATES,
+        "device": args.device, "precision": args.precision, "workers": 1, "log_every": UPDATES,
+    })  # fmt: skip
+    results = {**conditions(settings, args), "rows": []}
+    with tempfile.TemporaryDirectory() as folder:
+        data = drawn(Path(folder), 2 * settings.batch_size)
+        for name in args.methods:
+            chosen = settings.chosen("flag", "", method=name)
+            row = {"method": name, **measure(chosen, data, args.rounds, args.compile), **count(chosen, data)}
+            results["rows"].append(row)
+            print(row, flush=True)
+            write_json(args.out, results)
+
+
+def conditions(settings: Settings, args: argparse.Namespace) -> dict[str, Any]:
+    """What the figures depend on."""
+    device = torch.device(args.device)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "device": args.device, "name": name, "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "wait_policy": os.environ["OMP_WAIT_POLICY"], "load": [round(load, 1) for load in os.getloadavg()],
+        "network": settings.network, "input_size": list(settings.input_size), "batch": settings.batch_size,
+        "precision": choose_precision(settings, device), "compile": args.compile, "rounds": args.rounds,
+    }  # fmt: skip
+
+
+def drawn(folder: Path, count: int) -> Data:
+    """Drawn people, all of them once with and once without labels."""
+    labels = write_figures(folder, count, seed=0, size=(320, 240))
+    people = load_labels(labels, folder / "images")
+    return Data(people, people, None, "none")
+
+
+def late(settings: Settings, data: Data, device: torch.device) -> Trainer:
+    """A trainer that is nearly through with its run."""
+    trainer = make_trainer(settings, {}, data.skeleton, Stores.read(data, settings, device), Path("nowhere"))
+    trainer.update = AT
+    return trainer
+
+
+def count(settings: Settings, data: Data) -> dict[str, Any]:
+    """Operators of an update and of its limit, and what the host waits for.
+
+    No count depends on the width of the networks or on the number of people, so both are small.
+    """
+    small = settings.chosen("flag", "", width=0.25, head_channels=8, batch_size=4, device="cpu", precision="fp32")
+    trainer = late(small, data, torch.device("cpu"))
+    seen, limit = counted(trainer), Limit(trainer)
+    with Operators() as bare:
+        limit.step()
+    with on_meta() as meta:
+        blocking = counted(late(small.chosen("flag", "", cache="ram"), data, meta)).blocking
+    return {
+        "operators": seen.count, "limit_operators": bare.count, "blocking_reads": len(blocking),
+        "blocking": sorted(set(blocking)),
+    }  # fmt: skip
+
+
+def measure(settings: Settings, data: Data, rounds: int, mode: str | None) -> dict[str, Any]:
+    """Speed of the update and of its limit."""
+    device = torch.device(settings.device)
+    trainer = late(settings, data, device)
+    one(trainer)
+    limit = Limit(trainer)
+    if mode is not None:
+        compile_networks(trainer.method, mode)
+        compile_networks(limit.method, mode)
+    ways = {"step": lambda: one(trainer), "limit": limit.step}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name in sorted(ways, reverse=number % 2 == 0):
+            times[name].append(timed(ways[name], device))
+    wall, cpu = ({name: median(row[clock] for row in rows[1:]) for name, rows in times.items()} for clock in (0, 1))
+    row = {
+        "images_per_s": round(trainer.batches.images / wall["step"], 3),
+        "limit_images_per_s": round(trainer.batches.images / wall["limit"], 3),
+        "efficiency": round(wall["limit"] / wall["step"], 3), "cpu_efficiency": round(cpu["limit"] / cpu["step"], 3),
+        "cpu_s": round(cpu["step"], 4), "limit_cpu_s": round(cpu["limit"], 4),
+    }  # fmt: skip
+    if device.type == "cuda":
+        row["sync_warnings"] = sync_warnings(trainer)
+    return row
+
+
+def compile_networks(method: Method, mode: str) -> None:
+    """Compile backbones and heads where they stand; the first round, which is dropped, pays for it."""
+    for network in [part for part in method.modules() if isinstance(part, PoseNetwork)]:
+        network.backbone.compile(mode=mode)
+        network.head.compile(mode=mode)
+
+
+def timed(way: Callable[[], None], device: torch.device) -> tuple[float, float]:
+    """Wall and CPU seconds of one call, over a few."""
+    repeat = REPEAT[device.type]
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(repeat):
+        way()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - wall) / repeat, (time.process_time() - cpu) / repeat
+
+
+def sync_warnings(trainer: Trainer) -> int:
+    """How often torch says that the host waited for the GPU in one update."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            one(trainer)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(warning.message) for warning in told)
+
+
+if __name__ == "__main__":
+    main()

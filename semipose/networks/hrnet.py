@@ -1,0 +1,113 @@
+"""HRNet (Sun et al., 2019) with the parameter names of the public pose checkpoints: branches of four resolutions."""
+
+from collections.abc import Sequence
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semipose.networks.backbone import Backbone, scaled
+from semipose.networks.resnet import BasicBlock, Bottleneck, conv, stage
+
+# Exchange modules of the stages with two, three and four branches.
+_MODULES = (1, 4, 3)
+
+
+def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(conv(inputs, outputs, 3, stride), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def _resample(channels: Sequence[int], source: int, goal: int) -> nn.Sequential:
+    """Branch `source`'s map to the resolution and the channels of branch `goal`; nothing for the same branch."""
+    if source > goal:
+        upsample = nn.Upsample(scale_factor=2 ** (source - goal), mode="nearest")
+        return nn.Sequential(conv(channels[source], channels[goal], 1), nn.BatchNorm2d(channels[goal]), upsample)
+    steps = [_layer(channels[source], channels[source], 2) for _ in range(source, goal - 1)]
+    if source < goal:
+        last = conv(channels[source], channels[goal], 3, 2), nn.BatchNorm2d(channels[goal])
+        steps.append(nn.Sequential(*last))
+    return nn.Sequential(*steps)
+
+
+class _Exchange(nn.Module):
+    """Four residual blocks in each branch, then the first `outputs` branches each sum what all of them found."""
+
+    def __init__(self, channels: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(stage(BasicBlock, width, width, 4, 1) for width in channels)
+        self.fuse_layers = nn.ModuleList(
+            nn.ModuleList(_resample(channels, source, goal) for source in range(len(channels)))
+            for goal in range(outputs)
+        )
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
+        found = [[resample(x) for resample, x in zip(row.children(), maps, strict=True)] for row in self.fuse_layers]
+        # In place on the sums: a branch's own map is one of the terms, and still needed.
+        sums = [F.relu(reduce(torch.add, terms), inplace=True) for terms in found]
+        return sums + maps[len(sums) :]
+
+
+class HRNet(Backbone):
+    """Stem, one stage at stride 4, then stages of two, three and four branches of strides 4 to 32.
+
+    `channels` is what the first branch has; each further one has twice as many. The features are the branches after
+    the last stage. As in the public pose checkpoints its last module brings the others to stride 4 and nothing back:
+    the maps of strides 8 to 32 are what their own branches end with. `width` multiplies every number of channels.
+    """
+
+    level = 0
+
+    def __init__(self, channels: int, width: float = 1.0) -> None:
+        super().__init__()
+        self.channels = tuple(scaled(channels * 2**branch, width) for branch in range(4))
+        stem = scaled(64, width)
+        self.conv1, self.bn1 = conv(3, stem, 3, 2), nn.BatchNorm2d(stem)
+        self.conv2, self.bn2 = conv(stem, stem, 3, 2), nn.BatchNorm2d(stem)
+        self.layer1 = stage(Bottleneck, stem, stem, 4, 1)
+        first, second = self.channels[:2]
+        inputs = stem * Bottleneck.expansion
+        self.transition1 = nn.ModuleList([_layer(inputs, first, 1), nn.Sequential(_layer(inputs, second, 2))])
+        self.transition2, self.transition3 = self._transition(2), self._transition(3)
+        self.stage2, self.stage3, self.stage4 = (self._stage(branches) for branches in (2, 3, 4))
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                # As published. With He's the exchanges multiply: before the running statistics have settled, the maps
+                # of a network in eval mode, a teacher's first targets, would be 100,000 high.
+                nn.init.normal_(part.weight, std=0.001)
+
+    def _transition(self, branches: int) -> nn.ModuleList:
+        """`branches` maps as they are, and a new one made of the last."""
+        new = nn.Sequential(_layer(self.channels[branches - 1], self.channels[branches], 2))
+        return nn.ModuleList([*(nn.Sequential() for _ in range(branches)), new])
+
+    def _stage(self, branches: int) -> nn.Sequential:
+        modules, channels = _MODULES[branches - 2], self.channels[:branches]
+        outputs = [branches] * modules
+        if branches == 4:
+            outputs[-1] = 1
+        return nn.Sequential(*(_Exchange(channels, count) for count in outputs))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        x = F.relu(self.bn1(self.conv1(image)), inplace=True)
+        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        maps = [self.layer1(x)]
+        for transition, stage_of_branches in (
+            (self.transition1, self.stage2),
+            (self.transition2, self.stage3),
+            (self.transition3, self.stage4),
+        ):
+            maps = [step(maps[min(branch, len(maps) - 1)]) for branch, step in enumerate(transition)]
+            maps = stage_of_branches(maps)
+        return maps
+
+
+def hrnet_w32(width: float = 1.0) -> HRNet:
+    """28.5 M parameters at width 1."""
+    return HRNet(32, width)
+
+
+def hrnet_w48(width: float = 1.0) -> HRNet:
+    """63.6 M parameters at width 1."""
+    return HRNet(48, width)
