@@ -77,8 +77,10 @@ class PseudoLabel(Method):
 
     def label(self, crops: Crops, plain: View) -> tuple[Fields, torch.Tensor]:
         """Pseudo-labels on the `plain` view: fields, and the confidence (U, K) of each map."""
-        looks = [crops.plain(scale, mirrored) for scale, mirrored in LOOKS]
-        back = Affine(torch.cat([look.to(plain).matrix for look in looks]))
+        # The first of LOOKS is the plain view itself.
+        looks = [plain, *(crops.plain(scale, mirrored) for scale, mirrored in LOOKS[1:])]
+        there = Affine(torch.cat([look.affine.matrix for look in looks]))
+        back = Affine(plain.affine.matrix.repeat(len(looks), 1, 1)) @ there.inverse()
         with teaching(self.labeler):
             answer = self.labeler(torch.cat([look.image for look in looks]))
         label = _mean(answer, back, len(looks))
