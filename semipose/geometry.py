@@ -5,10 +5,10 @@ lies at image pixel s * i + (s - 1) / 2. All matrices are float32 and computed e
 under bf16 autocast is off by a pixel, and `torch.linalg.inv` waits for the device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 Sampling = Literal["bilinear", "bicubic"]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,16 @@ class Affine:
         """(B,) bool: left and right are exchanged."""
         return self.determinant < 0
 
+    @cached_property
+    def _made(self) -> dict[object, Any]:
+        return {}
+
+    def _once(self, key: object, make: Callable[[], Made]) -> Made:
+        """What `make` answers, kept: what is moved and where it is known share a grid."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
     def __getitem__(self, rows: slice | Tensor) -> "Affine":
         return Affine(self.matrix[rows])
 
@@ -101,13 +112,7 @@ class Affine:
 
     def at_stride(self, stride: int) -> "Affine":
         """The same map between the cells of two maps of `stride`, instead of between their input pixels."""
-        if stride not in self._strided:
-            self._strided[stride] = self.between(stride, stride)
-        return self._strided[stride]
-
-    @cached_property
-    def _strided(self) -> "dict[int, Affine]":
-        return {}
+        return self._once(("stride", stride), lambda: self.between(stride, stride))
 
     def between(self, source_stride: int, destination_stride: int) -> "Affine":
         """The same map from cells of a map with one stride to cells of a map with another."""
@@ -126,12 +131,15 @@ class Affine:
 
     def _grid(self, source_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Where each destination pixel comes from, x and y in the -1..1 of `grid_sample`: (B, 2, H, W)."""
+        return self._once((source_size, size), lambda: self._new_grid(source_size, size))
+
+    def _new_grid(self, source_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
         (tall, wide), (height, width), device = source_size, size, self.matrix.device
         # 2 (p + 0.5) / span - 1 turns pixel p into grid coordinates without align_corners.
         start = constant(((0.0, 0.0, 1 / wide - 1), (0.0, 0.0, 1 / tall - 1)), device)
         back = torch.addcmul(start, self._inverse[:, :2], constant(((2 / wide,), (2 / tall,)), device))
         of_x, of_y, shift = back.view(-1, 2, 1, 1, 3).unbind(-1)
-        along_y = torch.addcmul(shift, of_y, indices(height, device)[:, None])
+        along_y = torch.addcmul(shift, of_y, indices(height, device, upright=True))
         return torch.addcmul(along_y, of_x, indices(width, device))
 
     def inside(self, source_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -163,9 +171,10 @@ def constant(values: tuple[object, ...], device: torch.device, dtype: torch.dtyp
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def indices(count: int, device: torch.device) -> Tensor:
-    """0, 1, ..., count - 1 as float32 (count,), kept on the device."""
-    return torch.arange(count, device=device, dtype=torch.float32)
+def indices(count: int, device: torch.device, upright: bool = False) -> Tensor:
+    """0, 1, ..., count - 1 as float32 (count,), or `upright` (count, 1), kept on the device."""
+    index = torch.arange(count, device=device, dtype=torch.float32)
+    return index[:, None] if upright else index
 
 
 @lru_cache(maxsize=64)

@@ -60,7 +60,7 @@ class HeatmapCodec:
         maps = y[..., :height, None] * x[..., None, :width]
         # The map's cells reach half a cell beyond their centers.
         inside = ((at >= -0.5) & (at < constant((width - 0.5, height - 0.5), at.device))).all(-1)
-        weight = ((visible > 0) & inside).to(maps.dtype)[..., None, None]
+        weight = ((visible > 0) & inside).to(maps.dtype).view(*maps.shape[:2], 1, 1)
         return Fields({"heatmap": Field(maps * weight, "scalar", self.stride, self.flip)}), weight
 
     def decode(self, fields: Fields, how: Decoding = "dark") -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from semipose.codecs.heatmap import HeatmapCodec
 from semipose.fields import Fields
-from semipose.geometry import exchange
+from semipose.geometry import constant, exchange
 from semipose.losses import field_loss
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
@@ -104,11 +104,12 @@ class Method(nn.Module, ABC):
         """
         move = weak.to(strong)
         target = answer.moved(move).detach()
-        weight = torch.ones((), device=weak.image.device)
+        first = next(iter(target.values()))
+        cells = (first.maps.shape[-2], first.maps.shape[-1])
         if outside == "unknown":
-            first = next(iter(target.values()))
-            cells = (first.maps.shape[-2], first.maps.shape[-1])
             weight = (move.at_stride(first.stride).inside(cells, cells) > 0.99).float()
+        else:
+            weight = constant((1.0,), first.maps.device)
         if trusted is not None:
             trusted = exchange(trusted, self.skeleton.flip, move.mirrored)
             weight = weight * trusted[..., None, None]
@@ -144,8 +145,10 @@ def trust(confidence: Tensor, threshold: float = 0.0, quantile: float = 0.0) -> 
     in this process's part of the batch: heights are no probabilities, and one threshold for all would remove most
     wrists and ankles.
     """
-    lowest = torch.quantile(confidence, quantile, dim=0) if quantile > 0 else confidence.amin(0)
-    return ((confidence >= lowest) & (confidence >= threshold)).float()
+    trusted = confidence >= threshold
+    if quantile > 0:
+        trusted &= confidence >= torch.quantile(confidence, quantile, dim=0)
+    return trusted.float()
 
 
 def peaks(fields: Fields) -> Tensor:
