@@ -29,6 +29,8 @@ OPERATIONS: dict[Policy, int] = {"randaugment": 2, "trivialaugment": 1}
 STRENGTH: dict[Policy, float] = {"randaugment": 10 / 30, "trivialaugment": 1.0}
 # The hole's side of 80 px on a 256x192 crop at full strength, as a share of sqrt(H * W), halved.
 _HOLE = 80 / 221.7 / 2
+# Absorbs rounding to just below a whole level, before what is not whole is cut off.
+_ABOVE = 1e-3
 
 
 class Change(NamedTuple):
@@ -41,7 +43,7 @@ class Change(NamedTuple):
     """
 
     gain: float = 1.0
-    offset: float = 0.0
+    offset: float = _ABOVE
     pull: float = 0.0
     stretch: float = 0.0
     equalize: float = 0.0
@@ -61,7 +63,7 @@ def operations(level: float, sign: float) -> dict[str, Change]:
         "invert": Change(fold=0),
         "posterize": Change(step=2.0 ** (8 - max(2, 6 - int(4 * level + 1e-6)))),
         "solarize": Change(fold=256 * (1 - level)),
-        "solarize_add": Change(offset=110 * level, fold=128),
+        "solarize_add": Change(offset=110 * level + _ABOVE, fold=128),
         "color": Change(saturation=factor),
         "contrast": Change(gain=factor, pull=1 - factor),
         "brightness": Change(gain=factor),
@@ -105,38 +107,39 @@ def apply(image: Tensor, changes: np.ndarray, places: np.ndarray, holes: bool = 
     """
     height, width = image.shape[-2:]
     centers, half = places * (width, height), changes[..., -1:] * (height * width) ** 0.5
-    cuts = _placed(np.concatenate([centers, half, half], -1)[:, None].transpose(2, 0, 1, 3), image)
+    cuts = np.concatenate([centers, half, half], -1).transpose(1, 0, 2).reshape(-1, 1, 4)
     # Operation first, then the number, then the image.
     numbers = _placed(changes.transpose(1, 2, 0)[..., None, None], image)
     slots = [dict(zip(Change._fields, part.unbind(0), strict=True)) for part in numbers.unbind(0)]
-    cut: Sequence[Tensor | None] = cuts.unbind(0) if holes else [None] * len(slots)
+    hidden: Sequence[Tensor | None] = [None] * len(slots)
+    if holes:
+        center, half_size = _placed(cuts, image).split(2, -1)
+        hidden = cover(center, half_size, (height, width)).view(len(slots), -1, 1, height, width).unbind(0)
     with torch.autocast(image.device.type, enabled=False):
         image = image.float()
         if len(slots) == 2:
-            image = _pixels(image, slots[0], cut[0])
+            image = _pixels(image, slots[0], hidden[0])
         # An operation is a table or needs the pixels: so both tables fit between the two turns of the pixels.
         image = _tables(image, slots)
-        return _pixels(image, slots[-1], cut[-1])
+        return _pixels(image, slots[-1], hidden[-1])
 
 
 def _placed(numbers: np.ndarray, image: Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(numbers, np.float32)).to(image.device, non_blocking=True)
 
 
-def _pixels(image: Tensor, change: Numbers, cut: Tensor | None) -> Tensor:
-    """Saturation, sharpness and the hole `cut` (B, 1, 4) as center and half size; `image` is not changed itself."""
+def _pixels(image: Tensor, change: Numbers, hidden: Tensor | None) -> Tensor:
+    """Saturation, sharpness and the hole that is `hidden` (B, 1, H, W); `image` is not changed itself."""
     size = (image.shape[-2], image.shape[-1])
     luma = constant((LUMA,), image.device).expand(len(image), 1, 3)
     gray = torch.bmm(luma, image.flatten(2)).view(-1, 1, *size)
-    image = torch.lerp(gray, image, change["saturation"][..., None]).clamp_(0, 1)
+    image = torch.lerp(gray, image, change["saturation"][..., None])
     # The border has no neighbors and stays, as in Pillow.
     inner = image[..., 1:-1, 1:-1]
     inner.addcmul_(inner - F.avg_pool2d(image, 3, 1), change["sharpening"][..., None])
+    # Once for both, as an image has at most one of them.
     image = image.clamp_(0, 1)
-    if cut is None:
-        return image
-    center, half = cut.split(2, -1)
-    return fill(image, cover(center, half, size)[:, None])
+    return image if hidden is None else fill(image, hidden)
 
 
 def _tables(image: Tensor, changes: Sequence[Numbers]) -> Tensor:
@@ -162,8 +165,7 @@ def _table(histogram: Tensor, change: Numbers, pixels: int) -> Tensor:
     gain = torch.where(stretched, 255 / span, change["gain"])
     gray = constant(tuple((share / pixels,) for share in LUMA), histogram.device)
     mean = ((histogram * level).sum(-1, keepdim=True) * gray).sum(1, keepdim=True)
-    # A thousandth absorbs rounding just below a whole level.
-    offset = torch.addcmul(change["offset"] + 1e-3, change["pull"], mean)
+    offset = torch.addcmul(change["offset"], change["pull"], mean)
     straight = torch.addcmul(offset, gain, level - darkest * stretched)
     # Equalize: as many pixels for every level; those of the brightest do not count (as in Pillow).
     share = torch.div((below * unfinished).amax(-1, keepdim=True), 255, rounding_mode="floor")

@@ -18,8 +18,8 @@ Change = Callable[[Tensor, Tensor, Draw], Tensor]
 
 CHANGES: dict[str, tuple[Change, int]] = {
     "jitter": (lambda image, keypoints, draw: jitter(image, draw, "c", 0.4), 10),
-    "randaugment": (lambda image, keypoints, draw: augment(image, draw, "c", "randaugment"), 165),
-    "trivialaugment": (lambda image, keypoints, draw: augment(image, draw, "c", "trivialaugment"), 75),
+    "randaugment": (lambda image, keypoints, draw: augment(image, draw, "c", "randaugment"), 140),
+    "trivialaugment": (lambda image, keypoints, draw: augment(image, draw, "c", "trivialaugment"), 66),
     "cutout": (lambda image, keypoints, draw: cutout(image, draw, "c"), 25),
     "joint_cutout": (lambda image, keypoints, draw: joint_cutout(image, keypoints, draw, "c"), 45),
     "visible": (
