@@ -113,8 +113,8 @@ def cut(image: NDArray[np.uint8], region: NDArray[np.float64], crop: NDArray[np.
         return
     # Given the factors and not the size, OpenCV resizes by just these.
     if whole > 1:
-        part = cv2.resize(part, None, fx=1 / whole, fy=1 / whole, interpolation=cv2.INTER_AREA)
-    part = cv2.resize(part, None, fx=across * whole, fy=down * whole, interpolation=cv2.INTER_LINEAR)
+        part = cv2.resize(part, None, fx=1 / whole, fy=1 / whole, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    part = cv2.resize(part, None, fx=across * whole, fy=down * whole, interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     left, top = round(max(0, -x) * across), round(max(0, -y) * down)
     place = crop[top : top + part.shape[0], left : left + part.shape[1]]
     place[:] = part[: place.shape[0], : place.shape[1]]
