@@ -6,7 +6,7 @@
 warps on the CPU. "uncached" is `CropStore` with `cache="none"`: rows in, a batch of uint8 crops out, in which an image
 of several people is decoded once. "ram" and "disk" are epochs from these caches. One thread a picture, files in the
 system's memory, CPU time of all threads, all kinds in turn in one process, the median of the rounds. The data is found
-through SEMIPOSE_DATA (default ../shared/data); `decoded` counts the images read in the cached epochs.
+through SEMIPOSE_DATA (default ../shared/data).
 """
 
 import argparse
@@ -17,13 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 
-from semipose.data import loader
 from semipose.data.coco import load_labels
-from semipose.data.crops import DENSITY, MARGIN
+from semipose.data.crops import DENSITY, MARGIN, read_image
 from semipose.data.loader import CropStore
 from semipose.files import write_json
 
@@ -60,13 +60,6 @@ def measure(folder: Path, labels: str, most: int, rounds: int) -> dict[str, Any]
     stores = {cache: CropStore(people, SIZE, cache, disk_limit=10**10) for cache in ("none", "ram", "disk")}
     files = [people.images.files[image] for image in people.image_index]
     warps = stores["none"].affines.numpy()[:, :2] / (DENSITY * MARGIN)
-    read: list[object] = []
-    decode = loader.read_image
-
-    def counted(path: str | Path) -> Any:
-        read.append(path)
-        return decode(path)
-
     ways: dict[str, Callable[[], None]] = {
         "decode": lambda: consume(files, lambda row: cv2.imread(files[row])),
         "limit": lambda: consume(files, lambda row: cv2.warpAffine(cv2.imread(files[row]), warps[row], SIZE[::-1])),
@@ -75,17 +68,16 @@ def measure(folder: Path, labels: str, most: int, rounds: int) -> dict[str, Any]
         "disk": lambda: epoch(stores["disk"]),
     }
     seconds = interleaved(ways, rounds)
-    loader.read_image = counted
-    for cache in ("ram", "disk"):
-        epoch(stores[cache])
-    loader.read_image = decode
+    with patch("semipose.data.loader.read_image", wraps=read_image) as read:
+        epoch(stores["ram"])
+        epoch(stores["disk"])
     for store in stores.values():
         store.close()
     each = {name: round(1e3 * median(values) / len(people), 3) for name, values in seconds.items()}
     ratios = [limit / ours for limit, ours in zip(seconds["limit"], seconds["uncached"], strict=True)]
     return {
         "people": len(people), "images": len(set(files)), "cpu_ms": each, "uncached_to_limit": round(median(ratios), 3),
-        "decoded_in_cached_epochs": len(read),
+        "decoded_in_cached_epochs": read.call_count,
     }  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """Image files in, uint8 crops out: decoded once, kept where they fit, the same whichever place that is."""
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,7 +25,6 @@ Rows = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 # Shares of what is free that crops may take; the rest is for training and for others.
 _DEVICE_SHARE, _RAM_SHARE, _DISK_SHARE = 0.3, 0.4, 0.5
-_SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass
@@ -39,7 +37,9 @@ class CropStore:
 
     `disk_limit` is what all such files together may take in bytes; 0 means that none may be written. One file holds
     the people of this store and those `beside` it, the run's other streams, so that runs which divide the same people
-    otherwise share it. With `processes` that make the same store on this machine, crops in RAM are there once for all.
+    otherwise share it. Where several processes of a machine make the same store, crops in RAM are there once for all
+    of them (on Linux): the `first` makes them, and `agree`, called by all, gives the others its two numbers, which lead
+    to them.
     """
 
     people: People
@@ -50,7 +50,8 @@ class CropStore:
     strict: bool = True
     disk_limit: int = 0
     beside: Sequence[People] = ()
-    processes: int = 1
+    first: bool = True
+    agree: Callable[[tuple[int, int]], tuple[int, int]] | None = None
     unreadable: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class CropStore:
         self.kept = self.cache
         if self.cache == "auto":
             beside = sum(map(len, self.beside))
-            self.kept = choose(len(self), self.size, self.device, self.disk_limit, beside, self.processes)
+            self.kept = choose(len(self), self.size, self.device, self.disk_limit, beside)
         elif self.cache == "device" and self.device.type == "cpu":
             self.kept = "ram"
         self._leave_out(self._keep())
@@ -115,11 +116,6 @@ class CropStore:
 
         return wait
 
-    def forget(self) -> None:
-        """Take the name from crops in shared memory, once all processes have them: then nobody can leave them there."""
-        if self._place is not None and self.kept == "ram":
-            self._place.unlink(missing_ok=True)
-
     def close(self) -> None:
         """End the decoding threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -128,8 +124,8 @@ class CropStore:
         """Decode every image once and keep its crops; (N,) whose image could be decoded."""
         if self.kept == "disk":
             return self._share(cache_folder() / "crops", self.disk_limit, self.beside)
-        if self.kept == "ram" and self.processes > 1:
-            return self._share(_SHARED_MEMORY / f"semipose-{os.getuid()}", sys.maxsize, ())
+        if self.kept == "ram" and self.agree is not None and hasattr(os, "memfd_create"):
+            return self._keep_for_all(self.agree)
         shape = (len(self.people), *self.frame.crop_size, 3)
         if self.kept == "device":
             self._crops = torch.empty(shape, dtype=torch.uint8, device=self.device)
@@ -142,6 +138,20 @@ class CropStore:
             self._crops[row].copy_(torch.from_numpy(crop))
         elif isinstance(self._crops, np.ndarray):
             self._crops[row] = crop
+
+    def _keep_for_all(self, agree: Callable[[tuple[int, int]], tuple[int, int]]) -> NDArray[np.bool_]:
+        """One block of memory for the processes of this machine; it has no name, so it ends with the last of them."""
+        count, size, file = len(self.people), self.frame.crop_size, -1
+        if self.first:
+            file = os.memfd_create("semipose-crops")
+            self._crops = crops = CropFile(file, count, size)
+            crops.readable = self._decode_all(_files(self.people), self.regions, crops.put)
+            crops.seal()
+        process, theirs = agree((os.getpid(), file))
+        if not self.first:
+            self._crops = crops = CropFile(os.open(f"/proc/{process}/fd/{theirs}", os.O_RDONLY), count, size)
+            crops.unseal()
+        return crops.readable
 
     def _share(self, folder: Path, limit: int, beside: Sequence[People]) -> NDArray[np.bool_]:
         """Keep the crops in a file of `folder`, or find them there."""
@@ -231,22 +241,21 @@ class CropStore:
         if isinstance(self._crops, np.ndarray):
             crop[:] = self._crops[row]
             return True
-        if isinstance(self._crops, CropFile) and self._place is not None:
+        if isinstance(self._crops, CropFile):
             if self._crops.get(row, crop):
                 return True
-            self._place.unlink(missing_ok=True)  # damaged: the next run makes it anew
+            if self._place is not None:
+                self._place.unlink(missing_ok=True)  # damaged: the next run makes it anew
         return False
 
 
-def choose(
-    count: int, size: tuple[int, int], device: torch.device, disk_limit: int = 0, beside: int = 0, processes: int = 1
-) -> Cache:
+def choose(count: int, size: tuple[int, int], device: torch.device, disk_limit: int = 0, beside: int = 0) -> Cache:
     """The fastest place with room for the crops of `count` people; see `CropStore` for the rest."""
     each = CropFrame(size).crop_bytes
     need = each * count
     if device.type == "cuda" and need < _DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
         return "device"
-    if need < _RAM_SHARE * free_memory() and (processes == 1 or need < crop_cache.room(_SHARED_MEMORY)):
+    if need < _RAM_SHARE * free_memory():
         return "ram"
     need += each * beside
     return "disk" if need < min(disk_limit, _DISK_SHARE * crop_cache.room(cache_folder())) else "none"

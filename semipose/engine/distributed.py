@@ -133,6 +133,16 @@ def from_first(value: Any) -> Any:
     return json.loads(sent.numpy().tobytes())
 
 
+def from_first_here(numbers: tuple[int, int]) -> tuple[int, int]:
+    """The two `numbers` of this machine's first process, in all its processes."""
+    if count() == 1:
+        return numbers
+    rows = [torch.empty(2, dtype=torch.int64) for _ in range(count())]
+    dist.all_gather(rows, torch.tensor(numbers))
+    first, second = rows[rank() - place_here()].tolist()
+    return first, second
+
+
 def refuse_unequal(what: str, value: Any) -> None:
     """Raise a DataError where this process's json-able `value` is not the first one's; `what` names it."""
     first = from_first(value)

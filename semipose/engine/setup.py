@@ -55,15 +55,14 @@ class Stores:
             if people is None or len(people) == 0:
                 return None
             beside, cache = [part for part in everybody if part is not people], settings.cache
-            here = distributed.count_here() if by_all else 1
-            if by_all and cache == "auto":
+            # Counted over all machines: on another there may be more processes, and all take part in what follows.
+            if not by_all or distributed.count() == 1:
+                return CropStore(people, size, cache, device, workers, strict, limit, beside)
+            if cache == "auto":
                 # What the first keeps in memory leaves less for the others to see.
-                cache = distributed.from_first(choose(len(people), size, device, limit, sum(map(len, beside)), here))
-            made = CropStore(people, size, cache, device, workers, strict, limit, beside, here)
-            if by_all:
-                distributed.wait()
-                made.forget()
-            return made
+                cache = distributed.from_first(choose(len(people), size, device, limit, sum(map(len, beside))))
+            first, agree = distributed.place_here() == 0, distributed.from_first_here
+            return CropStore(people, size, cache, device, workers, strict, limit, beside, first, agree)
 
         labeled = store(data.labeled)
         if labeled is None:

@@ -159,9 +159,9 @@ def test_files_that_were_not_used_for_longest_are_deleted(tmp_path: Path, capsys
     for age, name in enumerate("cb"):
         os.utime(tmp_path / f"{name}.crops", (age, age))
     old = opened(tmp_path / "b.crops", refuse)  # used just now
-    os.utime(tmp_path / "a.crops", (1, 1))
-    opened(tmp_path / "d.crops", limit=3 * size)
-    assert sorted(file.stem for file in tmp_path.glob("*.crops")) == ["a", "b", "d"]
+    os.utime(tmp_path / "a.crops", (2, 2))
+    opened(tmp_path / "d.crops", limit=2 * size)
+    assert sorted(file.stem for file in tmp_path.glob("*.crops")) == ["b", "d"]
     assert "deleted" in capsys.readouterr().err
     opened(tmp_path / "e.crops", limit=size)
     assert [file.stem for file in tmp_path.glob("*.crops")] == ["e"]

@@ -187,8 +187,8 @@ def silent_burn_in(people: Path, out: Path) -> None:
 
 def test_a_method_must_say_that_its_networks_wait(people: Path, tmp_path: Path) -> None:
     told = [text for text in ranks.together(silent_burn_in, people, tmp_path) if text != "SystemExit: 1"]
-    assert len(told) == 1
-    assert "networks_wait = True" in told[0]
+    assert told  # by both, where the first is gone before the second could ask whether it had been told
+    assert all("networks_wait = True" in text for text in told)
 
 
 def inf_in_the_second(people: Path, out: Path) -> list[dict[str, str]]:
