@@ -1,0 +1,116 @@
+"""What reading keypoints from heatmaps costs beside the search for each map's highest cell; how long scoring takes.
+
+    python -m benchmarks.decode_speed --out benchmarks/results/decode_speed.json
+
+Decoding: a batch of maps with one Gaussian peak and noise, one thread, CPU time, all kinds in turn in one process, the
+first round dropped, medians of each round's own ratios. "argmax" is torch's `maps.flatten(2).max(-1)`, and "blocks" the
+search of ours in its place. Evaluation: PCK and OKS-AP of random poses with errors, alone, as while training, and
+with bootstrap intervals, as at its end.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semipose.codecs.heatmap import HeatmapCodec, _highest
+from semipose.fields import Field, Fields
+from semipose.files import write_json
+from semipose.metrics.score import score
+from semipose.poses import Poses
+from semipose.skeleton import PRESETS
+
+SIZE = (256, 192)
+SKELETON = PRESETS["coco_17"]
+TARGETS = {"quarter": 1.2, "dark": 1.5}
+
+
+def main() -> None:
+    """Time both parts and save the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--people", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=40)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    found = {
+        "versions": {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()},
+        "decoding": decoding(args.batch, args.rounds), "evaluation": evaluation(args.people),
+    }  # fmt: skip
+    write_json(args.out, found)
+    print(found)
+
+
+def decoding(batch: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds of a batch, and each decoding's ratio to the two searches."""
+    codec, fields = peaks(batch)
+    maps = fields["heatmap"].maps
+    ways: dict[str, Callable[[], object]] = {
+        "argmax": lambda: maps.flatten(2).max(-1),
+        "blocks": lambda: _highest(maps),
+        "quarter": lambda: codec.decode(fields, "quarter"),
+        "dark": lambda: codec.decode(fields, "dark"),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    with torch.inference_mode():
+        for number in range(rounds + 1):
+            for name in sorted(ways, reverse=number % 2 == 0):
+                times[name].append(seconds(ways[name]))
+    ratio = lambda a, b: round(median(x / y for x, y in zip(times[a][1:], times[b][1:], strict=True)), 3)  # noqa: E731
+    return {
+        "batch": batch, "keypoints": len(SKELETON), "cells": list(codec.cells), "rounds": rounds, "targets": TARGETS,
+        "cpu_ms": {name: round(1e3 * median(values[1:]), 3) for name, values in times.items()},
+        "to_argmax": {name: ratio(name, "argmax") for name in TARGETS},
+        "to_blocks": {name: ratio(name, "blocks") for name in TARGETS},
+    }  # fmt: skip
+
+
+def peaks(batch: int) -> tuple[HeatmapCodec, Fields]:
+    """Maps as a trained network gives them: a Gaussian somewhere, and a little noise."""
+    codec = HeatmapCodec.for_size(SIZE, SKELETON.flip)
+    generator = torch.Generator().manual_seed(0)
+    at = torch.rand(batch, len(SKELETON), 2, generator=generator) * torch.tensor([SIZE[1] - 1.0, SIZE[0] - 1.0])
+    field = codec.encode(at, torch.ones(at.shape[:2]))[0]["heatmap"]
+    maps: Tensor = field.maps + 0.01 * torch.rand(field.maps.shape, generator=generator)
+    return codec, Fields({"heatmap": Field(maps, "scalar", codec.stride, codec.flip)})
+
+
+def evaluation(people: int) -> dict[str, Any]:
+    """Seconds to score poses that are a few pixels off."""
+    random = np.random.default_rng(0)
+    size = random.uniform(40, 200, (people, 1, 2))
+    corner = random.uniform(0, 400, (people, 1, 2))
+    truth = replace(
+        Poses.blank(people, len(SKELETON)), keypoints=corner + size * random.uniform(0, 1, (people, len(SKELETON), 2)),
+        visible=np.full((people, len(SKELETON)), 2), boxes=np.concatenate([corner, size], 2)[:, 0],
+        ids=np.arange(people), image_ids=np.arange(people) // 2,
+    )  # fmt: skip
+    guess = replace(truth, keypoints=truth.keypoints + random.normal(0, 4, truth.keypoints.shape))
+    found: dict[str, Any] = {"people": people, "images": people // 2}
+    for name, resamples in {"values": 0, "values_and_intervals": 1000}.items():
+        wall, cpu = time.perf_counter(), time.process_time()
+        score(guess, truth, SKELETON, resamples=resamples)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        found[name] = {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
+    return found
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """CPU seconds of one call, over a few."""
+    start = time.process_time()
+    for _ in range(5):
+        call()
+    return (time.process_time() - start) / 5
+
+
+if __name__ == "__main__":
+    main()
