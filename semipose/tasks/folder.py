@@ -6,7 +6,7 @@ from pathlib import Path
 
 from semipose.data.load import Data
 from semipose.engine import distributed
-from semipose.errors import UsageError
+from semipose.errors import SemiposeError, UsageError, WriteError
 from semipose.files import is_leftover, locked, remove_leftovers, writing
 
 LOCK = ".lock"
@@ -44,3 +44,16 @@ def alone(folder: Path) -> Iterator[None]:
     with locked(folder / LOCK, wait=False):
         remove_leftovers(folder)
         yield
+
+
+@contextmanager
+def leaving_no_plan(folder: Path) -> Iterator[None]:
+    """Take run.json back where an error shows that the run cannot begin, so that `folder` is free for another try."""
+    try:
+        yield
+    except WriteError:
+        raise  # may go on when there is room
+    except SemiposeError:
+        if distributed.is_first() and not (folder / "updates.json").exists():
+            (folder / "run.json").unlink(missing_ok=True)
+        raise

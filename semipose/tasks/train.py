@@ -26,7 +26,7 @@ from semipose.files import write_json
 from semipose.metrics.intervals import Difference
 from semipose.skeleton import Skeleton
 from semipose.tasks.compare import TWINS, measure
-from semipose.tasks.folder import alone, free_folder, refuse_used
+from semipose.tasks.folder import alone, free_folder, leaving_no_plan, refuse_used
 from semipose.tasks.phases import Phase, durations, lengthen, read_phases, write_phases
 from semipose.tasks.plan import changed, files_fingerprint, fingerprint, make_plan, surroundings
 from semipose.tasks.report import told_crops, write_report
@@ -72,7 +72,8 @@ def train(
                 refuse_used(place)
                 write_json(place / "run.json", plan)
                 _print_plan(plan, methods.describe(settings.method).summary, place, console)
-            return _complete(place, data, settings, "", console)
+            with leaving_no_plan(place):
+                return _complete(place, data, settings, "", console)
 
 
 def _console() -> Console:

@@ -224,6 +224,19 @@ def test_what_cannot_be_trained_is_one_line_and_leaves_no_folder(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error"), [({"deploy": "nonsense"}, UsageError), ({"weights": "no.safetensors"}, SemiposeError)]
+)
+def test_what_is_found_wrong_once_networks_are_built_leaves_the_folder_free(
+    wrong: dict[str, str], error: type[SemiposeError], files: Demo, tmp_path: Path
+) -> None:
+    data, out = read(files), tmp_path / "run"
+    small = {"width": 0.125, "head_channels": 8, "input_size": "32x32", "duration": 1, "batch_size": 2}
+    with pytest.raises(error, match="no"):
+        sp.train(data, method="mean_teacher", out=out, **small, **wrong)
+    assert sp.train(data, method="mean_teacher", out=out, **small).metrics is not None
+
+
 def test_runs_that_are_not_named_take_the_next_free_folder(
     files: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
