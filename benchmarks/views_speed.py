@@ -26,6 +26,7 @@ from semipose.networks.build import build_network
 from semipose.skeleton import PRESETS
 from semipose.views.color import jitter
 from semipose.views.draw import Draw
+from semipose.views.keypoint_mix import keypoint_mix
 from semipose.views.mix import cutmix, mixup
 from semipose.views.occlude import cutout, joint_cutout
 from semipose.views.policies import augment
@@ -78,6 +79,7 @@ def operations(batch: int) -> dict[str, tuple[str, Callable[[], object]]]:
         "joint_cutout": ("rectangles", lambda: joint_cutout(image, there, draw, "c")),
         "visible_cutout": ("rectangles", lambda: joint_cutout(image, there, draw, "c", exists=visible)),
         "cutmix": ("rectangles", lambda: cutmix(image, draw, "c")),
+        "keypoint_mix": ("rectangles", lambda: keypoint_mix(image, there, draw, "c")),
         "mixup": ("rectangles", lambda: mixup(image, draw, "c")),
         "jitter": ("color", lambda: jitter(image, draw, "c", 0.4)),
         "randaugment": ("color", lambda: augment(image, draw, "c", "randaugment")),

@@ -11,10 +11,10 @@ from semipose.views.draw import Draw
 FILL = (0.485, 0.456, 0.406)
 # Half sizes of 10..19 px and a jitter of 10 px on a 256x192 crop (Xie et al. 2021), as shares of sqrt(H * W), so that
 # a small input loses the same part of the person.
-_HALF_SIZE = (10 / 221.7, 20 / 221.7)
-_JITTER = 10 / 221.7
+HALF_SIZE = (10 / 221.7, 20 / 221.7)
+JITTER = 10 / 221.7
 # The center of a rectangle that covers nothing.
-_NOWHERE = (-1e6, -1e6)
+NOWHERE = (-1e6, -1e6)
 
 
 def joint_cutout(
@@ -48,7 +48,7 @@ def rectangles(
 
     Their centers lie anywhere, or where there are `keypoints` (B, K, 2) at drawn ones, see `joint_cutout`.
     """
-    (height, width), (low, high) = size, _HALF_SIZE
+    (height, width), (low, high) = size, HALF_SIZE
     unit = (height * width) ** 0.5
     half = (low + (high - low) * draw.host.uniform(f"{name}/sizes", count, 2).numpy()) * unit
     if keypoints is None:
@@ -56,23 +56,27 @@ def rectangles(
         at, half_size = draw.place(np.concatenate([centers, half], -1)).split(2, -1)
     else:
         chance = draw.host.uniform(f"{name}/joints", count, 1).numpy()
-        shift = draw.host.normal(f"{name}/jitter", count, 2).numpy() * (_JITTER * unit)
+        shift = draw.host.normal(f"{name}/jitter", count, 2).numpy() * (JITTER * unit)
         chance, shift, half_size = draw.place(np.concatenate([chance, shift, half], -1)).split([1, 2, 2], -1)
-        at = _drawn(keypoints, exists, size, chance) + shift
+        at = drawn(keypoints, exists, size, chance) + shift
     return cover(at, half_size, size)[:, None]
 
 
-def _drawn(keypoints: Tensor, exists: Tensor | None, size: tuple[int, int], chance: Tensor) -> Tensor:
+def drawn(keypoints: Tensor, exists: Tensor | None, size: tuple[int, int], chance: Tensor) -> Tensor:
     """(B, R, 2) of the existing `keypoints` (B, K, 2) those that `chance` (B, R, 1) in 0..1 picks, else nowhere."""
-    border = constant((size[1] - 0.5, size[0] - 0.5), keypoints.device)
-    there = ((keypoints >= -0.5) & (keypoints < border)).all(-1)
-    if exists is not None:
-        there = there & (exists > 0)
+    there = existing(keypoints, exists, size)
     # The first whose number among those that exist is above chance * their count; below 1 even when rounded.
     number = there.cumsum(1)
     index = (number[:, None] <= chance.clamp_max(1 - 2**-20) * number[:, None, -1:]).sum(-1, keepdim=True)
-    known = torch.where(there[..., None], keypoints, constant(_NOWHERE, keypoints.device))
+    known = torch.where(there[..., None], keypoints, constant(NOWHERE, keypoints.device))
     return known.gather(1, index.clamp_max(keypoints.shape[1] - 1).expand(-1, -1, 2))
+
+
+def existing(keypoints: Tensor, exists: Tensor | None, size: tuple[int, int]) -> Tensor:
+    """(B, K) bool: which `keypoints` (B, K, 2) lie inside of images of `size` (H, W), and have `exists` above 0."""
+    border = constant((size[1] - 0.5, size[0] - 0.5), keypoints.device)
+    there = ((keypoints >= -0.5) & (keypoints < border)).all(-1)
+    return there if exists is None else there & (exists > 0)
 
 
 def fill(image: Tensor, covered: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from benchmarks.operators import Operators, on_meta
 from semipose.views.color import jitter
 from semipose.views.draw import Draw
+from semipose.views.keypoint_mix import keypoint_mix
 from semipose.views.mix import cutmix, mixup
 from semipose.views.occlude import cutout, joint_cutout
 from semipose.views.policies import augment
@@ -27,6 +28,7 @@ CHANGES: dict[str, tuple[Change, int]] = {
     ),
     "cutmix": (lambda image, keypoints, draw: cutmix(image, draw, "c")[0], 30),
     "cutmix_keypoints": (lambda image, keypoints, draw: cutmix(image, draw, "c", keypoints=keypoints)[0], 50),
+    "keypoint_mix": (lambda image, keypoints, draw: keypoint_mix(image, keypoints, draw, "c"), 85),
     "mixup": (lambda image, keypoints, draw: mixup(image, draw, "c")[0], 15),
 }  # fmt: skip
 
