@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semipose.codecs.heatmap import HeatmapCodec, _highest
+from semipose.codecs.heatmap import HeatmapCodec, highest
 from semipose.fields import Field, Fields
 from semipose.files import write_json
 from semipose.metrics.score import score
@@ -56,7 +56,7 @@ def decoding(batch: int, rounds: int) -> dict[str, Any]:
     maps = fields["heatmap"].maps
     ways: dict[str, Callable[[], object]] = {
         "argmax": lambda: maps.flatten(2).max(-1),
-        "blocks": lambda: _highest(maps),
+        "blocks": lambda: highest(maps),
         "quarter": lambda: codec.decode(fields, "quarter"),
         "dark": lambda: codec.decode(fields, "dark"),
     }

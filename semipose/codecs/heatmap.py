@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.fields import Field, Fields
@@ -73,7 +74,7 @@ class HeatmapCodec:
         Gaussians, and so the step also works where the public code gives up.
         """
         maps = fields["heatmap"].maps.float()
-        score, index = _highest(maps)
+        score, index = highest(maps)
         width = maps.shape[-1]
         cell = torch.stack([index % width, torch.div(index, width, rounding_mode="floor")], -1)
         step = self._quarter(maps, index, cell) if how == "quarter" else self._dark(maps, index, cell)
@@ -131,12 +132,15 @@ class HeatmapCodec:
         return torch.stack([low, middle, high], -1)
 
 
-def _highest(maps: Tensor) -> tuple[Tensor, Tensor]:
+def highest(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Height and place (B, K) of the highest cell of each map, counted row by row; of equals the first.
 
     What `maps.flatten(2).max(-1)` gives, which on a CPU compares cell by cell. Here vector units find the highest
-    of each block first, and one block is searched.
+    of each block first, and one block is searched. In channels_last they lie across, where pooling uses them.
     """
+    if maps.device.type == "cpu" and not maps.is_contiguous():
+        score, place = F.max_pool2d(maps, (maps.shape[-2], maps.shape[-1]), return_indices=True)
+        return score.flatten(1), place.flatten(1)
     size = math.gcd(maps.shape[-1] * maps.shape[-2], 128)
     blocks = maps.reshape(*maps.shape[:2], -1, size)
     score, block = blocks.amax(-1).max(-1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from semipose.codecs.heatmap import HeatmapCodec, _highest
+from semipose.codecs.heatmap import HeatmapCodec, highest
 from semipose.fields import Field, Fields
 
 FLIP = (0, 2, 1)
@@ -46,11 +46,15 @@ def test_a_flat_or_empty_map_gives_its_first_cell_and_no_nan() -> None:
         assert (score == 0).all()
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(256, 192), (96, 72), (36, 28), (20, 12)])
-def test_the_score_and_the_place_are_the_highest_cells_and_of_equals_the_first(size: tuple[int, int]) -> None:
+def test_the_score_and_the_place_are_the_highest_cells_and_of_equals_the_first(
+    size: tuple[int, int], layout: torch.memory_format
+) -> None:
     maps = torch.randint(0, 40, (4, 3, size[0] // 4, size[1] // 4), generator=torch.Generator().manual_seed(0)).float()
     score, index = maps.flatten(2).max(-1)
-    found, place = _highest(maps)
+    maps = maps.contiguous(memory_format=layout)
+    found, place = highest(maps)
     assert torch.equal(found, score)
     assert torch.equal(place, index)
 
