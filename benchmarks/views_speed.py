@@ -25,6 +25,7 @@ from semipose.losses import heatmap_loss
 from semipose.networks.build import build_network
 from semipose.skeleton import PRESETS
 from semipose.views.color import jitter
+from semipose.views.cut_occlude import cut_occlude
 from semipose.views.draw import Draw
 from semipose.views.keypoint_mix import keypoint_mix
 from semipose.views.mix import cutmix, mixup
@@ -80,6 +81,7 @@ def operations(batch: int) -> dict[str, tuple[str, Callable[[], object]]]:
         "visible_cutout": ("rectangles", lambda: joint_cutout(image, there, draw, "c", exists=visible)),
         "cutmix": ("rectangles", lambda: cutmix(image, draw, "c")),
         "keypoint_mix": ("rectangles", lambda: keypoint_mix(image, there, draw, "c")),
+        "cut_occlude": ("rectangles", lambda: cut_occlude(image, there, draw, "c")),
         "mixup": ("rectangles", lambda: mixup(image, draw, "c")),
         "jitter": ("color", lambda: jitter(image, draw, "c", 0.4)),
         "randaugment": ("color", lambda: augment(image, draw, "c", "randaugment")),

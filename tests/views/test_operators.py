@@ -8,6 +8,7 @@ from torch import Tensor
 
 from benchmarks.operators import Operators, on_meta
 from semipose.views.color import jitter
+from semipose.views.cut_occlude import cut_occlude
 from semipose.views.draw import Draw
 from semipose.views.keypoint_mix import keypoint_mix
 from semipose.views.mix import cutmix, mixup
@@ -29,6 +30,7 @@ CHANGES: dict[str, tuple[Change, int]] = {
     "cutmix": (lambda image, keypoints, draw: cutmix(image, draw, "c")[0], 30),
     "cutmix_keypoints": (lambda image, keypoints, draw: cutmix(image, draw, "c", keypoints=keypoints)[0], 50),
     "keypoint_mix": (lambda image, keypoints, draw: keypoint_mix(image, keypoints, draw, "c"), 85),
+    "cut_occlude": (lambda image, keypoints, draw: cut_occlude(image, keypoints, draw, "c"), 90),
     "mixup": (lambda image, keypoints, draw: mixup(image, draw, "c")[0], 15),
 }  # fmt: skip
 
