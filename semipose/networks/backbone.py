@@ -26,6 +26,13 @@ class Backbone(nn.Module, ABC):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Features from the shallowest to the deepest."""
 
+    def stages(self) -> list[nn.Module]:
+        """Modules from shallow to deep that all maps pass on their way in: places where they can be changed.
+
+        Each is called with one map (B, C, h, w) or a list of them. None where the backbone names none.
+        """
+        return []
+
 
 def scaled(channels: int, width: float) -> int:
     """`channels` times `width`, rounded to a multiple of 8 (vector units work in eights), at least 8."""

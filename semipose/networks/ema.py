@@ -27,22 +27,25 @@ class Ema(nn.Module, Generic[Network]):
     Batch norm statistics are averaged with the same decay as the weights and used as they are (EMAN, Cai et
     al., 2021): the copy is in eval mode for good, also after `.train()`. The decay warms up as
     min(1 - 1 / (t + 1), decay) with t the number of updates so far, which is kept on the device and saved.
+    With `statistics` False parameters alone are averaged, as in public mean teachers: the copy is in the mode it is
+    set to, and in train mode it uses its own batches' statistics and follows them.
     """
 
     updates: Tensor
 
-    def __init__(self, network: Network, decay: float) -> None:
+    def __init__(self, network: Network, decay: float, statistics: bool = True) -> None:
         super().__init__()
         if not 0 <= decay <= 1:
             raise ValueError(f"the decay is {decay}; expected 0 (a copy of the student) to 1 (the mean of all)")
-        self.network = deepcopy(network).requires_grad_(False).eval()
-        self.decay = decay
+        self.network = deepcopy(network).requires_grad_(False)
+        self.decay, self.statistics = decay, statistics
+        self.train(network.training)
         device = next(network.parameters()).device
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64, device=device))
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode whatever `mode` is: in train mode the copy would change its own statistics."""
-        return super().train(False)
+        """Stay in eval mode whatever `mode` is, unless the statistics are the copy's own."""
+        return super().train(mode and not self.statistics)
 
     @torch.no_grad()
     def forward(self, *inputs: Any) -> Any:
@@ -58,7 +61,7 @@ class Ema(nn.Module, Generic[Network]):
         """
         closed = None if gate is None else gate.reshape(()).eq(0)
         weight = self.updates.add(1).reciprocal().clamp_min(1 - self.decay)
-        ours, theirs = _by_dtype(self.network), _by_dtype(student)
+        ours, theirs = (_by_dtype(network, self.statistics) for network in (self.network, student))
         for dtype, tensors in ours.items():
             if dtype.is_floating_point:
                 _average(tensors, theirs[dtype], weight, closed)
@@ -67,10 +70,10 @@ class Ema(nn.Module, Generic[Network]):
         self.updates.add_(1 if closed is None else closed.logical_not())
 
 
-def _by_dtype(network: nn.Module) -> dict[torch.dtype, list[Tensor]]:
-    """Parameters and buffers, grouped because a multi-tensor operation takes one type."""
+def _by_dtype(network: nn.Module, buffers: bool) -> dict[torch.dtype, list[Tensor]]:
+    """Parameters, and `buffers` where wanted, grouped because a multi-tensor operation takes one type."""
     groups: dict[torch.dtype, list[Tensor]] = {}
-    for tensor in chain(network.parameters(), network.buffers()):
+    for tensor in chain(network.parameters(), network.buffers() if buffers else ()):
         groups.setdefault(tensor.dtype, []).append(tensor)
     return groups
 

@@ -5,6 +5,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+# Of each transposed convolution: itself, batch norm, ReLU.
+_LAYERS = 3
+
 
 class DeconvHead(nn.Module):
     """Transposed convolutions (4x4, stride 2, no bias, batch norm, ReLU), then 1x1 to `outputs` maps.
@@ -26,6 +29,18 @@ class DeconvHead(nn.Module):
         self.final_layer = nn.Conv2d([inputs, *channels][-1], outputs, 1)
         nn.init.normal_(self.final_layer.weight, std=0.001)
         nn.init.zeros_(self.final_layer.get_parameter("bias"))
+
+    def after(self, deconvolutions: int | None) -> nn.Module:
+        """The module that the map after so many transposed convolutions goes into, None for all of them.
+
+        Raises ValueError where there are not as many.
+        """
+        parts = [*self.deconv_layers, self.final_layer]
+        number = len(parts) - 1 if deconvolutions is None else _LAYERS * deconvolutions
+        if number >= len(parts):
+            found = len(self.deconv_layers) // _LAYERS
+            raise ValueError(f"the head has {found} deconvolutions, so no map after {deconvolutions}")
+        return parts[number]
 
     def forward(self, features: Tensor) -> Tensor:
         maps: Tensor = self.final_layer(self.deconv_layers(features))

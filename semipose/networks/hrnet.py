@@ -102,6 +102,10 @@ class HRNet(Backbone):
             maps = stage_of_branches(maps)
         return maps
 
+    def stages(self) -> list[nn.Module]:
+        """The stages of one to four branches."""
+        return [self.layer1, self.stage2, self.stage3, self.stage4]
+
 
 def hrnet_w32(width: float = 1.0) -> HRNet:
     """28.5 M parameters at width 1."""

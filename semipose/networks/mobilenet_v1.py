@@ -78,6 +78,10 @@ class MobileNetV1(Backbone):
                 features.append(x)
         return features
 
+    def stages(self) -> list[nn.Module]:
+        """The first block at stride 4, and those that make maps of stride 4, 8 and 16 coarser."""
+        return [self.blocks[index] for index in (2, *(feature + 1 for feature in _FEATURES[:-1]))]
+
 
 def mobilenet_v1(width: float = 1.0) -> MobileNetV1:
     """3.2 M parameters at width 1, 1.8 M at 0.75: the small network for CPUs."""

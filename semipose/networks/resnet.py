@@ -105,6 +105,10 @@ class ResNet(Backbone):
             features.append(x)
         return features
 
+    def stages(self) -> list[nn.Module]:
+        """The four stages; into them go maps of stride 4, 4, 8 and 16."""
+        return [self.layer1, self.layer2, self.layer3, self.layer4]
+
 
 def stage(block: AnyBlock, inputs: int, planes: int, depth: int, stride: int) -> nn.Sequential:
     """`depth` residual blocks, the first with `stride`, to `planes * block.expansion` channels."""

@@ -1,6 +1,7 @@
 """Networks of timm as backbones, `--network timm:NAME` (extra `timm`). Nothing is ever downloaded."""
 
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from semipose.errors import UsageError
 from semipose.networks.backbone import Backbone
+from semipose.networks.hooks import changing
 from semipose.networks.torchvision_loader import load_torchvision
 
 # Height and width of the image that a network is tried with: no square, and no size that any is made for.
@@ -28,6 +30,7 @@ class TimmBackbone(Backbone):
         super().__init__()
         self.model = _create(load_timm(), name)
         self.indices = self._positions(name)
+        self._stages: list[str] = []
         self.channels = self._try(name)
         # What stands behind the last map would never get a gradient.
         self.model.prune_intermediate_layers(self.indices, prune_norm=True, prune_head=True)
@@ -50,9 +53,20 @@ class TimmBackbone(Backbone):
         return [listed.index(stride) for stride in self.strides]
 
     def _try(self, name: str) -> tuple[int, ...]:
-        """The channels of the four maps of a small image, whose sizes must be what the strides say."""
+        """The channels of the four maps of a small image, whose sizes must be what the strides say.
+
+        Those of timm's modules that its maps come from are stages, as far as maps go into them.
+        """
+        listed = [self.model.feature_info[index].get("module", "") for index in self.indices]
+        modules = {module: listed_as for listed_as, module in self.model.named_modules() if listed_as in listed}
+        seen: dict[nn.Module, list[bool]] = {module: [] for module in modules}
+
+        def note(module: nn.Module, value: Tensor) -> Tensor:
+            seen[module].append(_is_map(value))
+            return value
+
         try:
-            with torch.no_grad():
+            with torch.no_grad(), changing({module: partial(note, module) for module in modules}):
                 maps = self.eval()(torch.zeros(1, 3, *_TRIAL))
             found = ", ".join("x".join(map(str, features.shape[2:])) for features in maps)
         except Exception as error:  # a network made for one size fails in any of a dozen ways
@@ -63,11 +77,22 @@ class TimmBackbone(Backbone):
                 f"timm:{name} does not take images of any size: one of {_TRIAL[0]}x{_TRIAL[1]} gave {found}; expected "
                 f"maps of {expected}. Choose another network, such as timm:convnext_atto."
             )
+        self._stages = [modules[module] for module, maps_only in seen.items() if maps_only and all(maps_only)]
         self.train()
         return tuple(features.shape[1] for features in maps)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return list(self.model.forward_intermediates(image, indices=self.indices, intermediates_only=True))
+
+    def stages(self) -> list[nn.Module]:
+        """Where timm's maps come from; none for a network that has its maps in another order than (B, C, h, w)."""
+        return [self.model.get_submodule(name) for name in self._stages]
+
+
+def _is_map(value: Tensor) -> bool:
+    """Whether `value`, met within a network on its trial image, is a map of at least twice the deepest one's size."""
+    height, width = value.shape[-2:] if value.ndim == 4 else (0, 0)
+    return height * _TRIAL[1] == width * _TRIAL[0] and height > _TRIAL[0] // Backbone.strides[-1]
 
 
 def load_timm() -> Any:

@@ -40,6 +40,10 @@ class Draw:
         """(count, *shape) of mean 0 and standard deviation 1."""
         return self._local(torch.randn(self.total, *shape, generator=self._generator(name)))
 
+    def shared(self, name: str, *shape: int) -> np.ndarray:
+        """`shape` numbers in 0..1 for the batch as a whole, on the host: the same in all its parts and processes."""
+        return torch.rand(shape, generator=self._generator(name)).numpy()
+
     def beta(self, name: str, alpha: float) -> Tensor:
         """(count,) in 0..1 from Beta(alpha, alpha), by its inverse distribution: one number each, none rejected."""
         from scipy.special import betaincinv  # slow to load, and few methods mix

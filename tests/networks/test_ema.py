@@ -114,6 +114,28 @@ def test_e5_averaging_parameters_alone_differs_exactly_in_the_statistics() -> No
     assert far == {name for name, _ in teacher.named_buffers() if name in eman}
 
 
+def test_e5_without_statistics_the_weights_follow_alike_and_the_buffers_are_the_copys_own() -> None:
+    teacher, student = small(0), small(3)
+    eman, own = warmed(teacher, 0.9), Ema(teacher, 0.9, statistics=False)
+    own.updates.fill_(WARM)
+    before = state_of(own.network)
+    for ema in (eman, own):
+        ema.update(student, torch.tensor(True))
+    buffers = {name for name, _ in teacher.named_buffers()} & before.keys()
+    after = state_of(own.network)
+    assert_same({name: after[name] for name in after if name in buffers}, {name: before[name] for name in buffers})
+    weights = state_of(eman.network)
+    assert_same({n: after[n] for n in after if n not in buffers}, {n: weights[n] for n in weights if n not in buffers})
+    # In train mode the copy uses its batch's statistics and learns them; in eval mode it keeps them.
+    own(torch.rand(2, 3, 32, 32))
+    assert not torch.equal(own.network.backbone.stem.bn.running_mean, before["backbone.stem.bn.running_mean"])
+    kept = state_of(own.eval())
+    own(torch.rand(2, 3, 32, 32))
+    assert_same(state_of(own), kept)
+    assert own.train().network.training
+    assert not eman.train().network.training
+
+
 def test_e5_statistics_equal_to_the_students_stay_exactly_equal() -> None:
     student = small(3)
     ema = warmed(student, 0.9)

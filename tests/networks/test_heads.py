@@ -1,5 +1,6 @@
 """The head: shapes, where its output lies, how it starts."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -25,6 +26,17 @@ def test_output_lies_where_the_pixel_convention_says() -> None:
     at = torch.arange(40.0)
     torch.testing.assert_close((share.sum(1) * at).sum(), torch.tensor(8 * 2 + 3.5))
     torch.testing.assert_close((share.sum(0) * at).sum(), torch.tensor(8 * 1 + 3.5))
+
+
+def test_what_the_map_goes_into_after_some_of_the_transposed_convolutions() -> None:
+    head = DeconvHead(24, 5, (16, 8))
+    first, second, last = head.deconv_layers[0], head.deconv_layers[3], head.final_layer
+    assert [head.after(count) for count in (0, 1, 2)] == [first, second, last]
+    assert head.after(None) is head.final_layer
+    plain = DeconvHead(24, 5, ())
+    assert plain.after(0) is plain.after(None) is plain.final_layer
+    with pytest.raises(ValueError, match="the head has 2 deconvolutions, so no map after 3"):
+        head.after(3)
 
 
 def test_it_starts_small_and_without_bias() -> None:

@@ -30,3 +30,12 @@ def test_beta_has_its_mean_and_spread(alpha: float) -> None:
     assert 0 <= found.min() <= found.max() <= 1
     assert abs(found.mean().item() - 0.5) < 0.01
     assert found.var().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.03)
+
+
+def test_what_is_drawn_for_a_batch_as_a_whole_is_the_same_in_all_its_parts() -> None:
+    whole = Draw(0, 3, "unlabeled", 8, 8).shared("coin", 2)
+    assert whole.shape == (2,)
+    assert (Draw(0, 3, "unlabeled", 2, 8, 6).shared("coin", 2) == whole).all()
+    # One flip of a coin is the same for batches of any size.
+    assert (Draw(0, 3, "unlabeled", 4, 4).shared("coin", 2) == whole).all()
+    assert (Draw(0, 4, "unlabeled", 8, 8).shared("coin", 2) != whole).all()

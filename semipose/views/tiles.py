@@ -1,0 +1,89 @@
+"""Tiles exchanged between images of the same batch, and the exchange undone on what a network makes of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semipose.views.draw import Draw
+
+# MUM's (Kim et al., CVPR 2022): people who exchange tiles, and tiles a side.
+_USUAL = 4
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Where the tiles of each image come from: tile (i, j) of image b is that of image `source[b, i, j]`.
+
+    `source` (B, h, w) of rows of the batch, on the host, for a grid of h x w tiles; for each tile a permutation of the
+    rows. A tile never changes its place in the picture, so maps of any stride are exchanged alike, and exactly undone.
+    """
+
+    source: np.ndarray
+
+    @classmethod
+    def drawn(cls, draw: Draw, name: str, grid: tuple[int, int], group: int = _USUAL) -> "Tiles":
+        """Mix of MUM: for each tile, each `group` of neighbors in the batch is permuted at random.
+
+        The sampler has shuffled the batch, so neighbors are strangers. Groups are counted in the global batch and
+        never leave a process. Raises ValueError where the people do not divide into groups.
+        """
+        if draw.count % group or draw.start % group:
+            raise ValueError(f"{draw.count} people cannot be divided into groups of {group}")
+        noise = draw.host.uniform(name, *grid).numpy().reshape(-1, group, *grid)
+        first = np.arange(0, draw.count, group).reshape(-1, 1, 1, 1)
+        return cls((noise.argsort(1) + first).reshape(draw.count, *grid))
+
+    def mix(self, maps: Tensor) -> Tensor:
+        """`maps` (B, C, H, W), images or features, with their tiles exchanged; channels_last.
+
+        Raises ValueError where they do not divide into the grid: resampling them would not be exact.
+        """
+        (height, width), (tall, wide) = maps.shape[-2:], self.source.shape[1:]
+        if height % tall or width % wide:
+            raise ValueError(f"a map of {height}x{width} cells does not divide into {tall}x{wide} tiles")
+        # What a tile holds of one row of cells lies together in memory, and is moved as a whole.
+        row = self.source.repeat(height // tall, 1) * height + np.arange(height)[:, None]
+        index = torch.from_numpy((row * wide + np.arange(wide)).ravel()).to(maps.device, non_blocking=True)
+        rows = maps.permute(0, 2, 3, 1).reshape(len(maps) * height * wide, -1)
+        return rows.index_select(0, index).view(len(maps), height, width, -1).permute(0, 3, 1, 2)
+
+    def inverse(self) -> "Tiles":
+        """UnMix: what brings every tile back."""
+        return Tiles(self.source.argsort(0))
+
+    def then(self, other: "Tiles") -> "Tiles":
+        """Both exchanges in one, this one first; of the same grid."""
+        return Tiles(np.take_along_axis(self.source, other.source, 0))
+
+    def after(self, count: int) -> "Tiles":
+        """The same for a batch with `count` images before these, which keep their tiles."""
+        own = np.broadcast_to(np.arange(count).reshape(-1, 1, 1), (count, *self.source.shape[1:]))
+        return Tiles(np.concatenate([own, self.source + count]))
+
+
+def usual_grid(size: tuple[int, int], cell: int) -> tuple[int, int]:
+    """The grid (h, w) for images of `size` (H, W) whose coarsest map has cells of `cell` pixels.
+
+    MUM's 4 tiles on a side where they are whole cells, else the nearest number that divides them, the smaller of two.
+
+    >>> usual_grid((256, 192), 32), usual_grid((128, 96), 32), usual_grid((96, 96), 32)
+    ((4, 3), (4, 3), (3, 3))
+    """
+    counts = [_divisor(side // cell) for side in size]
+    return counts[0], counts[1]
+
+
+def usual_group(people: int) -> int:
+    """How many people exchange tiles: MUM's 4, or 3 or 2 where `people` divide only into those; else a ValueError."""
+    group = next((group for group in range(_USUAL, 1, -1) if people % group == 0), None)
+    if group is None:
+        raise ValueError(f"{people} people cannot be divided into groups of 4, 3 or 2")
+    return group
+
+
+def _divisor(cells: int) -> int:
+    """1 would mean no tiles, and is taken only of a single cell."""
+    divisors = [count for count in range(2, cells + 1) if cells % count == 0]
+    return min(divisors, key=lambda count: (abs(count - _USUAL), count), default=1)
