@@ -1,6 +1,8 @@
 """Free memory heeds a container's limit; the peak is this process's."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,3 +30,28 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert memory.free_memory() == 450000
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.free_memory() > 10**6
+
+
+def test_memory_that_was_freed_is_used_again() -> None:
+    """Counted in new pages, in a process of its own: the switch holds until its end."""
+    code = """if True:
+        import resource, sys
+        import numpy as np
+        from semipose.memory import keep_freed_memory
+        if sys.argv[1] == "keep" and not keep_freed_memory():
+            sys.exit("no switch")
+        def pages():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            np.ones(2**26, np.uint8)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        pages()
+        print(pages())
+    """
+    runs = {how: subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True)
+            for how in ("keep", "not")}  # fmt: skip
+    if "no switch" in runs["keep"].stderr:
+        pytest.skip("this C library has no such switch")
+    pages = {how: int(run.stdout) for how, run in runs.items()}
+    if pages["not"] < 100:
+        pytest.skip("here freed memory is kept anyway")
+    assert pages["keep"] < 0.1 * pages["not"]
