@@ -1,0 +1,53 @@
+"""Ways to make a view harder, by name, and chains of them: what the paths of MultiAugs (2024) do to their images."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from semipose.views.cut_occlude import cut_occlude
+from semipose.views.draw import Draw
+from semipose.views.mix import cutmix, mixup
+from semipose.views.occlude import cutout, joint_cutout
+from semipose.views.policies import Policy, augment
+
+Path = Callable[[Tensor, Tensor, Draw, str], Tensor]
+
+
+def yoco(image: Tensor, draw: Draw, name: str, policy: Policy = "randaugment") -> Tensor:
+    """Two differently colored copies of `image` (B, 3, H, W), joined at the middle (You Only Cut Once, ICML 2022).
+
+    The lower or the right half, with even chances for each image, comes from the second copy.
+    """
+    height, width = image.shape[-2:]
+    halves = torch.zeros((2, 1, height, width), dtype=torch.bool)
+    halves[0, :, height // 2 :], halves[1, :, :, width // 2 :] = True, True
+    side = (draw.host.uniform(f"{name}/half") < 0.5).long()
+    second = draw.place(halves[side].numpy())
+    one, other = (augment(image, draw, f"{name}/{copy}", policy) for copy in ("first", "second"))
+    return torch.where(second, other, one)
+
+
+def joco(image: Tensor, keypoints: Tensor, draw: Draw, name: str) -> Tensor:
+    """Joint Cut-Occlude, then Cutout anywhere."""
+    return cutout(cut_occlude(image, keypoints, draw, f"{name}/occlude"), draw, f"{name}/cutout")
+
+
+def jccm(image: Tensor, keypoints: Tensor, draw: Draw, name: str) -> Tensor:
+    """Joint Cutout, then CutMix anywhere; the maps stay those of the image itself."""
+    return cutmix(joint_cutout(image, keypoints, draw, f"{name}/cutout"), draw, f"{name}/mix")[0]
+
+
+# Name -> path: from images (B, 3, H, W), keypoints (B, K, 2) in their pixels, a draw and a name to harder images.
+PATHS: dict[str, Path] = {
+    "mixup": lambda image, keypoints, draw, name: mixup(image, draw, name)[0],
+    "cutout": lambda image, keypoints, draw, name: cutout(image, draw, name),
+    "cutmix": lambda image, keypoints, draw, name: cutmix(image, draw, name)[0],
+    "randaugment": lambda image, keypoints, draw, name: augment(image, draw, name, "randaugment"),
+    "trivialaugment": lambda image, keypoints, draw, name: augment(image, draw, name, "trivialaugment"),
+    "yoco": lambda image, keypoints, draw, name: yoco(image, draw, name),
+    "joint_cutout": joint_cutout,
+    "joint_cut_occlude": cut_occlude,
+    "joco": joco,
+    "jccm": jccm,
+}
