@@ -121,23 +121,23 @@ def choose_precision(settings: Settings, device: torch.device) -> str:
 
 
 def builder(settings: Settings, skeleton: Skeleton, report: Callable[[str], None] | None = None) -> Build:
-    """`build(role)` for a method: the run's network, differently initialized for each role.
+    """`build(role)` for a method, see `Build`: the run's network with its weights, or another one with others.
 
     `report` gets the line that says which weights matched, once.
     """
     told: set[str] = set()
 
-    def build(role: str) -> PoseNetwork:
+    def build(role: str, *, network: str | None = None, weights: str | None = None) -> PoseNetwork:
         seed = int(generator(settings.seed, "network", role).initial_seed())
-        network = build_network(
-            settings.network, skeleton, width=settings.width, head_channels=settings.head_channels, seed=seed
-        )
-        if settings.weights is not None:
-            text = load_weights(network, settings.weights).text
+        name = network or settings.network
+        built = build_network(name, skeleton, width=settings.width, head_channels=settings.head_channels, seed=seed)
+        file = weights or (settings.weights if name == settings.network else None)
+        if file is not None:
+            text = load_weights(built, file).text
             if report is not None and text not in told:
                 told.add(text)
                 report(text)
-        return network
+        return built
 
     return build
 

@@ -1,9 +1,10 @@
 """What every method is built on: networks in roles, a step that returns named losses, rules for teachers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,15 @@ from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
 from semipose.views.view import Batch, Crops, View
 
-Build = Callable[[str], PoseNetwork]
+
+class Build(Protocol):
+    """Makes the run's network, differently initialized for each role; or another one.
+
+    `network` is one that `--network` knows, `weights` a file as for `--weights`. The run's own weights start only
+    networks of the run's kind.
+    """
+
+    def __call__(self, role: str, *, network: str | None = None, weights: str | None = None) -> PoseNetwork: ...
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,13 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def networks(self) -> dict[str, PoseNetwork]:
         """Networks that can be evaluated and deployed, by name."""
+
+    def pseudo_labels(self, view: View) -> dict[str, Fields]:
+        """For a method that corrects pseudo-labels, those of unlabeled people on `view` before and after, by name.
+
+        Asked only once training has ended: the report shows both.
+        """
+        return {}
 
     def codec(self, view: View, fields: Fields) -> HeatmapCodec:
         """The codec of a network's `fields` for input of the view's size."""
