@@ -1,7 +1,8 @@
 """People drawn by the program, with exact keypoints: pictures for demos and tests that belong to nobody.
 
 A figure depends on (seed, index) and the settings only, not on which or how many others are drawn. Keypoints
-are the 14 of the preset lsp_14 in picture pixels; a pixel's center has integer coordinates. Needs no torch.
+are the 14 of the preset lsp_14 in picture pixels; a pixel's center has integer coordinates. Files of people seen from
+overhead are in the manner of WEPDTOF-Pose: its order and sigmas, and no areas but those of boxes. Needs no torch.
 """
 
 import os
@@ -17,6 +18,7 @@ from semipose.data.figure_body import KEYPOINTS, POINT, Body, Camera, random_bod
 from semipose.data.figure_canvas import FINE, Bytes, Canvas
 from semipose.data.figure_drawing import FigureDrawing
 from semipose.data.figure_look import Look, random_look
+from semipose.data.figure_overhead import random_overhead
 from semipose.data.figure_scene import background, loose_limbs, occluder, photograph
 from semipose.errors import DataError, UsageError
 from semipose.files import write_json
@@ -44,12 +46,14 @@ def draw_figure(
     *,
     fill: tuple[float, float] = (0.8, 0.95),
     occluders: int | None = None,
+    overhead: bool = False,
 ) -> Figure:
     """Draw person `index` of the endless series `seed`.
 
     `size` is (H, W) pixels. `difficulty` 0..1 raises the variety of poses, clothes, clutter and occlusion.
     The person covers a share of the picture within `fill`, measured along the tighter side. `occluders` is the
-    number of things in front of the person; None draws it by `difficulty`.
+    number of things in front of the person; None draws it by `difficulty`. With `overhead` a fisheye lens in the
+    ceiling sees the person.
     """
     _check(size, difficulty)
     streams = [np.random.default_rng((seed, index, stream)) for stream in range(4)]
@@ -58,14 +62,14 @@ def draw_figure(
     share = body_rng.uniform(*fill)
     if body_rng.random() < 0.08 * difficulty:
         share *= body_rng.uniform(1.1, 1.3)  # now and then a hand or a foot is cut off
-    camera = _framed(body_rng, body, random_camera(body_rng, difficulty), size, share)
+    camera = _framed(body_rng, body, _viewpoint(body_rng, difficulty, overhead), size, share)
     scenery, liked = background(scene_rng, size, difficulty)
     look = random_look(look_rng, difficulty, liked)
     way = scene_rng.normal(-np.pi / 2, 0.9)
     light = np.array([np.cos(way), np.sin(way)])
 
     canvas = Canvas(size, light, camera.scale)
-    _distract(scene_rng, canvas, look, difficulty)
+    _distract(scene_rng, canvas, look, difficulty, overhead)
     drawing = FigureDrawing(canvas, body, camera, look, owned=True)
     drawing.draw()
     if occluders is None:
@@ -86,6 +90,10 @@ def _check(size: tuple[int, int], difficulty: float) -> None:
         raise UsageError(f"difficulty is {difficulty}; expected a number from 0 (easy) to 1 (hard).")
 
 
+def _viewpoint(rng: np.random.Generator, difficulty: float, overhead: bool) -> Camera:
+    return random_overhead(rng) if overhead else random_camera(rng, difficulty)
+
+
 def _framed(rng: np.random.Generator, body: Body, camera: Camera, size: tuple[int, int], share: float) -> Camera:
     """Move and zoom the camera so that the person covers `share` of the picture, a little off center."""
     seen = camera.project(body.points)
@@ -100,11 +108,11 @@ def _framed(rng: np.random.Generator, body: Body, camera: Camera, size: tuple[in
     return replace(camera, scale=scale, shift=(float(shift[0]), float(shift[1])))
 
 
-def _distract(rng: np.random.Generator, canvas: Canvas, look: Look, difficulty: float) -> None:
+def _distract(rng: np.random.Generator, canvas: Canvas, look: Look, difficulty: float, overhead: bool) -> None:
     """Paint other people, partly in the picture, and single limbs behind the person."""
     height, width = canvas.size
     for _ in range(min(2, rng.poisson(0.7 * difficulty))):
-        other = random_camera(rng, difficulty)
+        other = _viewpoint(rng, difficulty, overhead)
         scale = canvas.unit * rng.uniform(0.6, 1.1)
         aside = rng.choice((-1, 1)) * rng.uniform(0.38, 0.62) * width
         middle = (width / 2 + aside, rng.uniform(0.35, 0.75) * height)
@@ -135,33 +143,41 @@ def write_figures(
     difficulty: float = 0.5,
     first_index: int = 0,
     fill: tuple[float, float] = (0.8, 0.95),
+    overhead: bool = False,
 ) -> Path:
     """Write `count` figures into `folder` as `images/*.jpg` and a COCO keypoint json, whose path is returned.
 
-    Image and annotation ids are the figure's index + 1. Keypoints outside of the picture are unlabeled.
+    Image and annotation ids are the figure's index + 1. Keypoints outside of the picture are unlabeled. Those seen from
+    `overhead` have the keypoints and sigmas of WEPDTOF-Pose and, like its people, a box but no area.
     """
-    folder = Path(folder)
+    folder, skeleton = Path(folder), PRESETS["wepdtof_14" if overhead else "lsp_14"]
     _check(size, difficulty)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(first_index, first_index + _counted(count, "figures")):
-        figure = draw_figure(seed, index, size, difficulty, fill=fill)
+        figure = draw_figure(seed, index, size, difficulty, fill=fill, overhead=overhead)
         name = f"{index:07d}.jpg"
         _write_image(folder / "images" / name, figure.image)
         images.append({"id": index + 1, "file_name": name, "width": size[1], "height": size[0]})
-        annotations.append(_annotation(figure, index + 1))
+        annotations.append(_annotation(figure, index + 1, skeleton.keypoints))
+        if overhead:
+            del annotations[-1]["area"]
     about = f"people drawn by semipose, seed {seed}, difficulty {difficulty:g}"
-    category = PRESETS["lsp_14"].to_category()
+    category = skeleton.to_category()
+    if overhead:  # the same names as AIC's, whose sigmas are others
+        category["sigmas"] = list(skeleton.sigmas)
     value = {"info": {"description": about}, "images": images, "annotations": annotations}
     write_json(folder / "labels.json", {**value, "categories": [category]})
     return folder / "labels.json"
 
 
-def _annotation(figure: Figure, number: int) -> dict[str, Any]:
-    seen = figure.visible > 0
-    rows = np.column_stack([figure.keypoints, figure.visible]) * seen[:, None]
+def _annotation(figure: Figure, number: int, names: tuple[str, ...]) -> dict[str, Any]:
+    order = [KEYPOINTS.index(name) for name in names]
+    visible = figure.visible[order]
+    seen = visible > 0
+    rows = np.column_stack([figure.keypoints[order], visible]) * seen[:, None]
     flat = [round(float(v), 2) for v in rows.ravel()]
-    flat[2::3] = [int(v) for v in figure.visible]
+    flat[2::3] = [int(v) for v in visible]
     return {
         "id": number,
         "image_id": number,
@@ -197,23 +213,26 @@ def write_demo(
     seed: int = 0,
     size: tuple[int, int] = (144, 112),
     difficulty: float = 0.5,
+    overhead: bool = False,
 ) -> Demo:
     """Write the files of a small project: few labeled people, many unlabeled pictures, people to score on.
 
     `folder` gets labels.json with images/; val/ and (for `test` > 0) test/ likewise; and frames/:
     pictures alone, each filled by one person, so the whole picture is its box. The parts never share a person, and
-    the size of one part does not change the others.
+    the size of one part does not change the others. `overhead` as in `write_figures`.
     """
     folder = Path(folder)
 
     def write(name: str, count: int, part: int) -> Path:
         start = part * 1_000_000
-        return write_figures(folder / name, count, seed=seed, size=size, difficulty=difficulty, first_index=start)
+        return write_figures(
+            folder / name, count, seed=seed, size=size, difficulty=difficulty, first_index=start, overhead=overhead
+        )
 
     labels, scored = write("", labeled, 0), write("val", val, 2)
     frames = folder / "frames"
     for index in range(_counted(unlabeled, "unlabeled figures")):
-        figure = draw_figure(seed, 1_000_000 + index, size, difficulty)
+        figure = draw_figure(seed, 1_000_000 + index, size, difficulty, overhead=overhead)
         _write_image(frames / f"{index:07d}.jpg", figure.image)
     tested = write("test", test, 3) if test else None
     beside = {path: path.parent / "images" for path in (labels, scored, tested) if path}

@@ -109,7 +109,9 @@ class Settings:
     warmup: float = setting(0.02, "Share of the run in which the learning rate rises.")
     weight_decay: float = setting(1e-4, "Decoupled weight decay.")
     clip: float = setting(0.0, "Largest norm of the gradient; 0 = not clipped.")
-    rotation: float = setting(30.0, "Standard deviation of a view's turn in degrees; at most twice that.")
+    rotation: float = setting(
+        30.0, "Standard deviation of a view's turn in degrees, at most twice that; 180 = any angle, all as likely."
+    )
     scale: float = setting(0.25, "Views are enlarged by 1 plus or minus up to this share.")
     flip: float = setting(0.5, "Probability that a view is mirrored.")
     color: Literal["jitter", "randaugment", "trivialaugment", "none"] = setting(

@@ -20,7 +20,8 @@ class Augmentation:
     """How far views differ from the crop.
 
     `rotation` is the standard deviation in degrees, clipped at twice that and applied to 60 % of the samples (80 % for
-    the strong view's second turn); `scale` the standard deviation and bound of the enlargement around 1; `flip` the
+    the strong view's second turn); 180 turns every view by any angle, all as likely, as befits people seen from
+    overhead. `scale` the standard deviation and bound of the enlargement around 1; `flip` the
     share of mirrored views (Xie et al. 2021 and SimpleBaseline: 30 degrees, 0.25, 0.5). `color` is how the strong
     view's colors change and `strength` 0..1 how much, None for its usual one.
     """
@@ -102,9 +103,11 @@ class Crops:
     def _turn(self, name: str, share: float) -> tuple[np.ndarray, np.ndarray]:
         """Angle (B,) in radians and enlargement (B,) of a random view."""
         normal = self.draw.host.normal(f"{name}/turn", 2).numpy().clip(-2, 2)
-        turned = self.draw.host.uniform(f"{name}/turned").numpy() < share
+        chance = self.draw.host.uniform(f"{name}/turned").numpy()
         policy = self.augmentation
-        angle = normal[:, 0] * math.radians(policy.rotation) * turned
+        angle = normal[:, 0] * math.radians(policy.rotation) * (chance < share)
+        if policy.rotation >= 180:
+            angle = (2 * chance - 1) * math.pi
         return angle, 1 + (normal[:, 1] * policy.scale).clip(-policy.scale, policy.scale)
 
     def _affine(self, angle: np.ndarray, scale: np.ndarray, mirrored: np.ndarray) -> Affine:

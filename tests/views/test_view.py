@@ -110,3 +110,29 @@ def test_unlabeled_crops_have_no_labels_to_give() -> None:
     people = crops(labeled=False)
     with pytest.raises(ValueError, match="unlabeled"):
         people.labels(people.plain(), SKELETON.flip)
+
+
+def angles(rotation: float, strong: bool) -> torch.Tensor:
+    """(4000,) in degrees: how far views of many crops are turned, or strong views from their weak ones."""
+    count = 4000
+    images = torch.zeros(count, 4, 4, 3, dtype=torch.uint8)
+    policy = Augmentation(rotation=rotation, flip=0.0, color="none")
+    people = Crops(images, (4, 4), 1.0, policy, Draw(0, 0, "unlabeled", count, count))
+    weak = people.weak()
+    matrix = (weak.to(people.strong(weak)) if strong else weak.affine).matrix
+    return torch.atan2(matrix[:, 1, 0], matrix[:, 0, 0]).rad2deg()
+
+
+@pytest.mark.parametrize(("strong", "turned"), [(False, 0.6), (True, 0.8)])
+def test_a_turn_is_clipped_at_twice_its_deviation_and_a_share_is_not_turned(strong: bool, turned: float) -> None:
+    found = angles(40.0, strong)
+    assert found.abs().max().item() == pytest.approx(80, abs=0.01)
+    assert ((found.abs() > 0.01).float().mean() - turned).abs() < 0.03
+    assert (found[found.abs() > 0.01].std() - 40 * 0.954).abs() < 2
+
+
+@pytest.mark.parametrize("strong", [False, True])
+def test_a_rotation_of_180_turns_by_any_angle_all_as_likely(strong: bool) -> None:
+    """As for people seen from overhead: upright is one angle among others."""
+    share = torch.histc(angles(180.0, strong), 12, -180, 180) / 4000
+    assert (share - 1 / 12).abs().max() < 0.02
