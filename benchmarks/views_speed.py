@@ -31,6 +31,7 @@ from semipose.views.keypoint_mix import keypoint_mix
 from semipose.views.mix import cutmix, mixup
 from semipose.views.occlude import cutout, joint_cutout
 from semipose.views.policies import augment
+from semipose.views.tiles import Tiles
 from semipose.views.view import Augmentation, Crops
 
 SIZE, CROP = (256, 192), (384, 288)
@@ -83,6 +84,7 @@ def operations(batch: int) -> dict[str, tuple[str, Callable[[], object]]]:
         "keypoint_mix": ("rectangles", lambda: keypoint_mix(image, there, draw, "c")),
         "cut_occlude": ("rectangles", lambda: cut_occlude(image, there, draw, "c")),
         "mixup": ("rectangles", lambda: mixup(image, draw, "c")),
+        "tiles": ("rectangles", lambda: Tiles.drawn(draw, "c", (4, 3)).mix(image)),
         "jitter": ("color", lambda: jitter(image, draw, "c", 0.4)),
         "randaugment": ("color", lambda: augment(image, draw, "c", "randaugment")),
         "trivialaugment": ("color", lambda: augment(image, draw, "c", "trivialaugment")),

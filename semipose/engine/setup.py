@@ -209,6 +209,9 @@ def make_trainer(
 
     def trainer(count: int, told: Callable[[str], None] | None) -> Trainer:
         method = make_method(settings, options, skeleton, device, told)
+        if batches.unlabeled is not None:
+            parts = distributed.count() * settings.accumulate
+            method.check(settings.input_size, batches.unlabeled.batch_size // parts)
         return Trainer(method, batches, settings, folder, count, device, precision, evaluate, settings.method)
 
     if updates is None:

@@ -79,6 +79,12 @@ class Method(nn.Module, ABC):
     def prepare(self, updates: int) -> None:
         """Told once before training how many updates there will be."""
 
+    def check(self, size: tuple[int, int], unlabeled: int) -> None:
+        """Told once before training the `size` (H, W) of views and the number of `unlabeled` people in a pass.
+
+        Raises UsageError where the method cannot work with them.
+        """
+
     @abstractmethod
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """The losses of one update."""

@@ -1,11 +1,13 @@
 """Tiles exchanged between images of the same batch, and the exchange undone on what a network makes of them."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from semipose.errors import UsageError
 from semipose.views.draw import Draw
 
 # MUM's (Kim et al., CVPR 2022): people who exchange tiles, and tiles a side.
@@ -61,6 +63,14 @@ class Tiles:
         """The same for a batch with `count` images before these, which keep their tiles."""
         own = np.broadcast_to(np.arange(count).reshape(-1, 1, 1), (count, *self.source.shape[1:]))
         return Tiles(np.concatenate([own, self.source + count]))
+
+
+def read_grid(text: str) -> tuple[int, int]:
+    """Tiles down and across from their text, "4x3". Raises UsageError for anything else."""
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text.strip().lower())
+    if found is None:
+        raise UsageError(f"the grid of tiles is {text!r}; expected tiles down x across, such as 4x3")
+    return int(found[1]), int(found[2])
 
 
 def usual_grid(size: tuple[int, int], cell: int) -> tuple[int, int]:

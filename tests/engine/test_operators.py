@@ -72,6 +72,9 @@ class OneLayer(Backbone):
     def forward(self, image: Tensor) -> list[Tensor]:
         return [self.convolution(image)] * 4
 
+    def stages(self) -> list[nn.Module]:
+        return [self.convolution]
+
 
 @pytest.mark.parametrize("name", ALL)
 def test_no_step_reads_anything_back_from_its_device(

@@ -14,6 +14,7 @@ from semipose.views.keypoint_mix import keypoint_mix
 from semipose.views.mix import cutmix, mixup
 from semipose.views.occlude import cutout, joint_cutout
 from semipose.views.policies import augment
+from semipose.views.tiles import Tiles
 from tests.people import SKELETON, crops
 
 Change = Callable[[Tensor, Tensor, Draw], Tensor]
@@ -32,6 +33,7 @@ CHANGES: dict[str, tuple[Change, int]] = {
     "keypoint_mix": (lambda image, keypoints, draw: keypoint_mix(image, keypoints, draw, "c"), 85),
     "cut_occlude": (lambda image, keypoints, draw: cut_occlude(image, keypoints, draw, "c"), 90),
     "mixup": (lambda image, keypoints, draw: mixup(image, draw, "c")[0], 15),
+    "tiles": (lambda image, keypoints, draw: Tiles.drawn(draw, "c", (4, 3)).mix(image), 10),
 }  # fmt: skip
 
 

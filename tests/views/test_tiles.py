@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semipose.errors import UsageError
 from semipose.views.draw import Draw
-from semipose.views.tiles import Tiles, usual_grid, usual_group
+from semipose.views.tiles import Tiles, read_grid, usual_grid, usual_group
 
 GRIDS = [(1, 1), (2, 2), (4, 4), (4, 3)]
 
@@ -152,6 +153,13 @@ def test_images_before_the_mixed_ones_keep_their_tiles() -> None:
 )  # fmt: skip
 def test_the_usual_grid_is_near_4_and_of_whole_cells(size: tuple[int, int], grid: tuple[int, int]) -> None:
     assert usual_grid(size, 32) == grid
+
+
+def test_a_grid_is_read_from_its_text() -> None:
+    assert read_grid("4x3") == read_grid(" 4X3 ") == (4, 3)
+    for text in ("4", "0x3", "4x3x2", "4x-3", "-4x3", "axb", ""):
+        with pytest.raises(UsageError, match="expected tiles down x across, such as 4x3"):
+            read_grid(text)
 
 
 def test_the_usual_group_divides_the_people() -> None:
