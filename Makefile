@@ -37,7 +37,7 @@ wheel: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "semipose needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,dev,export,timm]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,dev,export,timm,cluster]'
 	touch $@
 
 clean:

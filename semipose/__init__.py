@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from semipose.data.load import Data, load
     from semipose.poses import Poses
     from semipose.skeleton import Skeleton
+    from semipose.tasks.comparison import compare
     from semipose.tasks.evaluate import evaluate
     from semipose.tasks.model import Model
     from semipose.tasks.run import Run
     from semipose.tasks.train import resume, train
 
-__all__ = ["Data", "Model", "Poses", "Run", "Skeleton", "check", "evaluate", "load", "resume", "train"]
+__all__ = ["Data", "Model", "Poses", "Run", "Skeleton", "check", "compare", "evaluate", "load", "resume", "train"]
 
 _HOME = {
     "Data": "data.load",
@@ -32,6 +33,7 @@ _HOME = {
     "Run": "tasks.run",
     "Skeleton": "skeleton",
     "check": "data.check",
+    "compare": "tasks.comparison",
     "evaluate": "tasks.evaluate",
     "load": "data.load",
     "resume": "tasks.train",

@@ -130,6 +130,17 @@ def check(argv: Sequence[str]) -> int:
     return look(load(**inputs), out, quick=quick)
 
 
+def compare(argv: Sequence[str]) -> int:
+    """Train several methods under one protocol and write one table."""
+    from semipose.flags import parse_compare
+
+    call = parse_compare(argv)
+    from semipose.tasks.comparison import compare as measure
+
+    measure(**call)
+    return 0
+
+
 def split(
     labels: Labels,
     /,
@@ -218,7 +229,7 @@ def methods(name: Annotated[str, arg(metavar="NAME")] = "", /, *, markdown: bool
 
 VERBS: dict[str, Callable[..., int]] = {
     "train": train, "eval": evaluate, "predict": predict, "check": check, "split": split, "resume": resume,
-    "demo": demo, "methods": methods, "export": export,
+    "compare": compare, "demo": demo, "methods": methods, "export": export,
 }  # fmt: skip
 
 
@@ -251,7 +262,7 @@ def _run(argv: list[str]) -> int:
         raise UsageError(f"{found}; expected one of {', '.join(VERBS)}. See semipose --help.")
     if verb not in ("train", "resume") and os.environ.get("LOCAL_WORLD_SIZE", "1") != "1":
         raise UsageError(f"{verb} works in one process: start it without torchrun, which is for train and resume.")
-    if verb in ("train", "check"):
+    if verb in ("train", "check", "compare"):
         return VERBS[verb](rest)
     return tyro.cli(VERBS[verb], prog=f"semipose {verb}", args=rest, config=())
 

@@ -14,7 +14,7 @@ import tyro
 from semipose import methods
 from semipose.config import Config
 from semipose.data.video import Sampling
-from semipose.engine.settings import Origin, Settings, refuse
+from semipose.engine.settings import DIFFERING, Origin, Settings, refuse
 from semipose.errors import UsageError, give_way, tells_errors
 from semipose.methods import REQUIRED
 from semipose.values import convert, word
@@ -42,6 +42,18 @@ OUTPUTS: dict[str, tuple[Any, Any, str]] = {
 CHECK: dict[str, tuple[Any, Any, str]] = {
     "out": (Path, Path("check"), "Folder for the contact sheet."),
     "quick": (bool, False, "Only what needs no reading of images; training runs that part too."),
+}
+COMPARE: dict[str, tuple[Any, Any, str]] = {
+    "methods": (str, "all", "all, or names with commas; options in brackets, as in mean_teacher[decay=0.99]."),
+    "labeled": (str, "10%", "Amounts of labels, with commas: shares such as 5%, or how many of what --by says."),
+    "seeds": (int, 3, "Each amount is drawn and trained with this many seeds: 0, 1, ..."),
+    "by": (Literal["image", "person", "group"], "image", "What is counted and kept whole, as in semipose split."),
+    "test": (Path | None, None, "COCO-keypoint json to judge rows on; without it they are judged on val."),
+    "test_images": (Path | None, None, "Folder of the images of --test; without it that of --images."),
+    "out": (Path, Path("runs/comparison"), "Folder of all runs and tables; called again, it goes on there."),
+    "launcher": (Literal["local", "submitit"], "local", "Processes of this machine, or submitit's (SLURM)."),
+    "jobs": (int | None, None, "Runs side by side; none = one a GPU, or 1; with submitit all."),
+    "cluster": (tuple[str, ...], (), "NAME=VALUE for submitit, such as timeout_min=600 or slurm_partition=gpu."),
 }
 TRAIN = """Train a pose model on labeled and unlabeled images.
 
@@ -124,6 +136,19 @@ def parse_check(argv: Sequence[str]) -> dict[str, Any]:
     return dataclasses.asdict(_parse(flags, doc, "semipose check", argv))
 
 
+def parse_compare(argv: Sequence[str]) -> dict[str, Any]:
+    """Read the arguments after `semipose compare`: those of `semipose.compare`, with the settings as `settings`."""
+    given = _given(argv)
+    kinds = {name: kind for name, kind in Settings.types().items() if name not in DIFFERING}
+    rows = {name: row for name, row in {**INPUTS, **COMPARE}.items() if name != "split"}
+    rows |= {name: (kind, getattr(Settings, name), Settings.help(name)) for name, kind in kinds.items()}
+    doc = "Train methods on parts of the labels under one protocol, and write one table.\n\n" \
+        "Example: semipose compare labels.json --images img/ --methods all --labels 5%,10% --seeds 3"
+    parsed = _parse([_flag(name, *row) for name, row in rows.items()], doc, "semipose compare", argv)
+    settings = Settings().chosen("flag", "", **{name: getattr(parsed, name) for name in kinds if name in given})
+    return {name: getattr(parsed, name) for name in rows if name not in kinds} | {"settings": settings}
+
+
 def _train_flags(method: str, defaults: dict[str, Any]) -> list[tuple[Any, ...]]:
     """The fields that `semipose train --method METHOD` reads; `defaults` from yaml replace the usual ones."""
     info = methods.describe(method)
@@ -155,7 +180,9 @@ def _flag(name: str, kind: Any, default: Any, help: str) -> tuple[Any, ...]:
         marked = ANNOTATED[kind, _one_word(kind)]
     if name == "labels":
         marked = ANNOTATED[marked, tyro.conf.Positional]
-    marked = ANNOTATED[marked, tyro.conf.arg(help=help, metavar="LABELS" if name == "labels" else None)]
+    # LABELS has no flag of its own, so --labels is free to say how many of them are used.
+    called = "labels" if name == "labeled" else None
+    marked = ANNOTATED[marked, tyro.conf.arg(help=help, metavar="LABELS" if name == "labels" else None, name=called)]
     return (name, marked) if default is REQUIRED else (name, marked, default)
 
 

@@ -16,7 +16,7 @@ from semipose import methods
 from semipose.cli import VERBS, main
 from semipose.config import Config
 from semipose.errors import DataError, UsageError
-from semipose.flags import parse_check, parse_train
+from semipose.flags import parse_check, parse_compare, parse_train
 
 BASE = ["labels.json", "--images", "img", "--unlabeled", "frames"]
 
@@ -106,6 +106,50 @@ def test_wrong_flags_exit_with_2_and_teach(flags: list[str], told: str, capsys: 
     assert told in shown
 
 
+def test_flags_of_a_comparison_are_read() -> None:
+    call = parse_compare(
+        [
+            *["labels.json", "--images", "img", "--methods", "mean_teacher[decay=0.9],pose_cons", "--labels", "5%,50"],
+            *["--unlabeled", "frames", "--seeds", "2", "--by", "group", "--test", "t.json", "--out", "there"],
+            *["--jobs", "4"],
+            *["--launcher", "submitit", "--cluster", "timeout_min=5", "--cluster", "slurm_partition=gpu"],
+            *["--input-size", "128x96", "--duration", "300", "--no-flip-test"],
+        ]
+    )
+    settings = call.pop("settings")
+    assert set(call) < set(inspect.signature(semipose.compare).parameters)
+    assert (call["labels"], call["labeled"], call["seeds"], call["by"]) == (Path("labels.json"), "5%,50", 2, "group")
+    assert (call["methods"], call["jobs"]) == ("mean_teacher[decay=0.9],pose_cons", 4)
+    assert (call["launcher"], call["cluster"]) == ("submitit", ("timeout_min=5", "slurm_partition=gpu"))
+    assert (settings.input_size, str(settings.duration)) == ((128, 96), "300")
+    assert [settings.origin(name).source for name in ("duration", "flip_test", "lr")] == ["flag", "flag", "default"]
+    defaults = inspect.signature(semipose.compare).parameters
+    alone = parse_compare(["labels.json", "--images", "img"])
+    unlike = {name for name, value in alone.items() if str(value) != str(defaults[name].default)}
+    assert unlike == {"labels", "images", "settings", "unlabeled"}  # the last are () and None
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--metods", "all"], "--methods"),
+        (["--seed", "3"], "--seeds"),  # of no use here, and like another
+        (["--split", "s.json"], "Unrecognized options: --split"),
+        (["--patience", "3"], "Unrecognized options: --patience"),
+        (["--labels", "150%"], "--labels 150%: expected shares below 100 %"),
+        (["--methods", "mean_techer"], "did you mean 'mean_teacher'"),
+        (["--duration", "2h"], "--duration 7200s: rows must train for equally many updates"),
+    ],
+)
+def test_wrong_flags_of_a_comparison_exit_with_2_and_teach(
+    flags: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(["compare", "labels.json", "--images", "img", *flags]) == 2
+    assert told in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())
+
+
 def exit_code(argv: list[str]) -> int | str | None:
     try:
         return main(argv)
@@ -182,7 +226,7 @@ def test_yaml_cannot_make_python_objects(tmp_path: Path) -> None:
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for verb in ("train", "eval", "predict", "check", "split", "resume", "demo", "methods"):
+    for verb in ("train", "eval", "predict", "check", "split", "resume", "compare", "demo", "methods"):
         assert f"\n  {verb} " in shown
 
 

@@ -164,6 +164,7 @@ def test_the_readme_shows_the_table_of_methods() -> None:
         ("from semipose.cli import main; main(['--help'])", "torch cv2 matplotlib numpy"),
         ("from semipose.cli import main; main(['methods'])", "torch cv2 matplotlib"),
         ("from semipose.flags import parse_train; parse_train(['l', '--images', 'i'])", "torch cv2 matplotlib"),
+        ("from semipose.flags import parse_compare; parse_compare(['l', '--images', 'i'])", "torch cv2 matplotlib"),
         ("import semipose.networks, semipose.engine.settings, semipose.metrics.score", "torch cv2"),
         ("import semipose.data.coco, semipose.data.boxes, semipose.data.splits", "torch"),
     ],

@@ -12,7 +12,7 @@ from benchmarks.tables import filled
 from semipose import methods
 from semipose.cli import VERBS
 from semipose.engine.settings import Settings, flag
-from semipose.flags import CHECK, INPUTS, OUTPUTS
+from semipose.flags import CHECK, COMPARE, INPUTS, OUTPUTS
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -34,10 +34,10 @@ def test_its_python_parses_and_names_what_there_is() -> None:
 
 def test_its_flags_exist() -> None:
     known = {flag(name) for verb in VERBS.values() for name in inspect.signature(verb).parameters}
-    known |= {flag(name) for name in {**INPUTS, **OUTPUTS, **CHECK, **Settings.types()}}
+    known |= {flag(name) for name in {**INPUTS, **OUTPUTS, **CHECK, **COMPARE, **Settings.types()}}
     known |= {f"--method.{option.name.replace('_', '-')}" for name in methods.available()
               for option in methods.describe(name).options}  # fmt: skip
-    known |= {"--method.NAME", "--help", "--data", "--out", "--cache", "--nproc-per-node"}
+    known |= {"--method.NAME", "--help", "--data", "--labels", "--out", "--cache", "--nproc-per-node"}
     used = set(re.findall(r"--[a-z][\w.-]*\w", TEXT))
     assert used - known == set()
 

@@ -105,6 +105,7 @@ class Clock:
     def restart(self) -> None:
         """Begin a new stretch."""
         self._start, self._waited, self._images = time.perf_counter(), 0.0, 0
+        self._busy = time.process_time()
 
     def waited(self, seconds: float, images: int) -> None:
         """Count one batch."""
@@ -112,6 +113,10 @@ class Clock:
         self._images += images
 
     def rates(self) -> dict[str, float]:
-        """Images per second and the share of time spent waiting."""
+        """Images per second, the share of time spent waiting, and how many cores this process kept busy."""
         spent = max(1e-9, time.perf_counter() - self._start)
-        return {"images_per_s": round(self._images / spent, 2), "data_wait": round(self._waited / spent, 4)}
+        cores = (time.process_time() - self._busy) / spent
+        return {
+            "images_per_s": round(self._images / spent, 2), "data_wait": round(self._waited / spent, 4),
+            "cores": round(cores, 3),
+        }  # fmt: skip

@@ -19,6 +19,8 @@ Metric = Literal[
     "pixel_error", "oks_ap", "oks_ap50", "oks_ap75", "oks_ar",
 ]  # fmt: skip
 
+# What differs from row to row of a comparison, or would make rows train for unlike numbers of updates.
+DIFFERING = ("method", "seed", "deploy", "patience")
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
 

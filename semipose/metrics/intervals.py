@@ -2,7 +2,7 @@
 together.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,7 @@ from semipose.errors import DataError, UsageError
 from semipose.metrics.average_precision import Floats
 
 if TYPE_CHECKING:
+    from semipose.metrics.evidence import Evidence
     from semipose.metrics.score import Score
 
 LOWER_IS_BETTER = frozenset({"pixel_error"})
@@ -68,22 +69,33 @@ def difference(
     `cause` is what a has and b lacks, for the sentence. Raises UsageError for a metric that one of them lacks
     or a score that was read from a file, DataError when they are scores of different people or labels.
     """
-    first, second = a.evidence, b.evidence
-    if first is None or second is None:
-        raise UsageError(
-            "a score read from a file has no per-image values to pair; evaluate both models again and compare those."
-        )
-    for name, score in (("first", a), ("second", b)):
-        if metric not in score.values:
-            raise UsageError(f"the {name} score has no {metric!r}; it has {', '.join(score.values)}.")
-    if first.people != second.people:
-        raise DataError(_unlike(a, b))
+    return mean_difference([(a, b)], metric, seed=seed, resamples=resamples, cause=cause)
+
+
+def mean_difference(
+    pairs: Sequence[tuple["Score", "Score"]],
+    metric: str,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    cause: str = "the unlabeled images",
+) -> Difference:
+    """The mean of a - b over `pairs` of scores, all of the same people, such as a pair for each random start.
+
+    Each resample draws the same images for all. Raises what `difference` does.
+    """
+    known = [(_evidence(a, "first", metric), _evidence(b, "second", metric)) for a, b in pairs]
+    first = known[0][0]
+    for pair, found in zip(pairs, known, strict=True):
+        for score, evidence in zip(pair, found, strict=True):
+            if evidence.people != first.people:
+                raise DataError(_unlike(pairs[0][0], score))
 
     def gains(weights: Floats) -> dict[str, Floats]:
-        after, before = first.metric(metric, weights), second.metric(metric, weights)
-        return {name: after[name] - before[name] for name in after}
+        each = [(a.metric(metric, weights), b.metric(metric, weights)) for a, b in known]
+        return {name: np.mean([after[name] - before[name] for after, before in each], 0) for name in each[0][0]}
 
-    width = max(first.width, second.width)
+    width = max(evidence.width for pair in known for evidence in pair)
     once = gains(np.ones((1, first.images)))
     values = {name: float(gain[0]) for name, gain in once.items() if not np.isnan(gain[0])}
     spans = bootstrap(gains, first.images, resamples=resamples, seed=seed, width=width)
@@ -93,6 +105,16 @@ def difference(
     text = _sentence(metric, value, (low, high), first.images, helped, cause)
     per_keypoint = {name: (v, *spans[name]) for name, v in values.items()}
     return Difference(value, low, high, per_keypoint, helped, text, metric, first.images)
+
+
+def _evidence(score: "Score", name: str, metric: str) -> "Evidence":
+    if score.evidence is None:
+        raise UsageError(
+            "a score read from a file has no per-image values to pair; evaluate both models again and compare those."
+        )
+    if metric not in score.values:
+        raise UsageError(f"the {name} score has no {metric!r}; it has {', '.join(score.values)}.")
+    return score.evidence
 
 
 def bootstrap(

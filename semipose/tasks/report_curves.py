@@ -34,13 +34,45 @@ def chart(title: str, curves: Sequence[Curve], *, unit: str = "", log: bool = Fa
         return ""
     frame = _Frame.around([point for curve in curves for point in curve.points], log)
     drawn = "".join(_line(curve, frame, unit) for curve in sorted(curves, key=lambda curve: not curve.faint))
+    caption = f'<p class="small">{escape(note)}</p>' if note else ""
+    return _figure(title, curves, (WIDTH, HEIGHT), frame.axes() + drawn, caption)
+
+
+def lanes(title: str, names: Sequence[str], curves: Sequence[Curve]) -> str:
+    """A titled figure with a lane for each of `names`, top down; points are (value, number of the lane)."""
+    values = [value for curve in curves for value, _ in curve.points]
+    if not values:
+        return ""
+    room = 0.04 * (max(values) - min(values)) or 1.0
+    low, high = min(values) - room, max(values) + room
+    left, step, width, bottom = 116, 20, 2 * WIDTH, TOP + 20 * len(names)
+
+    def mark(curve: Curve, value: float, lane: float) -> str:
+        x, y = left + (value - low) / (high - low) * (width - left - RIGHT), TOP + step * (lane + 0.5)
+        shape = (f'rect x="{x - 4:.1f}" y="{y - 4}" width="8" height="8"' if curve.dashed else
+                 f'circle cx="{x:.1f}" cy="{y}" r="4.4"')
+        told = f"<title>{escape(curve.name)}: {value:.1f}</title>"
+        return f'<{shape} class="dot t{curve.tone}">{told}</{shape.partition(" ")[0]}>'
+
+    grid = [f'<path class="grid" d="M{left} {TOP + step * (lane + 0.5)}H{width - RIGHT}"/><text class="y" '
+            f'x="{left - 8}" y="{TOP + step * (lane + 0.5) + 4}">{escape(name)}</text>'
+            for lane, name in enumerate(names)]
+    for value in ticks(low, high):
+        x = left + (value - low) / (high - low) * (width - left - RIGHT)
+        grid.append(f'<path class="grid" d="M{x:.1f} {TOP}V{bottom}"/><text class="x" x="{x:.1f}" y="{bottom + 18}">'
+                    f"{_short(value)}</text>")
+    marks = [mark(curve, value, lane) for curve in curves for value, lane in curve.points]
+    return _figure(title, curves, (width, bottom + BOTTOM), "".join(grid + marks))
+
+
+def _figure(title: str, curves: Sequence[Curve], size: tuple[int, int], drawn: str, caption: str = "") -> str:
+    """`drawn` in a view box of `size` (width, height), with the curves' names above and a `caption` below."""
     legend = "".join(
         f'<li><svg viewBox="0 0 22 8"><path class="line t{curve.tone}{" dashed" if curve.dashed else ""}" d="M1 4H21"/>'
         f"</svg>{escape(curve.name)}</li>" for curve in curves if not curve.faint)
-    caption = f'<p class="small">{escape(note)}</p>' if note else ""
     return (f'<figure class="chart"><figcaption><strong>{escape(title)}</strong><ul class="legend">{legend}</ul>'
-            f'</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">'
-            f"{frame.axes()}{drawn}</svg>{caption}</figure>")
+            f'</figcaption><svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{escape(title, quote=True)}">'
+            f"{drawn}</svg>{caption}</figure>")
 
 
 def smoothed(points: Sequence[Point], share: float = 0.08) -> list[Point]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semipose.errors import DataError, UsageError
-from semipose.metrics.intervals import BLOCK, Difference, bootstrap, difference, draws
+from semipose.metrics.intervals import BLOCK, Difference, bootstrap, difference, draws, mean_difference
 from semipose.metrics.score import Score, score
 from semipose.skeleton import PRESETS
 
@@ -143,6 +143,25 @@ def test_scores_of_different_people_or_labels_are_refused(people):
     other = score(predicted, moved, PERSON, resamples=0)
     with pytest.raises(DataError, match="other ids, boxes, labels or sigmas"):
         difference(whole, other, "pck@0.1")
+
+
+def test_the_mean_of_several_pairs_draws_the_same_images_for_all(scores):
+    good, bad = scores(4, 30)
+    once = difference(good, bad, "pck@0.2")
+    assert mean_difference([(good, bad), (good, bad)], "pck@0.2") == once
+    half = mean_difference([(good, bad), (good, good)], "pck@0.2")
+    assert (half.value, half.low) == pytest.approx((once.value / 2, once.low / 2))
+    # Drawn apart for each pair, a gain and the same loss would not cancel in every resample.
+    even = mean_difference([(good, bad), (bad, good)], "pck@0.2")
+    assert (even.value, even.low, even.high) == pytest.approx((0, 0, 0))
+    assert even.helped == "unclear"
+
+
+def test_a_later_pair_of_other_people_is_refused(scores):
+    good, bad = scores(4, 30)
+    (odd,) = scores(4, truth_seed=8)
+    with pytest.raises(DataError, match="a paired comparison needs the same people"):
+        mean_difference([(good, bad), (odd, odd)], "pck@0.2")
 
 
 def test_a_missing_metric_and_a_score_from_a_file_are_refused(scores):

@@ -46,7 +46,7 @@ def contents(run: Path) -> dict[str, Any]:
     for file in sorted(run.rglob("*")):
         name = file.relative_to(run).as_posix()
         if file.name == "log.jsonl":
-            clocks = ("images_per_s", "data_wait")
+            clocks = ("images_per_s", "data_wait", "cores")
             found[name] = [{k: v for k, v in row.items() if k not in clocks} for row in read_log(file)]
         elif file.name == "metrics.json":
             found[name] = {key: value for key, value in read_json(file).items() if key != "memory"}
