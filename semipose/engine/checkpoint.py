@@ -70,6 +70,20 @@ def save_training(
 def load_training(path: str | Path, method: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Put a state written by `save_training` back and return its record."""
     tensors, record = load(path)
+    _put_back(path, tensors, method)
+    for parameter, name in _names(method, optimizer).items():
+        prefix = f"{_OPTIMIZER}{name}/"
+        moments = {key[len(prefix) :]: tensors[key] for key in tensors if key.startswith(prefix)}
+        optimizer.state[parameter] = {key: _like(value, parameter) for key, value in moments.items()}
+    return record
+
+
+def load_method(path: str | Path, method: nn.Module) -> None:
+    """Put back of a state written by `save_training` what belongs to the method: all its networks and counters."""
+    _put_back(path, load(path)[0], method)
+
+
+def _put_back(path: str | Path, tensors: dict[str, Tensor], method: nn.Module) -> None:
     state = {name[len(_METHOD) :]: tensor for name, tensor in tensors.items() if name.startswith(_METHOD)}
     expected = method.state_dict().keys()
     if state.keys() != expected:
@@ -79,11 +93,6 @@ def load_training(path: str | Path, method: nn.Module, optimizer: torch.optim.Op
             f"unknown (e.g. {unknown[:1]}). Resume with the version and settings that the run was started with."
         )
     method.load_state_dict(state)
-    for parameter, name in _names(method, optimizer).items():
-        prefix = f"{_OPTIMIZER}{name}/"
-        moments = {key[len(prefix) :]: tensors[key] for key in tensors if key.startswith(prefix)}
-        optimizer.state[parameter] = {key: _like(value, parameter) for key, value in moments.items()}
-    return record
 
 
 def _names(method: nn.Module, optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, str]:

@@ -50,17 +50,17 @@ def predict_people(
                 scores.append(score.cpu())
     finally:
         network.train(training)
+    return posed(store, torch.cat(keypoints), torch.cat(scores))
+
+
+def posed(store: CropStore, keypoints: torch.Tensor, scores: torch.Tensor) -> Poses:
+    """The people of `store` with found `keypoints` (N, K, 2) in image pixels and their `scores` (N, K)."""
     truth = store.people.poses
     return Poses(
-        keypoints=torch.cat(keypoints).numpy(), scores=torch.cat(scores).numpy(),
-        visible=np.full(scores_shape(truth, skeleton), 2, np.uint8), boxes=truth.boxes, image_ids=truth.image_ids,
-        ids=truth.ids, areas=truth.areas, crowd=truth.crowd, box_scores=truth.box_scores,
-    )
-
-
-def scores_shape(truth: Poses, skeleton: Skeleton) -> tuple[int, int]:
-    """(N, K) of a prediction for these people."""
-    return len(truth), len(skeleton)
+        keypoints=keypoints.numpy(), scores=scores.numpy(), visible=np.full(scores.shape, 2, np.uint8),
+        boxes=truth.boxes, image_ids=truth.image_ids, ids=truth.ids, areas=truth.areas, crowd=truth.crowd,
+        box_scores=truth.box_scores,
+    )  # fmt: skip
 
 
 def crops_of(store: CropStore, rows: np.ndarray) -> Crops:

@@ -96,12 +96,12 @@ class Method(nn.Module, ABC):
     def networks(self) -> dict[str, PoseNetwork]:
         """Networks that can be evaluated and deployed, by name."""
 
-    def pseudo_labels(self, view: View) -> dict[str, Fields]:
-        """For a method that corrects pseudo-labels, those of unlabeled people on `view` before and after, by name.
+    def pseudo_labels(self, image: Tensor) -> tuple[Fields, Fields] | None:
+        """Pseudo-labels of `image` (B, 3, H, W) before and after correction, from a method that corrects them.
 
-        Asked only once training has ended: the report shows both.
+        Training does not ask for them: the report shows both.
         """
-        return {}
+        return None
 
     def codec(self, view: View, fields: Fields) -> HeatmapCodec:
         """The codec of a network's `fields` for input of the view's size."""

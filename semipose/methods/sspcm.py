@@ -13,7 +13,7 @@ from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
 from semipose.views.cut_occlude import cut_occlude
-from semipose.views.view import Batch, View
+from semipose.views.view import Batch
 
 
 class Sspcm(Method):
@@ -68,7 +68,7 @@ class Sspcm(Method):
             return Step(losses)
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
-        first, second, corrected = self._teach(weak, progress.update >= self._updates(progress))
+        first, second, corrected = self._teach(weak.image, progress.update >= self._updates(progress))
         trusted = self._trusted(corrected)
         move = weak.to(strong)
         exists = exchange(trusted, self.skeleton.flip, move.mirrored)
@@ -80,11 +80,11 @@ class Sspcm(Method):
             losses[f"consistency_{name}"] = loss * (self.weight * progress.ramp(self.ramp))
         return Step(losses, self._signals(corrected, trusted))
 
-    def _teach(self, view: View, has_past: bool) -> tuple[Fields, Fields, Corrected]:
-        """The teachers' answers on `view` and what they are corrected to, without their copies if there are none."""
+    def _teach(self, image: Tensor, has_past: bool) -> tuple[Fields, Fields, Corrected]:
+        """The teachers' answers to `image` and what they are corrected to, without their copies if there are none."""
         with teaching(self.first), teaching(self.second):
-            now = self.first(view.image), self.second(view.image)
-            before = (self.first_before(view.image), self.second_before(view.image)) if has_past else now
+            now = self.first(image), self.second(image)
+            before = (self.first_before(image), self.second_before(image)) if has_past else now
             return *now, correct(now, before)
 
     def _trusted(self, corrected: Corrected) -> Tensor:
@@ -107,16 +107,19 @@ class Sspcm(Method):
         return max(1, round(self.period * progress.updates))
 
     def after_update(self, progress: Progress) -> None:
-        """At the end of every period, copy the teachers; a bad update has left them as they were before it."""
-        if (progress.update + 1) % self._updates(progress) == 0:
+        """At the end of every period but the last, whose copies the report needs, copy the teachers.
+
+        Also after a bad update: it has left them as they were.
+        """
+        done = progress.update + 1
+        if done % self._updates(progress) == 0 and done < progress.updates:
             self.first_before.update(self.first)
             self.second_before.update(self.second)
 
-    def pseudo_labels(self, view: View) -> dict[str, Fields]:
+    def pseudo_labels(self, image: Tensor) -> tuple[Fields, Fields]:
         """The mean of the teachers' answers, and what the student learns in its place."""
-        first, second, corrected = self._teach(view, bool(self.first_before.updates > 0))
-        mean = correct((first, second), (first, second))
-        return {"teachers' mean": mean.fields, "corrected": corrected.fields}
+        first, second, corrected = self._teach(image, bool(self.first_before.updates > 0))
+        return correct((first, second), (first, second)).fields, corrected.fields
 
     def networks(self) -> dict[str, PoseNetwork]:
         """The student and both teachers."""

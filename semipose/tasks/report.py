@@ -13,6 +13,7 @@ from semipose.tasks.report_parts import folded, metric_name, number, page, plain
 from semipose.tasks.run import Run
 
 OTHER_METRICS = ("pck@0.1", "pck@0.2", "oks_ap", "pixel_error")
+CORRECTED = "What the last weights of the run would teach, as it was before the method corrected it and after."
 VERDICTS = {
     "yes": "<b>Yes</b>, the unlabeled images helped.",
     "no": "<b>No</b>, the unlabeled images hurt.",
@@ -209,6 +210,7 @@ def _pictures(run: Run, val: People | None, unlabeled: People | None) -> str:
     """Predictions on val and on unlabeled people, by the deployed network."""
     if val is None and unlabeled is None:
         return ""
+    from semipose.tasks.report_correction import correction
     from semipose.tasks.report_pictures import unlabeled_pictures, val_pictures
 
     try:
@@ -220,7 +222,9 @@ def _pictures(run: Run, val: People | None, unlabeled: People | None) -> str:
     on_unlabeled = unlabeled_pictures(model, unlabeled, device) if unlabeled is not None else ""
     lead = "What the deployed network now says about unlabeled people; in training, answers like these, of earlier " \
            "weights, were the targets. The number is the mean height of its peaks: a confidence, not a probability."
-    return section("Predictions on validation people", on_val) + section("Pseudo-labels", on_unlabeled, lead)
+    changed = correction(run, unlabeled, device) if unlabeled is not None else ""
+    return (section("Predictions on validation people", on_val) + section("Pseudo-labels", on_unlabeled, lead)
+            + section("Pseudo-labels before and after correction", changed, CORRECTED))
 
 
 def _made(run: Run, metrics: Mapping[str, Any]) -> str:

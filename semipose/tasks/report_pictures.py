@@ -95,27 +95,29 @@ def legend() -> str:
     return f"Colors are the person's own sides:{''.join(keys)}."
 
 
-def _image_of(looked: Looked, row: int) -> NDArray[np.uint8]:
+def image_of(looked: Looked, row: int) -> NDArray[np.uint8]:
+    """The picture (H, W, 3) RGB that a person is in; black where it is gone."""
     image = read_image(looked.people.images.files[looked.people.image_index[row]])
     return np.zeros((TILE, TILE, 3), np.uint8) if image is None else image
 
 
-def _name_of(looked: Looked, row: int) -> str:
+def name_of(looked: Looked, row: int) -> str:
+    """The name of that picture's file."""
     return Path(looked.people.images.files[looked.people.image_index[row]]).name
 
 
 def _pair(looked: Looked, row: int, skeleton: Skeleton, error: float) -> str:
     truth, predicted = looked.people.poses[[row]], looked.poses[[row]]
-    tile = person_tile(_image_of(looked, row), truth.boxes[0], TILE)
+    tile = person_tile(image_of(looked, row), truth.boxes[0], TILE)
     pair = [draw(tile.pixels, tile.move(truth), skeleton, faded=False),
             draw(tile.pixels, tile.move(predicted), skeleton)]
-    name = _name_of(looked, row)
+    name = name_of(looked, row)
     return picture(contact_sheet(pair, 2, gap=0), f"Labels and prediction on {name}",
                    f"mean error {error:.1f} % of the box, {name}")
 
 
 def _single(looked: Looked, row: int, skeleton: Skeleton, confidence: float) -> str:
     pose = looked.poses[[row]]
-    tile = person_tile(_image_of(looked, row), pose.boxes[0], TILE)
-    name = _name_of(looked, row)
+    tile = person_tile(image_of(looked, row), pose.boxes[0], TILE)
+    name = name_of(looked, row)
     return picture(draw(tile.pixels, tile.move(pose), skeleton), f"Prediction on {name}", f"{confidence:.2f}  {name}")

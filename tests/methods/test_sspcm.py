@@ -131,6 +131,14 @@ def test_copies_are_made_at_the_end_of_every_period_and_stay_in_between() -> Non
             assert not made or (values == made).all()
 
 
+def test_at_the_end_of_a_run_the_copies_are_still_a_period_old() -> None:
+    """New ones would be the teachers themselves, and there would be no correction to report."""
+    method = Sspcm(builder(), SKELETON, period=0.5)
+    for update in range(10):
+        method.after_update(Progress(update, 10, torch.ones(())))
+        assert method.first_before.updates == method.second_before.updates == (update >= 4)
+
+
 def test_no_gradient_goes_from_the_student_to_a_teacher_or_back() -> None:
     """T13: what the teachers learn is the same without the student."""
     method = Sspcm(builder(), SKELETON)
@@ -198,12 +206,12 @@ def test_each_view_is_occluded_at_the_keypoints_it_is_to_learn() -> None:
 def test_pseudo_labels_are_shown_before_and_after() -> None:
     method = trio((0.5, 0.2, 0.6), cells=((8, 8), (2, 2), (12, 12)))
     past(method, 0.9, 0.1, ((11, 12), (0, 15)))
-    view = batch().unlabeled.plain()
-    before, after = method.pseudo_labels(view).values()
+    image = batch().unlabeled.plain().image
+    before, after = method.pseudo_labels(image)
     # There are copies in truth only once they were made.
     assert torch.equal(before["heatmap"].maps, after["heatmap"].maps)
     method.first_before.updates.fill_(1)
-    before, after = method.pseudo_labels(view).values()
+    before, after = method.pseudo_labels(image)
     torch.testing.assert_close(before["heatmap"].maps[0, 0, 0, 0], torch.tensor(0.4))
     torch.testing.assert_close(after["heatmap"].maps[0, 0, 0, 0], torch.tensor(0.75))
 
