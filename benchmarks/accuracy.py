@@ -74,7 +74,10 @@ ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "pose_cons": ("pose_cons", {}, False),
     "pose_dual": ("pose_dual", {}, False),
     "pseudo_label": ("pseudo_label", {}, False),
+    "teacher_reviewer_student": ("teacher_reviewer_student", {}, False),
 }
+# Teacher-Reviewer-Student without its three parts.
+PLAIN = {"reviewer": "none", "levels": (0.0, 0.0), "mixes": 0}
 # One part changed at a time: what a gain, or its absence, comes from. Run by name, shown apart.
 ABLATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "pose_cons-ramp": ("pose_cons", {"ramp": 0.1}, False),
@@ -84,6 +87,14 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "mean_teacher-no_average": ("mean_teacher", {"decay": 0.0}, False),
     "pose_dual-no_ramp": ("pose_dual", {"ramp": 0.0}, False),
     "mean_teacher-no_ramp": ("mean_teacher", {"ramp": 0.0}, False),
+    "teacher_reviewer_student-none": ("teacher_reviewer_student", PLAIN, False),
+    "teacher_reviewer_student-reviewer": ("teacher_reviewer_student", PLAIN | {"reviewer": "average"}, False),
+    "teacher_reviewer_student-levels": ("teacher_reviewer_student", PLAIN | {"levels": (0.1, 0.3)}, False),
+    "teacher_reviewer_student-keypoint_mix": ("teacher_reviewer_student", PLAIN | {"mixes": 2}, False),
+    "teacher_reviewer_student-snapshot": ("teacher_reviewer_student", {"reviewer": "snapshot"}, False),
+    "teacher_reviewer_student-best": ("teacher_reviewer_student", {"reviewer": "best"}, False),
+    "teacher_reviewer_student-agreed": ("teacher_reviewer_student", {"fusion": "agreed"}, False),
+    "teacher_reviewer_student-average_teacher": ("teacher_reviewer_student", {"teacher": "average"}, False),
 }
 COMPARED = ("pck@0.1", "pck@0.2", "oks_ap")
 

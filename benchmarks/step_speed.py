@@ -37,7 +37,8 @@ from semipose.engine.setup import Stores, choose_precision, make_trainer
 from semipose.engine.trainer import Trainer
 from semipose.files import write_json
 from semipose.methods.method import Method
-from semipose.networks.network import PoseNetwork
+from semipose.networks.backbone import Backbone
+from semipose.networks.heads import DeconvHead
 
 # Late in a run: ramps are at their end, and methods of several stages in their last.
 UPDATES, AT = 1000, 900
@@ -144,9 +145,8 @@ def measure(settings: Settings, data: Data, rounds: int, mode: str | None) -> di
 
 def compile_networks(method: Method, mode: str) -> None:
     """Compile backbones and heads where they stand; the first round, which is dropped, pays for it."""
-    for network in [part for part in method.modules() if isinstance(part, PoseNetwork)]:
-        network.backbone.compile(mode=mode)
-        network.head.compile(mode=mode)
+    for part in [part for part in method.modules() if isinstance(part, Backbone | DeconvHead)]:
+        part.compile(mode=mode)
 
 
 def timed(way: Callable[[], None], device: torch.device) -> tuple[float, float]:

@@ -223,6 +223,8 @@ def make_trainer(
 
 
 def _seconds_per_update(trainer: Trainer) -> float:
+        if method.needs_validation and distributed.is_first() and evaluate is None:
+            raise UsageError(f"{method.needs_validation} needs people to validate on, and there are none: give --val.")
     """Time an update on a trainer that is thrown away, so that the real one starts untouched."""
     for update in range(_TIMED_UPDATES):
         if update == 2:  # the first updates pay for memory and kernel choices

@@ -106,7 +106,7 @@ class Trainer:
         if self.update % self.settings.log_every == 0 or self.update == self.goal:
             self._log(step, lr, clock)
         if self.update % self.eval_every == 0 or self.update == self.goal:
-            self._evaluate()
+            self.method.after_evaluation(distributed.from_first(self._evaluate()))
             self.save()
             self._promote()
             self._lose_patience()
@@ -192,11 +192,11 @@ class Trainer:
             f"{self.settings.lr:g}) or set --clip 1, and start again."
         )
 
-    def _evaluate(self) -> None:
-        """Score every network on val; remember and save the best of each."""
+    def _evaluate(self) -> list[str]:
+        """Score every network on val; remember and save the best of each; give the names of those that are new."""
         if self.evaluate is None:
-            return
-        metric, told, improved = self.settings.metric, {}, set()
+            return []
+        metric, told, improved = self.settings.metric, {}, list[str]()
         for name, network in self.method.networks().items():
             score = self.evaluate(network)
             self.last[name] = {"update": self.update, "values": score.values}
@@ -204,12 +204,13 @@ class Trainer:
             if name not in self.best or better(score.values, self.best[name]["values"], metric):
                 self.best[name] = self.last[name]
                 self._save_network("next", name, network)
-                improved.add(name)
+                improved.append(name)
         deployed = self.settings.deploy or self.method.deployed
         self.waited = 0 if (deployed in improved if deployed else improved) else self.waited + 1
         self.log.write("eval", self.update, networks=told)
         words = " ".join(f"{name} {row['values'].get(metric, math.nan):.1f}" for name, row in told.items())
         self.live.show(self.update, val=f"{metric} {words}")
+        return improved
 
     def _lose_patience(self) -> None:
         """End the training after too many evaluations without a better one."""

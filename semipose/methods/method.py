@@ -1,7 +1,7 @@
 """What every method is built on: networks in roles, a step that returns named losses, rules for teachers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -71,6 +71,8 @@ class Method(nn.Module, ABC):
     uses_unlabeled = True
     # Whether a trained network may get no gradient in some updates, as in a burn-in: several processes must know.
     networks_wait = False
+    # The option that learns from `after_evaluation`, so that there must be people to validate on; None: no such one.
+    needs_validation: str | None = None
 
     def __init__(self, build: Build, skeleton: Skeleton) -> None:
         super().__init__()
@@ -92,6 +94,9 @@ class Method(nn.Module, ABC):
     def after_update(self, progress: Progress) -> None:
         """Called after the optimizer has stepped: the place to move teachers."""
 
+    def after_evaluation(self, improved: Collection[str]) -> None:
+        """Told after an evaluation, in every process, which of `networks()` were the best so far on validation."""
+
     @abstractmethod
     def networks(self) -> dict[str, PoseNetwork]:
         """Networks that can be evaluated and deployed, by name."""
@@ -109,13 +114,16 @@ class Method(nn.Module, ABC):
 
     def labeled_loss(self, predicted: Fields, crops: Crops, view: View) -> Tensor:
         """Loss of the fields `predicted` on a view of labeled crops; keypoints without a label weigh 0."""
+        return field_loss(predicted, *self.labeled_target(predicted, crops, view))
+
+    def labeled_target(self, predicted: Fields, crops: Crops, view: View) -> tuple[Fields, Tensor]:
+        """What the fields `predicted` should be, and the weight of each map."""
         if crops.visible is None:
             raise ValueError("the labeled loss needs labeled crops")
         flip = self.skeleton.flip
         # A mirrored view exchanges partners, and with them which of the two is labeled.
         visible = exchange(crops.visible, flip, view.affine.mirrored)
-        target, weight = self.codec(view, predicted).encode(crops.labels(view, flip), visible)
-        return field_loss(predicted, target, weight)
+        return self.codec(view, predicted).encode(crops.labels(view, flip), visible)
 
     def consistency_loss(self, predicted: Fields, answer: Fields, weak: View, strong: View,
                          trusted: Tensor | None = None, outside: str = "unknown") -> Tensor:
@@ -124,6 +132,11 @@ class Method(nn.Module, ABC):
         `trusted` (B, K) in 0..1 weighs whole maps. What lies outside of the weak view is unknown and weighs 0; the
         papers call it background (`outside="background"`: target 0 with weight 1).
         """
+        return field_loss(predicted, *self.moved_target(answer, weak, strong, trusted, outside))
+
+    def moved_target(self, answer: Fields, weak: View, strong: View, trusted: Tensor | None = None,
+                     outside: str = "unknown") -> tuple[Fields, Tensor]:
+        """The teacher's `answer` on `weak` moved to `strong`, and the weight of each cell; see `consistency_loss`."""
         move = weak.to(strong)
         target = answer.moved(move).detach()
         first = next(iter(target.values()))
@@ -135,7 +148,7 @@ class Method(nn.Module, ABC):
         if trusted is not None:
             trusted = exchange(trusted, self.skeleton.flip, move.mirrored)
             weight = weight * trusted[..., None, None]
-        return field_loss(predicted, target, weight)
+        return target, weight
 
 
 @contextmanager
@@ -151,6 +164,12 @@ def teaching(network: nn.Module, batch_statistics: bool = False) -> Iterator[Non
             yield
     finally:
         network.train(training)
+
+
+def ask(network: nn.Module, view: View) -> Fields:
+    """What `network` answers to `view` as a teacher, by its running statistics."""
+    with teaching(network):
+        return network(view.image)
 
 
 def both(network: nn.Module, first: View, second: View, joined: bool) -> tuple[Fields, Fields]:

@@ -26,6 +26,16 @@ class Backbone(nn.Module, ABC):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Features from the shallowest to the deepest."""
 
+    @property
+    def earlier(self) -> tuple[tuple[int, int], ...]:
+        """Channels and stride of the maps of earlier stages that heads can learn from too, the shallowest first."""
+        return tuple(zip(self.channels[1:-1], self.strides[1:-1], strict=True))
+
+    def levels(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The features of `image`, and the maps of the `earlier` stages."""
+        features: list[Tensor] = self(image)
+        return features, features[1:-1]
+
     def stages(self) -> list[nn.Module]:
         """Modules from shallow to deep that all maps pass on their way in: places where they can be changed.
 

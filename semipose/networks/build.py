@@ -36,7 +36,7 @@ def build_network(
         doublings = (backbone.strides[backbone.level] // 4).bit_length() - 1
         head = DeconvHead(backbone.channels[backbone.level], len(skeleton), (head_channels,) * doublings)
     config = {"name": name, "width": width, "head_channels": head_channels, "keypoints": len(skeleton)}
-    return PoseNetwork(
+    network = PoseNetwork(
         backbone,
         head,
         mean=backbone.mean,
@@ -45,6 +45,8 @@ def build_network(
         config=config,
         keypoints=skeleton.keypoints,
     )
+    network.seed = seed
+    return network
 
 
 def _backbone(name: str, width: float) -> Backbone:

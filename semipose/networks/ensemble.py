@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,16 @@ class Ensemble(PoseNetwork):
         first = members[0]
         self.stride, self.flip, self.keypoints = first.stride, first.flip, first.keypoints
         self.config = {"members": [member.config for member in members]}
-        self.train(first.training)
+        # An averaged copy among them must not come into train mode with the others.
+        self._modes = [member.training for member in members]
+        self.training = first.training
+
+    def train(self, mode: bool = True) -> Self:
+        """Eval mode for all members, or for each the mode in which it came."""
+        self.training = mode
+        for member, trained in zip(self.members, self._modes, strict=True):
+            member.train(mode and trained)
+        return self
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The first member's: features of different networks have no mean."""

@@ -89,10 +89,24 @@ class HRNet(Backbone):
             outputs[-1] = 1
         return nn.Sequential(*(_Exchange(channels, count) for count in outputs))
 
+    @property
+    def earlier(self) -> tuple[tuple[int, int], ...]:
+        """The branch of stride 4 after the stages of two and of three branches."""
+        return ((self.channels[0], 4),) * 2
+
     def forward(self, image: Tensor) -> list[Tensor]:
+        return self._after_stages(image)[-1]
+
+    def levels(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The features of `image`, and the maps of the `earlier` stages."""
+        *earlier, features = self._after_stages(image)
+        return features, [maps[0] for maps in earlier]
+
+    def _after_stages(self, image: Tensor) -> list[list[Tensor]]:
+        """The branches' maps after the stages of two, three and four of them."""
         x = F.relu(self.bn1(self.conv1(image)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
-        maps = [self.layer1(x)]
+        maps, found = [self.layer1(x)], []
         for transition, stage_of_branches in (
             (self.transition1, self.stage2),
             (self.transition2, self.stage3),
@@ -100,7 +114,8 @@ class HRNet(Backbone):
         ):
             maps = [step(maps[min(branch, len(maps) - 1)]) for branch, step in enumerate(transition)]
             maps = stage_of_branches(maps)
-        return maps
+            found.append(maps)
+        return found
 
     def stages(self) -> list[nn.Module]:
         """The stages of one to four branches."""

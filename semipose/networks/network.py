@@ -20,6 +20,8 @@ class PoseNetwork(nn.Module):
     """
 
     stride_multiple = STRIDE_MULTIPLE
+    # What its random weights were drawn from; parts that are added to it draw from it, too.
+    seed = 0
     mean: Tensor
     std: Tensor
 
@@ -47,12 +49,19 @@ class PoseNetwork(nn.Module):
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Maps of strides 4, 8, 16 and 32 of `image` (B, 3, H, W), RGB in 0..1, H and W multiples of 32."""
+        features: list[Tensor] = self.backbone(self._normalized(image))
+        return features
+
+    def levels(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The features, and the maps of the backbone's `earlier` stages."""
+        return self.backbone.levels(self._normalized(image))
+
+    def _normalized(self, image: Tensor) -> Tensor:
         if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
             found = f"{tuple(image.shape)} of {image.dtype}"
             raise ValueError(f"the image is {found}; expected float (B, 3, H, W), RGB in 0..1")
         check_size((image.shape[2], image.shape[3]))
-        features: list[Tensor] = self.backbone((image - self.mean) / self.std)
-        return features
+        return (image - self.mean) / self.std
 
     def forward(self, image: Tensor) -> Fields:
         """Heatmaps `["heatmap"].maps` (B, K, H / 4, W / 4) of `image` (B, 3, H, W), RGB in 0..1."""

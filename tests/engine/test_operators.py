@@ -64,6 +64,7 @@ class OneLayer(Backbone):
     """Torch's meta kernels of large networks take seconds, and what surrounds a network is in question here."""
 
     channels = (8, 8, 8, 8)
+    earlier = ((8, 32), (8, 32))
 
     def __init__(self) -> None:
         super().__init__()

@@ -39,3 +39,14 @@ def test_an_ensemble_within_an_ensemble_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, record(config))
     with pytest.raises(DataError, match="cannot be used"):
         Model.load(tmp_path / "a.safetensors")
+
+
+def test_after_an_evaluation_each_member_is_back_in_the_mode_it_had() -> None:
+    build = builder()
+    trained, averaged = build("student").train(), build("peer").eval()
+    ensemble = Ensemble([trained, averaged])
+    assert (ensemble.training, trained.training, averaged.training) == (True, True, False)
+    ensemble.eval()
+    assert not trained.training
+    ensemble.train(True)
+    assert (trained.head.training, averaged.head.training) == (True, False)
