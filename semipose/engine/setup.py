@@ -25,6 +25,7 @@ from semipose.metrics.score import Score, score
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
 from semipose.networks.weights import load_weights
+from semipose.poses import Poses
 from semipose.skeleton import Skeleton
 from semipose.views.draw import generator
 from semipose.views.view import Augmentation
@@ -181,15 +182,26 @@ def scorer(store: CropStore | None, settings: Settings, skeleton: Skeleton, prec
     if store is None:
         return None
 
+    predict = predictor(store, settings, skeleton, precision)
+
     def evaluate(network: PoseNetwork) -> Score:
+        return score(predict(network), store.people.poses, skeleton, resamples=resamples)
+
+    return evaluate
+
+
+def predictor(store: CropStore, settings: Settings, skeleton: Skeleton,
+              precision: str = "fp32") -> Callable[[PoseNetwork], Poses]:
+    """The function that finds the poses of the people of `store` as a run evaluates its networks."""
+
+    def predict(network: PoseNetwork) -> Poses:
         with torch.autocast(store.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            found = predict_people(
+            return predict_people(
                 network, store, size=store.size, skeleton=skeleton, device=store.device,
                 flip_test=settings.flip_test, decode=settings.decode,
             )  # fmt: skip
-        return score(found, store.people.poses, skeleton, resamples=resamples)
 
-    return evaluate
+    return predict
 
 
 def make_trainer(
