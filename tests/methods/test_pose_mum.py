@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semipose.engine import distributed
+from semipose.engine.batches import split
 from semipose.errors import UsageError
 from semipose.fields import Fields
 from semipose.methods.mean_teacher import MeanTeacher
@@ -206,13 +207,29 @@ def test_m10_views_and_targets_are_the_same_with_mixing_on_or_off(joined: bool, 
     monkeypatch.setattr("semipose.losses.heatmap_loss", note)
     off, on = (Spy(builder(), SKELETON, mix_input=chance, mix_layers=chance, joined=joined) for chance in (0, 1))
     for method in (off, on):
+        for part in method.student.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.momentum = None  # settled at once: before, a teacher says the same of everybody
+        method.student(batch().unlabeled.weak().image)
+        method.teacher.update(method.student)
         method(batch(), LATE)
+    assert targets[0][0].std(0).mean() > 0
     assert not off.mixings
     assert len(on.mixings) == 2
     assert torch.equal(off.shown, on.shown)
     half = len(targets) // 2
     for one, other in zip(targets[:half], targets[half:], strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_parts_of_a_batch_mix_as_the_whole_does_where_they_divide_into_groups(joined: bool) -> None:
+    chances = {"mix_input": 1, "mix_layers": 1}
+    method = PoseMum(of_patches, SKELETON, group=2, joined=joined, **chances).eval()  # type: ignore[arg-type]
+    whole = batch(count=8)
+    losses = [method(part, LATE).losses for part in (whole, *split(whole, 4))]
+    for name, loss in losses[0].items():
+        torch.testing.assert_close(torch.stack([part[name] for part in losses[1:]]).mean(), loss)
 
 
 def test_in_a_joined_batch_labeled_people_keep_their_tiles() -> None:
@@ -304,6 +321,16 @@ def test_a_finer_grid_suits_maps_that_are_unmixed_where_they_are_fine() -> None:
     made(grid="8x8", mix_layers=0, unmix="deconv1").check((128, 128), 4)
     with pytest.raises(UsageError, match="map of 4x4 cells does not divide into 8x8 tiles"):
         made(grid="8x8", mix_layers=0).check((128, 128), 4)
+    made(grid="16x16", mix_layers=0, unmix="heatmap").check((128, 128), 4)
+    with pytest.raises(UsageError, match="map of 8x8 cells does not divide into 16x16 tiles"):
+        made(grid="16x16", mix_input=0, unmix="heatmap").check((128, 128), 4)
+
+
+def test_the_engine_asks_before_training_what_each_process_gets_in_each_part(tmp_path: Path) -> None:
+    folder = training.people(tmp_path)
+    training.trainer(folder, tmp_path / "out", method="pose_mum", unlabeled_batch_size=12, accumulate=2)
+    with pytest.raises(UsageError, match="5 people cannot be divided into groups of 4, 3 or 2"):
+        training.trainer(folder, tmp_path / "out", method="pose_mum", unlabeled_batch_size=10, accumulate=2)
 
 
 class OwnStatistics(PoseMum):
