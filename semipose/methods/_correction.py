@@ -31,8 +31,8 @@ def correct(now: tuple[Fields, Fields], before: tuple[Fields, Fields]) -> Correc
 
     `now` are the answers of the first and the second network, `before` those of their earlier copies. Distances are
     those of the highest cells; of equal ones the first of `PAIRS` counts, so that with `before` the same as `now` the
-    answer is the mean of `now`. The inconsistency is the present pair's distance, at most D - 1, as a share of the
-    map's diagonal of D cells.
+    answer is the mean of `now`. The inconsistency is the present pair's distance as a share of the map's diagonal
+    of D cells; no two cells are further apart than the D - 1 at which the public code cuts it off.
     """
     maps = [answer["heatmap"].maps for answer in (now[0], before[0], now[1], before[1])]
     found, (height, width) = [highest(each) for each in maps], maps[0].shape[-2:]
@@ -48,5 +48,5 @@ def correct(now: tuple[Fields, Fields], before: tuple[Fields, Fields]) -> Correc
         mean.addcmul_(each, share)
     field = replace(now[0]["heatmap"], maps=mean)
     diagonal = (height**2 + width**2) ** 0.5
-    inconsistency = squares[0].sqrt().clamp_max(diagonal - 1) / diagonal
+    inconsistency = squares[0].sqrt() / diagonal
     return Corrected(Fields({"heatmap": field}), pair, (found[0][0] + found[2][0]) / 2, inconsistency)

@@ -83,12 +83,18 @@ def _terms(rows: Rows, group: str, names: Sequence[str] | None = None) -> list[C
 
 
 def _signal_charts(rows: Rows) -> list[str]:
-    """Shares of 1 (confidence, trusted) in one chart; every other signal has its own scale and so its own chart."""
-    names = _names(rows, "signals")
-    shares = [name for name in names if all(0 <= value <= 1.05 for _, value in series(rows, "signals", name))]
+    """A chart for shares of 1 (confidence, trusted), one for each group of signals (group/name), and one for each of
+    the others, which have scales of their own."""
+    names, groups = _names(rows, "signals"), dict[str, list[str]]()
+    for name in names:
+        groups.setdefault(name.partition("/")[0] if "/" in name else "", []).append(name)
+    alone = groups.pop("", [])
+    shares = [name for name in alone if all(0 <= value <= 1.05 for _, value in series(rows, "signals", name))]
     drawn = [chart("Confidence and trust", _terms(rows, "signals", shares),
                    note="From 0 to 1: how high the peaks are, and which share of keypoints is learned from.")]
-    drawn += [chart(name.replace("_", " "), _terms(rows, "signals", [name])) for name in names if name not in shares]
+    drawn += [chart(group.replace("_", " "), _terms(rows, "signals", group_names))
+              for group, group_names in groups.items()]
+    drawn += [chart(name.replace("_", " "), _terms(rows, "signals", [name])) for name in alone if name not in shares]
     return drawn
 
 

@@ -45,16 +45,15 @@ def test_the_inconsistency_is_a_share_of_the_diagonal() -> None:
     torch.testing.assert_close(golden().inconsistency[0], torch.tensor([0.0625, 0.0375, 0.0, 0.982503]))
 
 
-def test_it_stays_below_one_for_opposite_corners() -> None:
-    """T5: any distance from 79 of 80 cells on is 0.9875."""
-    wide = [as_fields(torch.zeros(1, 1, 48, 64)) for _ in range(2)]
-    wide[0]["heatmap"].maps[0, 0, 0, 0] = wide[1]["heatmap"].maps[0, 0, 47, 63] = 1.0
-    # No two cells of a map are its whole diagonal apart, but those of one with a single row nearly are.
-    row = [as_fields(torch.zeros(1, 1, 1, 64)) for _ in range(2)]
-    row[0]["heatmap"].maps[..., 0] = row[1]["heatmap"].maps[..., 63] = 1.0
-    for now, diagonal in (((wide[0], wide[1]), 80.0), ((row[0], row[1]), 4097**0.5)):
-        assert correct(now, now).inconsistency.item() <= (diagonal - 1) / diagonal
-    assert correct((row[0], row[1]), (row[0], row[1])).inconsistency.item() == pytest.approx(63 / 4097**0.5)
+@pytest.mark.parametrize("size", [(48, 64), (1, 64), (2, 2)])
+def test_opposite_corners_are_at_most_a_diagonal_less_one_apart(size: tuple[int, int]) -> None:
+    """T5's limit of (D - 1) / D holds by itself."""
+    first, second = torch.zeros(1, 1, *size), torch.zeros(1, 1, *size)
+    first[..., 0, 0] = second[..., -1, -1] = 1.0
+    now, diagonal = (as_fields(first), as_fields(second)), (size[0] ** 2 + size[1] ** 2) ** 0.5
+    found = correct(now, now).inconsistency.item()
+    assert found == pytest.approx(((size[0] - 1) ** 2 + (size[1] - 1) ** 2) ** 0.5 / diagonal)
+    assert found <= (diagonal - 1) / diagonal
 
 
 def test_confidence_is_the_mean_height_of_the_present_peaks() -> None:

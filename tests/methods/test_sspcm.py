@@ -120,15 +120,15 @@ def test_copies_are_made_at_the_end_of_every_period_and_stay_in_between() -> Non
     pairs = ((method.first, method.first_before), (method.second, method.second_before))
     for update in range(25):
         with torch.no_grad():
-            for teacher, _ in pairs:
+            for number, (teacher, _) in enumerate(pairs):
                 for value in (*teacher.parameters(), *teacher.buffers()):
-                    value.fill_(update + 1)
+                    value.fill_(update + 1 + 100 * number)
         method.after_update(Progress(update, 1000, torch.ones(())))
         made = 10 * ((update + 1) // 10)
-        for _, copy in pairs:
+        for number, (_, copy) in enumerate(pairs):
             assert not copy.network.training
             values = torch.cat([value.flatten().float() for value in copy.network.state_dict().values()])
-            assert not made or (values == made).all()
+            assert not made or (values == made + 100 * number).all()
 
 
 def test_at_the_end_of_a_run_the_copies_are_still_a_period_old() -> None:

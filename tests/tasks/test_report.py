@@ -10,6 +10,7 @@ import pytest
 from semipose.data.load import Data
 from semipose.tasks.report import write_report
 from semipose.tasks.report_curves import Curve, chart, ticks
+from semipose.tasks.report_log import _signal_charts
 from semipose.tasks.report_parts import metric_name, number, page, signed
 from semipose.tasks.run import Run
 from tests.tasks.conftest import write_plan
@@ -194,6 +195,17 @@ def test_charts_leave_out_what_cannot_be_drawn() -> None:
     assert "nan" not in drawn
     assert len(drawn) < 20_000
     assert "<circle" in chart("one point", [Curve("a", [(5, 3.0)], 0)])
+
+
+def test_signals_of_a_group_share_a_chart() -> None:
+    signals = {"confidence": 0.5, "pair/a": 0.1, "pair/b": 0.9, "distance/a": 0.2, "gradient": 9.0}
+    drawn = _signal_charts([{"update": update, "signals": signals} for update in (1, 2)])
+    assert [name in drawn[0] for name in ("confidence", "pair/a", "gradient")] == [True, False, False]
+    assert "pair/a" in drawn[1]
+    assert "pair/b" in drawn[1]
+    assert "distance/a" in drawn[2]
+    assert "gradient" in drawn[3]
+    assert len(drawn) == 4
 
 
 def test_numbers_are_written_as_people_write_them() -> None:
