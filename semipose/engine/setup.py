@@ -221,6 +221,8 @@ def make_trainer(
 
     def trainer(count: int, told: Callable[[str], None] | None) -> Trainer:
         method = make_method(settings, options, skeleton, device, told)
+        if method.needs_validation and distributed.is_first() and evaluate is None:
+            raise UsageError(f"{method.needs_validation} needs people to validate on, and there are none: give --val.")
         if batches.unlabeled is not None:
             parts = distributed.count() * settings.accumulate
             method.check(settings.input_size, batches.unlabeled.batch_size // parts)
@@ -235,8 +237,6 @@ def make_trainer(
 
 
 def _seconds_per_update(trainer: Trainer) -> float:
-        if method.needs_validation and distributed.is_first() and evaluate is None:
-            raise UsageError(f"{method.needs_validation} needs people to validate on, and there are none: give --val.")
     """Time an update on a trainer that is thrown away, so that the real one starts untouched."""
     for update in range(_TIMED_UPDATES):
         if update == 2:  # the first updates pay for memory and kernel choices
