@@ -19,7 +19,7 @@ from semipose.engine.inference import predict_people
 from semipose.engine.settings import Settings
 from semipose.engine.trainer import Trainer
 from semipose.errors import UsageError
-from semipose.memory import peak_memory
+from semipose.memory import keep_freed_memory, peak_memory
 from semipose.methods.method import Build, Method
 from semipose.metrics.score import Score, score
 from semipose.networks.build import build_network
@@ -215,6 +215,8 @@ def make_trainer(
 ) -> Trainer:
     """Everything put together; `updates` overrides the settings' duration."""
     device = stores.labeled.device
+    if device.type == "cpu":
+        keep_freed_memory()
     precision = choose_precision(settings, device)
     batches = make_batches(stores, settings, methods.load(settings.method).uses_unlabeled)
     evaluate = scorer(stores.val, settings, skeleton, precision)
