@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/decisions.md, made from the json files in benchmarks/results.
+"""The tables of README.md and docs, made from the json files in benchmarks/results.
 
     python -m benchmarks.tables          # writes them
     python -m benchmarks.tables --check  # exits 1 when a page is not what the results say
@@ -7,12 +7,13 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "decisions.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "decisions.md", ROOT / "docs" / "speed.md")
 NAMES = {
     "bound": "all labels (bound)", "twin_weak": "labels only, weak views", "twin_strong": "labels only, strong views",
 }  # fmt: skip
@@ -35,13 +36,14 @@ def main() -> int:
 
 def filled(text: str) -> str:
     """`text` with every table between its markers as the results say; a page has some of them."""
-    for name, table in (("accuracy", accuracy()), ("ablations", ablations()), ("demo", demo())):
+    for make in (accuracy, ablations, demo, step_speed, decode_speed, scoring, views_speed, loading):
+        name = make.__name__
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if start not in text:
             continue
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)
-        text = before + start + table + end + after
+        text = before + start + make() + end + after
     return text
 
 
@@ -95,6 +97,76 @@ def ablations() -> str:
             lines.append(f"| {results['data']} | {NAMES.get(name, f'`{name}`')} | {val['best']['pck@0.1']:.1f} | "
                          f"{test['best']['pck@0.1']:.1f} | {test['last']['pck@0.1']:.1f} | {told} |")
     return "\n".join(lines) + "\n"
+
+
+def step_speed() -> str:
+    """Steps of all methods against their limit, one table a machine."""
+    return "\n".join(step_table(json.loads(file.read_text())) for file in sorted(RESULTS.glob("step_speed-*.json")))
+
+
+def step_table(results: dict[str, Any]) -> str:
+    """Images a second of the whole step and of its limit, and what both ask of torch."""
+    height, width = results["input_size"]
+    head = (
+        f"**{results['name']}**, {results['threads']} threads, torch {results['torch']}, {results['network']}, "
+        f"{height}x{width}, batch {results['batch']} + {results['batch']}, {results['precision']}, "
+        f"{results['rounds']} rounds:\n\n"
+    )
+    columns = ("images/s", "limit", "efficiency", "by CPU time", "operators", "to the limit", "blocking reads")
+    rows = [
+        (f"`{row['method']}`", f"{row['images_per_s']:.2f}", f"{row['limit_images_per_s']:.2f}",
+         f"{row['efficiency']:.2f}", f"{row['cpu_efficiency']:.2f}", row["operators"],
+         f"{row['operators'] / row['limit_operators']:.2f}", row["blocking_reads"])
+        for row in results["rows"]
+    ]  # fmt: skip
+    return head + lined(("method", *columns), rows)
+
+
+def decode_speed() -> str:
+    """What reading keypoints costs beside two searches for the highest cell."""
+    found = json.loads((RESULTS / "decode_speed.json").read_text())["decoding"]
+    rows = [
+        (name, found["cpu_ms"][name], f"{found['to_argmax'][name]:.2f}" if name in found["to_argmax"] else "",
+         f"{found['to_blocks'][name]:.2f}" if name in found["to_blocks"] else "")
+        for name in found["cpu_ms"]
+    ]  # fmt: skip
+    return lined((f"{found['batch']} people, {found['keypoints']} maps each", "ms", "to argmax", "to blocks"), rows)
+
+
+def scoring() -> str:
+    """How long scoring takes."""
+    found = json.loads((RESULTS / "decode_speed.json").read_text())["evaluation"]
+    return (
+        f"Scoring {found['people']:,} people in {found['images']:,} images (PCK, OKS-AP) takes "
+        f"{found['values']['cpu_seconds']:.1f} s of CPU time, with 95 % intervals of 1,000 resamples "
+        f"{found['values_and_intervals']['cpu_seconds']:.1f} s.\n"
+    )
+
+
+def views_speed() -> str:
+    """What views cost beside the network's step."""
+    rows = json.loads((RESULTS / "views_speed.json").read_text())["rows"]
+    return lined(
+        ("operation", "share of a step", "target", "operators"),
+        [(row["name"], f"{row['share']:.2%}", f"{row['limit']:.0%}" if row["limit"] else "", row["operators"])
+         for row in rows],
+    )  # fmt: skip
+
+
+def loading() -> str:
+    """Crops from files and from caches."""
+    sets = json.loads((RESULTS / "loader.json").read_text())["sets"]
+    ways = ("decode", "limit", "uncached", "ram", "disk")
+    return lined(
+        ("set", *(f"{way}, ms" for way in ways), "limit to uncached"),
+        [(name, *(row["cpu_ms"][way] for way in ways), row["uncached_to_limit"]) for name, row in sets.items()],
+    )
+
+
+def lined(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """A table in markdown."""
+    head = list(head)
+    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in (head, ["---"] * len(head), *rows))
 
 
 def spanned(row: dict[str, Any], metric: str) -> str:
