@@ -156,6 +156,16 @@ def test_k5_x_is_the_column() -> None:
     assert (rows > 200).any()
 
 
+def test_patches_are_moved_by_whole_pixels() -> None:
+    place = torch.arange(64.0 * 48).view(1, 1, 64, 48)
+    keypoints = torch.tensor([[[13.3, 20.4], [30.7, 40.9]]])
+    mixed = keypoint_mix(place, keypoints, Draw(0, 0, "u", 1, 1), "m", 1, others=0.0, own=(0.0, 0.0))
+    moved = (mixed - place)[mixed != place]
+    # 17.4 to the right and 20.5 down, or back.
+    assert moved.abs().unique().tolist() in ([20 * 48 + 17], [21 * 48 + 17])
+    assert moved.sign().unique().numel() == 1
+
+
 def test_k6_the_other_images_do_not_matter_where_sources_are_the_image_itself() -> None:
     image, keypoints = inputs()
     order = torch.tensor([0, 4, 2, 5, 1, 3])
