@@ -107,5 +107,5 @@ def test_one_network_or_a_pair_and_its_average_can_be_deployed() -> None:
 
 
 def test_an_unknown_path_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match="no path 'joko'.*joco.*yoco"):
+    with pytest.raises(UsageError, match=r"no path 'joko'.*joco.*yoco"):
         MultiAugs(builder(), SKELETON, paths="jccm,joko")
