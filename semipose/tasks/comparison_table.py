@@ -157,7 +157,9 @@ def _table(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
             low, high = sorted((sign * gain["low"], sign * gain["high"]))
             cells[len(_metrics(result)) + 1] += whisker(sign * gain["value"], low, high, reach)
         body.append([f"{text(_name(row))}<small>{text(', '.join(row['deployed']))}</small>", *cells])
-    return table(["", *map(text, _head(result))], body)
+    # The small print of a column is named in small print.
+    heads = (name.partition(", ") for name in _head(result))
+    return table(["", *(f"{text(name)}<small>{text(small)}</small>" for name, _, small in heads)], body)
 
 
 def _toned(rows: Sequence[Row]) -> list[tuple[Row, int, bool]]:
