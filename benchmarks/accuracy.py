@@ -74,7 +74,10 @@ ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "pose_cons": ("pose_cons", {}, False),
     "pose_dual": ("pose_dual", {}, False),
     "pseudo_label": ("pseudo_label", {}, False),
+    "sspcm": ("sspcm", {}, False),
+    "pose_mum": ("pose_mum", {}, False),
     "teacher_reviewer_student": ("teacher_reviewer_student", {}, False),
+    "multi_augs": ("multi_augs", {}, False),
 }
 # Teacher-Reviewer-Student without its three parts.
 PLAIN = {"reviewer": "none", "levels": (0.0, 0.0), "mixes": 0}
@@ -87,6 +90,10 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "mean_teacher-no_average": ("mean_teacher", {"decay": 0.0}, False),
     "pose_dual-no_ramp": ("pose_dual", {"ramp": 0.0}, False),
     "mean_teacher-no_ramp": ("mean_teacher", {"ramp": 0.0}, False),
+    "pose_mum-input": ("pose_mum", {"mix_layers": 0.0}, False),
+    "pose_mum-layers": ("pose_mum", {"mix_input": 0.0}, False),
+    "pose_mum-no_eman": ("pose_mum", {"eman": False}, False),
+    "pose_mum-unmix_encoder": ("pose_mum", {"unmix": "encoder"}, False),
     "teacher_reviewer_student-none": ("teacher_reviewer_student", PLAIN, False),
     "teacher_reviewer_student-reviewer": ("teacher_reviewer_student", PLAIN | {"reviewer": "average"}, False),
     "teacher_reviewer_student-levels": ("teacher_reviewer_student", PLAIN | {"levels": (0.1, 0.3)}, False),
