@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -241,6 +242,16 @@ def test_patience_ends_a_run_after_evaluations_without_a_better_one(stores: Stor
     row = read_log(tmp_path / "whole" / "log.jsonl")[-1]
     assert row["kind"] == "event"
     assert "stopped early: 2 evaluations without a better pck@0.1" in row["text"]
+
+
+def test_a_method_is_told_which_networks_are_better_than_ever(stores: Stores, tmp_path: Path) -> None:
+    settings = SETTINGS.chosen("flag", "", duration=8, eval_every=2)
+    trainer = scored(make(stores, tmp_path, settings), [10, 10, 20, 10, 20, 30, 15, 40])
+    with patch.object(trainer.method, "after_evaluation") as told:
+        trainer.run()
+    assert [call.args for call in told.call_args_list] == [
+        (["teacher", "student"],), (["teacher"],), (["student"],), (["student"],),
+    ]  # fmt: skip
 
 
 def test_a_stopped_run_does_not_train_on_when_it_is_taken_up_again(stores: Stores, tmp_path: Path) -> None:
