@@ -12,12 +12,12 @@ from semipose.views.view import Batch
 class PoseCons(Method):
     """Easy-hard consistency of a single network (Xie et al., ICCV 2021).
 
-    Asymmetric difficulty and the stopped gradient keep it from collapsing to background; there is no average, no
-    threshold and by default no ramp. Teacher BatchNorm: the student's running statistics. EMA: none. Deployed: the
-    network; its best checkpoint on validation.
-    Differs from the paper: the teacher's pass uses running statistics (`batch_statistics` restores the paper's), what
-    lies beyond its view is unknown (`outside background` restores it), the turn is a true rotation, the strong view
-    changes colors, and its cutouts are upright in it.
+    Asymmetric difficulty and the stopped gradient keep it from collapsing to background; there is no average and no
+    threshold. Teacher BatchNorm: the student's running statistics. EMA: none. Deployed: the network; its best
+    checkpoint on validation.
+    Differs from the paper: the weight ramps up, because the first answers hold a short run back (`ramp 0` restores the
+    paper's); the teacher's pass uses running statistics (`batch_statistics`), what lies beyond its view is unknown
+    (`outside background`), the turn is a true rotation, the strong view changes colors, and its cutouts are upright.
     """
 
     deployed = "network"
@@ -28,7 +28,7 @@ class PoseCons(Method):
         skeleton: Skeleton,
         *,
         weight: float = 1.0,  # of the consistency loss
-        ramp: float = 0.0,  # share of the run over which that weight grows from 0
+        ramp: float = 0.1,  # share of the run over which that weight grows from 0
         cutouts: int = 5,  # rectangles cut around keypoints of the student's view
         outside: Literal["unknown", "background"] = "unknown",  # what lies beyond the teacher's view
         batch_statistics: bool = False,  # teacher's pass in train mode, as in the public code

@@ -40,7 +40,7 @@ class Counting(nn.Module):
 )
 def test_batch_norm_statistics_of_one_step(batch_statistics: bool, expected: float) -> None:
     network = Counting()
-    method = PoseCons(lambda role: network, SKELETON, batch_statistics=batch_statistics)
+    method = PoseCons(lambda role: network, SKELETON, ramp=0.0, batch_statistics=batch_statistics)
     method.train()
     method(batch(), Progress(0, 10))
     assert network.passes == 3
@@ -52,7 +52,7 @@ def test_the_loss_is_the_labeled_one_plus_the_weighted_consistency() -> None:
     losses = []
     for weight in (1.0, 3.0):
         torch.manual_seed(0)
-        method = PoseCons(lambda role: Counting(), SKELETON, weight=weight)
+        method = PoseCons(lambda role: Counting(), SKELETON, weight=weight, ramp=0.0)
         losses.append(method(batch(), Progress(0, 10)).losses)
     assert losses[1]["labeled"].item() == pytest.approx(losses[0]["labeled"].item())
     assert losses[1]["consistency"].item() == pytest.approx(3 * losses[0]["consistency"].item())

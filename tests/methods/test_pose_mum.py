@@ -184,7 +184,7 @@ def test_m11_in_the_first_update_it_is_pose_cons_bit_for_bit() -> None:
                 part.momentum = 0.0
         return network
 
-    expected = losses(PoseCons(still, SKELETON), 1)
+    expected = losses(PoseCons(still, SKELETON, ramp=0.0), 1)
     assert losses(PoseMum(still, SKELETON, ramp=0.0, mix_input=0, mix_layers=0), 1) == expected
 
 
