@@ -71,7 +71,7 @@ def accuracy_table(results: dict[str, Any]) -> str:
         told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if against else ""
         told = "the twin" if name == twin.get("row") else told
         lines.append(
-            f"| {NAMES.get(name, f'`{name}`')}, {row['deployed']} | {row['labeled']} | {row['unlabeled']} | "
+            f"| {named(name, row)}, {row['deployed']} | {row['labeled']} | {row['unlabeled']} | "
             f"{spanned(best, 'pck@0.1')} | {spanned(best, 'oks_ap')} | {last['pck@0.1']:.1f} | {told} |"
         )
         lines += [
@@ -94,7 +94,7 @@ def ablations() -> str:
             val, test = row["val"][row["deployed"]], row["test"][row["deployed"]]
             against = row.get("against_twin", {}).get("pck@0.1")
             told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if against else ""
-            lines.append(f"| {results['data']} | {NAMES.get(name, f'`{name}`')} | {val['best']['pck@0.1']:.1f} | "
+            lines.append(f"| {results['data']} | {named(name, row)} | {val['best']['pck@0.1']:.1f} | "
                          f"{test['best']['pck@0.1']:.1f} | {test['last']['pck@0.1']:.1f} | {told} |")
     return "\n".join(lines) + "\n"
 
@@ -167,6 +167,11 @@ def lined(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
     """A table in markdown."""
     head = list(head)
     return "".join(f"| {' | '.join(map(str, row))} |\n" for row in (head, ["---"] * len(head), *rows))
+
+
+def named(name: str, row: dict[str, Any]) -> str:
+    """A row's name; marked where it was trained by an earlier version than the others."""
+    return NAMES.get(name, f"`{name}`") + ("*" if row.get("earlier") else "")
 
 
 def spanned(row: dict[str, Any], metric: str) -> str:
