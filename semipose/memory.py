@@ -50,7 +50,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep what it frees for what it asks for next; False where the C library has no such switch.
 
     Training on a CPU asks for the same gigabytes in every update. glibc hands large blocks back to the system at once,
-    which then gives them again page by page, filled with zeros: up to a quarter of an update's time.
+    which then gives them again page by page, filled with zeros.
     """
     if sys.platform != "linux":
         return False

@@ -15,7 +15,7 @@ class PoseCons(Method):
     Asymmetric difficulty and the stopped gradient keep it from collapsing to background; there is no average and no
     threshold. Teacher BatchNorm: the student's running statistics. EMA: none. Deployed: the network; its best
     checkpoint on validation.
-    Differs from the paper: the weight ramps up, because the first answers hold a short run back (`ramp 0` restores the
+    Differs from the paper: the weight ramps up, as in `pose_dual`, which collapses without (`ramp 0` restores the
     paper's); the teacher's pass uses running statistics (`batch_statistics`), what lies beyond its view is unknown
     (`outside background`), the turn is a true rotation, the strong view changes colors, and its cutouts are upright.
     """
