@@ -1,0 +1,104 @@
+"""Everybody in a batch of images at once: tensors padded to as many people as the fullest image may hold.
+
+Keypoints and sides are in pixels of the view, a pixel's center at integer coordinates; trust lies in 0..1.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from semipose.geometry import Affine, constant, exchange
+
+# Cells of `Scene.known` are this many pixels wide, as those of the networks' maps.
+KNOWN_STRIDE = 4
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everybody in B views, padded to M people with K keypoints; all tensors lie on one device.
+
+    `keypoints` (B, M, K, 2) in pixels of the view. `visible` (B, M, K) float in 0..1: how much each keypoint is
+    trusted, 1 for a label, 0 where there is none. `weight` (B, M) float in 0..1: trust in the person, 0 for padding.
+    `sides` (B, M, 2): width and height of the person's box in pixels of the view. `known` (B, 1, H/4, W/4) float: 1
+    where it is known who is there, 0 in crowds, on people without labels, in grey zones and beyond the image.
+    """
+
+    keypoints: Tensor
+    visible: Tensor
+    weight: Tensor
+    sides: Tensor
+    known: Tensor
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    @property
+    def people(self) -> int:
+        """M, the same for every image; `present` says how many there are."""
+        return self.keypoints.shape[1]
+
+    @cached_property
+    def trust(self) -> Tensor:
+        """(B, M, K) `visible`, and 0 for people of weight 0."""
+        return self.visible * (self.weight > 0)[..., None]
+
+    @cached_property
+    def present(self) -> Tensor:
+        """(B, M) bool: somebody with at least one keypoint."""
+        return (self.trust > 0).any(-1)
+
+    @cached_property
+    def centers(self) -> Tensor:
+        """(B, M, 2) mean of each person's visible keypoints in pixels; 0 for nobody."""
+        shown = (self.trust > 0).to(self.keypoints.dtype)[..., None]
+        return (self.keypoints * shown).sum(2) / shown.sum(2).clamp_min(1)
+
+    @cached_property
+    def hull(self) -> Tensor:
+        """(B, M, 2) width and height in pixels of the box around each person's visible keypoints; 0 for nobody."""
+        shown = (self.trust > 0)[..., None]
+        low = self.keypoints.masked_fill(~shown, torch.inf).amin(2)
+        high = self.keypoints.masked_fill(~shown, -torch.inf).amax(2)
+        return (high - low).masked_fill(~self.present[..., None], 0)
+
+    def moved(self, affine: Affine, flip: tuple[int, ...], size: tuple[int, int] | None = None) -> "Scene":
+        """The same people in another view of `size` (H, W), default this one's; `affine` (B) takes pixels to pixels.
+
+        Where it mirrors, a left wrist takes the right wrist's place as `flip` says. Keypoints that fall outside are
+        not visible there, people without a keypoint inside have weight 0, and what lies beyond this view is unknown.
+        """
+        height, width = size or (self.known.shape[-2] * KNOWN_STRIDE, self.known.shape[-1] * KNOWN_STRIDE)
+        # `exchange` swaps in dimension 1: keypoints first, people after.
+        at = affine.points(self.keypoints.flatten(1, 2)).view(self.keypoints.shape)
+        at = exchange(at.transpose(1, 2), flip, affine.mirrored).transpose(1, 2)
+        visible = exchange(self.visible.transpose(1, 2), flip, affine.mirrored).transpose(1, 2)
+        border = constant((width - 0.5, height - 0.5), at.device)
+        visible = visible * ((at >= -0.5) & (at < border)).all(-1)
+        known = affine.at_stride(KNOWN_STRIDE).image(self.known, (height // KNOWN_STRIDE, width // KNOWN_STRIDE))
+        return replace(
+            self, keypoints=at, visible=visible, weight=self.weight * (visible > 0).any(-1),
+            sides=self.sides * affine.determinant.abs().sqrt().view(-1, 1, 1), known=known,
+        )  # fmt: skip
+
+    def split(self, first: int) -> "tuple[Scene, Scene]":
+        """The first `first` images, and the others."""
+        one, other = (
+            Scene(self.keypoints[part], self.visible[part], self.weight[part], self.sides[part], self.known[part])
+            for part in (slice(0, first), slice(first, None))
+        )
+        return one, other
+
+
+@dataclass(frozen=True)
+class Found:
+    """People read from B views for an evaluation, padded to M: float32 tensors on the CPU, without NaN.
+
+    `keypoints` (B, M, K, 2) in pixels of the view, `scores` (B, M, K) of the keypoints and `person` (B, M) of the
+    people, best first; beyond those found the person's score is 0.
+    """
+
+    keypoints: Tensor
+    scores: Tensor
+    person: Tensor

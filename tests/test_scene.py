@@ -1,0 +1,73 @@
+"""People of a view seen in another view: moved, mirrored, dropped; padding never counts."""
+
+import torch
+
+from semipose.geometry import Affine
+from semipose.scene import Scene
+
+FLIP = (0, 2, 1)
+
+
+def scene() -> Scene:
+    """Two images of 64x48 px with room for two: one person in the first, nobody in the second."""
+    keypoints = torch.zeros(2, 2, 3, 2)
+    keypoints[0, 0] = torch.tensor([[10.0, 20.0], [30.0, 40.0], [40.0, 10.0]])
+    visible = torch.zeros(2, 2, 3)
+    visible[0, 0] = torch.tensor([1.0, 1.0, 0.5])
+    weight = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    sides = torch.tensor([[[36.0, 40.0], [0, 0]], [[0, 0], [0, 0]]])
+    return Scene(keypoints, visible, weight, sides, torch.ones(2, 1, 16, 12))
+
+
+def test_centers_and_hulls_are_those_of_visible_keypoints_and_zero_for_nobody() -> None:
+    here = scene()
+    here.visible[0, 0, 2] = 0
+    assert here.centers[0, 0].tolist() == [20, 30]
+    assert here.hull[0, 0].tolist() == [20, 20]
+    assert here.centers[1].abs().sum() == 0
+    assert here.hull[1].abs().sum() == 0
+    assert here.present.tolist() == [[True, False], [False, False]]
+
+
+def test_people_of_weight_zero_are_not_there_whatever_their_keypoints() -> None:
+    here = scene()
+    here.visible[0, 1] = 1
+    assert here.trust[0, 1].sum() == 0
+    assert not here.present[0, 1]
+
+
+def test_a_mirror_exchanges_partners_and_their_trust() -> None:
+    here = scene()
+    there = here.moved(Affine.mirror(48, 2), FLIP)
+    assert there.keypoints[0, 0].tolist() == [[37, 20], [7, 10], [17, 40]]
+    assert there.visible[0, 0].tolist() == [1, 0.5, 1]
+    back = there.moved(Affine.mirror(48, 2), FLIP)
+    assert torch.equal(back.keypoints[0, 0], here.keypoints[0, 0])
+    torch.testing.assert_close(back.known, here.known, atol=1e-5, rtol=0)
+
+
+def test_what_falls_outside_is_dropped_and_boxes_grow_with_the_view() -> None:
+    twice = Affine.about([0.0, 0.0], [2.0, 2.0], [False, False], (0, 0), (0, 0))
+    there = scene().moved(twice, FLIP)
+    assert there.keypoints[0, 0, 0].tolist() == [20, 40]
+    assert there.visible[0, 0].tolist() == [1, 0, 0]
+    torch.testing.assert_close(there.sides[0, 0], torch.tensor([72.0, 80.0]))
+    gone = scene().moved(Affine.about([0.0, 0.0], [1.0, 1.0], [False, False], (0, 0), (100, 0)), FLIP)
+    assert gone.weight.sum() == 0
+
+
+def test_beyond_the_view_nothing_is_known() -> None:
+    away = Affine.about([0.0, 0.0], [1.0, 1.0], [False, False], (0, 0), (16, 0))
+    there = scene().moved(away, FLIP, (64, 80))
+    assert there.known.shape == (2, 1, 16, 20)
+    assert there.known[..., :3].sum() == 0
+    assert (there.known[..., 4:16] > 0.999).all()
+    assert there.known[..., 16:].sum() == 0
+
+
+def test_parts_of_a_batch_are_scenes() -> None:
+    one, other = scene().split(1)
+    assert len(one) == len(other) == 1
+    assert one.people == 2
+    assert one.present.any()
+    assert not other.present.any()
