@@ -1,5 +1,6 @@
 """What a network returns: named maps, each with its kind, stride and flip partners."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor
 
 from semipose.geometry import Affine, exchange
+
+Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,41 @@ class Fields(dict[str, Field]):
             Fields({name: replace(field, maps=field.maps[part]) for name, field in self.items()}) for part in parts
         )
         return one, other
+
+
+class InstanceFields(Fields):
+    """Fields of a network that also draws one person at a time (CID), at places chosen after it has answered.
+
+    `features` (B, C, h, w) describe what is centered at a cell, `shared` (B, D, h, w) is what everybody's maps are
+    made of, both of the fields' stride. `draw(parameters (n, C), shared (n, D, h, w), cells (n, 2))` answers with the
+    maps (n, K, h, w), probabilities. `moved` gives plain fields: people are moved as poses.
+    """
+
+    def __init__(self, fields: Mapping[str, Field], features: Tensor, shared: Tensor, draw: Draw) -> None:
+        super().__init__(fields)
+        self.features, self.shared, self._draw = features, shared, draw
+
+    def parameters(self, rows: Tensor, cells: Tensor) -> Tensor:
+        """The features (n, C) at `cells` (n, 2), x and y, of the images `rows` (n,) of the batch; whole numbers."""
+        return self.features[rows, :, cells[:, 1], cells[:, 0]]
+
+    def instances(self, rows: Tensor, cells: Tensor) -> Tensor:
+        """Maps (n, K, h, w) in 0..1 of the people centered at `cells` (n, 2), x and y, of the images `rows` (n,)."""
+        # Detached fields leave no graph in what is drawn of them either.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.shared.requires_grad):
+            return self._draw(self.parameters(rows, cells), self.shared[rows], cells)
+
+    def detach(self) -> "InstanceFields":
+        """The same fields without their graph; nor has anything drawn of them one."""
+        return InstanceFields(super().detach(), self.features.detach(), self.shared.detach(), self._draw)
+
+    def split(self, first: int) -> "tuple[InstanceFields, InstanceFields]":
+        """The fields of the first `first` samples of the batch, and those of the others."""
+        one, other = super().split(first)
+        return (
+            InstanceFields(one, self.features[:first], self.shared[:first], self._draw),
+            InstanceFields(other, self.features[first:], self.shared[first:], self._draw),
+        )
 
 
 def mirrored_mean(fields: Fields, flipped: Fields, width: int) -> Fields:
