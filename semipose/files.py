@@ -116,5 +116,5 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` to `path` as json, atomically. NaN and infinity are refused: they are not json."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    """Write `value` to `path` as json, atomically; paths become text. NaN and infinity, no json, are refused."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, default=os.fspath) + "\n")

@@ -7,14 +7,15 @@ from torch import Tensor, nn
 class Health:
     """Judges every step of a method without reading anything back.
 
-    The optimizer and the teachers skip a bad step by themselves. The forward pass has moved the trained networks'
-    batch norm statistics by then: `remember` them before it, and `settle` puts them back where the step was bad.
+    The optimizer and the teachers skip a bad step by themselves. The forward pass has moved the batch norm statistics
+    of networks in train mode by then: `remember` them before it, and `settle` puts them back where the step was bad.
     """
 
     def __init__(self, method: nn.Module) -> None:
-        trained = [child for child in method.children() if any(p.requires_grad for p in child.parameters())]
+        # Also a teacher in train mode, which follows the statistics of its own batches; one in eval mode does not.
+        moving = [child for child in method.children() if child.training]
         # As bytes, so that one operation serves all types, and NaN is a value like any other.
-        self._buffers = [buffer.flatten().view(torch.uint8) for child in trained for buffer in child.buffers()]
+        self._buffers = [buffer.flatten().view(torch.uint8) for child in moving for buffer in child.buffers()]
         self._sizes = [len(buffer) for buffer in self._buffers]
         device = next(method.parameters()).device
         # Bad steps up to now without a good one between them, and all of them.

@@ -128,7 +128,7 @@ def builder(settings: Settings, skeleton: Skeleton, report: Callable[[str], None
     """
     told: set[str] = set()
 
-    def build(role: str, *, network: str | None = None, weights: str | None = None) -> PoseNetwork:
+    def build(role: str, *, network: str | None = None, weights: Path | None = None) -> PoseNetwork:
         seed = int(generator(settings.seed, "network", role).initial_seed())
         name = network or settings.network
         built = build_network(name, skeleton, width=settings.width, head_channels=settings.head_channels, seed=seed)
@@ -151,7 +151,8 @@ def make_method(
     report: Callable[[str], None] | None = None,
 ) -> Method:
     """The method of `settings` with its `options`, on the device."""
-    method: Method = methods.load(settings.method)(builder(settings, skeleton, report), skeleton, **options)
+    typed = methods.convert(settings.method, options)
+    method: Method = methods.load(settings.method)(builder(settings, skeleton, report), skeleton, **typed)
     if settings.deploy is not None and settings.deploy not in method.networks():
         there = ", ".join(method.networks())
         raise UsageError(f"--deploy {settings.deploy}: {settings.method} has no such network; it has {there}")

@@ -59,7 +59,7 @@ def load(name: str) -> type[Any]:
 
 
 def convert(name: str, raw: Mapping[str, object], folder: Path = FOLDER) -> dict[str, Any]:
-    """All options of method `name`, typed: those in `raw` (text or values), and the defaults of the others.
+    """All options of method `name`, typed, paths absolute: those in `raw` (text or values), defaults of the others.
 
     One UsageError lists every unknown option, unusable value and missing option.
     """
@@ -71,7 +71,9 @@ def convert(name: str, raw: Mapping[str, object], folder: Path = FOLDER) -> dict
             faults.append(f"--method.{key}: {name} has no such option{nearest(key, options)}; it has {there}")
             continue
         try:
-            values[key] = convert_value(value, options[key].type)
+            found = convert_value(value, options[key].type)
+            # A run is resumed from any folder.
+            values[key] = found.absolute() if isinstance(found, Path) else found
         except ValueError as error:
             faults.append(f"--method.{key}: {error}")
     for key, option in options.items():

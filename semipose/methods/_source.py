@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from semipose.errors import SemiposeError
 from semipose.values import nearest
 
-PLAIN: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
+PLAIN: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "Path": Path, "None": None}
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "(required)"})()
 """The default of an option that has none."""
 
@@ -119,7 +119,7 @@ def _options(file: Path, init: ast.FunctionDef) -> tuple[Option, ...]:
         except ValueError as error:
             raise SemiposeError(
                 f"{file}:{argument.lineno}: option {argument.arg} of the method cannot become a flag: {error}. "
-                "Expected a type of int, float, bool, str, Literal, tuple and `| None`, and a plain value as default."
+                "Expected a type of int, float, bool, str, Path, Literal, tuple and `| None`, and a plain default."
             ) from error
         rows.append(Option(argument.arg, kind, value, comments.get(end, "")))
     return tuple(rows)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -25,7 +26,7 @@ class Build(Protocol):
     networks of the run's kind.
     """
 
-    def __call__(self, role: str, *, network: str | None = None, weights: str | None = None) -> PoseNetwork: ...
+    def __call__(self, role: str, *, network: str | None = None, weights: Path | None = None) -> PoseNetwork: ...
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """SSPCM: two teachers and their earlier copies agree on where a keypoint is; a third network learns what they say."""
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -38,7 +39,7 @@ class Sspcm(Method):
         skeleton: Skeleton,
         *,
         teacher: str | None = None,  # network of both teachers, as for --network; None: the student's
-        teacher_weights: str | None = None,  # weights file for both; None: --weights, if their network is the student's
+        teacher_weights: Path | None = None,  # file for both; None: --weights, if their network is the student's
         period: float = 0.05,  # share of the run after which the teachers' copies are made anew
         weight: float = 1.0,  # of each consistency loss; each labeled loss weighs 0.5
         ramp: float = 0.1,  # share of the run over which that weight grows from 0

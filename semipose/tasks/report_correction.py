@@ -1,6 +1,7 @@
 """The report on a method that corrects its pseudo-labels: before and after, and which were nearer to hidden labels."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def corrector(run: Run) -> Method | None:
     # The checkpoint holds all weights; the files that training started from may be gone.
     make = builder(replace(Settings.from_record(run.config["settings"]), weights=None), run.skeleton)
 
-    def build(role: str, *, network: str | None = None, weights: str | None = None) -> PoseNetwork:
+    def build(role: str, *, network: str | None = None, weights: Path | None = None) -> PoseNetwork:
         return make(role, network=network)
 
     options = methods.convert(name, run.config["method_settings"])

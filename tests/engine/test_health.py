@@ -52,6 +52,17 @@ def test_a_bad_step_leaves_every_buffer_of_a_trained_network_as_it_was() -> None
     assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(before, after, strict=True))
 
 
+def test_a_teacher_that_follows_its_own_batches_is_put_back_too() -> None:
+    student = Odd()
+    method = nn.ModuleList([student, Ema(student, 0.9, statistics=False)])
+    health = Health(method)
+    before = buffers(method)
+    health.remember()
+    method[1].network.norms(torch.full((2, 3, 4, 4), math.nan))
+    health.settle(torch.ones(()))
+    assert all(torch.equal(a, b) for a, b in zip(before, buffers(method), strict=True))
+
+
 def test_a_good_step_keeps_what_it_did() -> None:
     method = Taught()
     health = Health(method)

@@ -1,5 +1,6 @@
 """Methods are read from their files: names, options, docstrings; nothing is imported."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Literal
@@ -8,6 +9,7 @@ import pytest
 
 from semipose import methods
 from semipose.errors import SemiposeError, UsageError
+from semipose.files import write_json
 from semipose.methods import REQUIRED
 from semipose.methods._source import snake_case
 from semipose.methods._table import explain, table
@@ -85,6 +87,17 @@ def test_options_are_converted_from_text(folder: Path) -> None:
     assert values == {
         "plain": 4, "maybe": None, "choice": "a", "pair": (1.0, 2.0), "many": (1,), "switch": True, "needed": "x",
     }  # fmt: skip
+
+
+def test_a_path_is_made_absolute_because_a_run_is_resumed_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method_file(tmp_path, "weights: Path | None = None")
+    monkeypatch.chdir(tmp_path)
+    assert methods.convert("mine", {"weights": "own.pth"}, tmp_path) == {"weights": tmp_path / "own.pth"}
+    write_json(tmp_path / "run.json", methods.convert("mine", {"weights": "own.pth"}, tmp_path))
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert methods.convert("mine", record, tmp_path) == {"weights": tmp_path / "own.pth"}
 
 
 def test_all_faults_of_options_are_reported_at_once(folder: Path) -> None:
