@@ -7,10 +7,13 @@ optimizer, averages. The limit is benchmarks/limit.py's. Both are measured in tu
 changes with every round; the first round is dropped; medians. `efficiency` is the limit's wall time over the step's,
 `cpu_efficiency` the same of CPU time, which is the one to believe on a machine that does other things too. `operators`
 are the dispatcher calls of one update that does not log, `blocking_reads` what the host would wait for in it; see
-benchmarks/operators.py. On a GPU `sync_warnings` are those of torch's own sync debug mode.
+benchmarks/operators.py. `memory_mb` is the most that a process of its own takes for a few updates: all of it in RAM on
+a CPU, libraries and crops included; torch's tensors on a GPU. On a GPU `sync_warnings` are those of torch's own sync
+debug mode.
 """
 
 import argparse
+import multiprocessing
 import os
 import platform
 import tempfile
@@ -36,6 +39,7 @@ from semipose.engine.settings import Settings
 from semipose.engine.setup import Stores, choose_precision, make_trainer
 from semipose.engine.trainer import Trainer
 from semipose.files import write_json
+from semipose.memory import peak_memory
 from semipose.methods.method import Method
 from semipose.networks.backbone import Backbone
 from semipose.networks.heads import DeconvHead
@@ -68,6 +72,8 @@ def main() -> None:
         for name in args.methods:
             chosen = settings.chosen("flag", "", method=name)
             row = {"method": name, **measure(chosen, data, args.rounds, args.compile), **count(chosen, data)}
+            with multiprocessing.get_context("spawn").Pool(1) as process:
+                row["memory_mb"] = process.apply(memory, (chosen, data))
             results["rows"].append(row)
             print(row, flush=True)
             write_json(args.out, results)
@@ -141,6 +147,17 @@ def measure(settings: Settings, data: Data, rounds: int, mode: str | None) -> di
     if device.type == "cuda":
         row["sync_warnings"] = sync_warnings(trainer)
     return row
+
+
+def memory(settings: Settings, data: Data) -> int:
+    """The most MB that this process takes for a few updates."""
+    device = torch.device(settings.device)
+    trainer = late(settings, data, device)
+    for _ in range(3):
+        one(trainer)
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
+    assert peak is not None
+    return round(peak / 1e6)
 
 
 def compile_networks(method: Method, mode: str) -> None:

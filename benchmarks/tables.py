@@ -13,7 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "decisions.md", ROOT / "docs" / "speed.md")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("decisions", "methods", "speed")))
 NAMES = {
     "bound": "all labels (bound)", "twin_weak": "labels only, weak views", "twin_strong": "labels only, strong views",
 }  # fmt: skip
@@ -36,7 +36,7 @@ def main() -> int:
 
 def filled(text: str) -> str:
     """`text` with every table between its markers as the results say; a page has some of them."""
-    for make in (accuracy, ablations, demo, step_speed, decode_speed, scoring, views_speed, loading):
+    for make in (accuracy, measured, ablations, demo, step_speed, decode_speed, scoring, views_speed, loading):
         name = make.__name__
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if start not in text:
@@ -82,6 +82,26 @@ def accuracy_table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def measured() -> str:
+    """Each method's deployed network on all sets side by side."""
+    sets = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("accuracy-*-small-seed0.json"))]
+    methods = [name for name in sets[0]["rows"] if "-" not in name]
+    columns = [f"{each['data']}{word}" for each in sets for word in ("", ", against the twin")]
+    return lined(("run", *columns), [
+        (named(name, {}), *(cell for each in sets for cell in against_twin(each, name))) for name in methods
+    ])  # fmt: skip
+
+
+def against_twin(results: dict[str, Any], name: str) -> tuple[str, str]:
+    """Test PCK@0.1 of a row, and what it has before the twin; nothing where it was not run."""
+    row = results["rows"].get(name)
+    if row is None:
+        return "", ""
+    found = row.get("against_twin", {}).get("pck@0.1")
+    told = f"{found['value']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})" if found else ""
+    return f"{row['test'][row['deployed']]['best']['pck@0.1']:.1f}{'*' * row.get('earlier', False)}", told
+
+
 def ablations() -> str:
     """Rows named METHOD-CHANGE beside the method they change one part of."""
     lines = ["| data | run | val | test | test, last | against the twin |", "|---|---|---|---|---|---|"]
@@ -112,11 +132,12 @@ def step_table(results: dict[str, Any]) -> str:
         f"{height}x{width}, batch {results['batch']} + {results['batch']}, {results['precision']}, "
         f"{results['rounds']} rounds:\n\n"
     )
-    columns = ("images/s", "limit", "efficiency", "by CPU time", "operators", "to the limit", "blocking reads")
+    columns = ("images/s", "limit", "efficiency", "by CPU time", "operators", "to the limit", "blocking reads",
+               "peak MB")
     rows = [
         (f"`{row['method']}`", f"{row['images_per_s']:.2f}", f"{row['limit_images_per_s']:.2f}",
          f"{row['efficiency']:.2f}", f"{row['cpu_efficiency']:.2f}", row["operators"],
-         f"{row['operators'] / row['limit_operators']:.2f}", row["blocking_reads"])
+         f"{row['operators'] / row['limit_operators']:.2f}", row["blocking_reads"], f"{row['memory_mb']:,}")
         for row in results["rows"]
     ]  # fmt: skip
     return head + lined(("method", *columns), rows)
