@@ -207,9 +207,9 @@ def unsent(wrapped: nn.Module) -> AbstractContextManager[None]:
 
 @torch.no_grad()
 def average(method: Method, loss: Tensor) -> Tensor:
-    """Average the statistics of `method`'s batch norms over the processes, in place; return the mean of `loss`.
+    """Average running statistics of `method` over the processes, in place; return the mean of `loss`.
 
-    Only of those in train mode: the others are averaged copies or frozen, and equal already. Without it, teachers
+    Those of modules with `running_statistics()`, and of batch norms in train mode: the others are averaged copies or frozen, and equal already. Without it, teachers
     that follow the statistics would drift apart. One process's `loss` that is not finite makes the mean so in all.
     Raises SemiposeError for a method that leaves weights without a gradient and does not say so: DistributedData-
     Parallel has then not averaged the others either.
@@ -224,6 +224,8 @@ def average(method: Method, loss: Tensor) -> Tensor:
         )
     norms = [module for module in method.modules() if isinstance(module, _BatchNorm) and module.training]
     statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
+    others = [part.running_statistics() for part in method.modules() if hasattr(part, "running_statistics")]
+    statistics += [value for values in others for value in values]
     flat = torch.cat([loss.detach().float().reshape(1), *statistics])
     dist.all_reduce(flat)
     mean, *parts = (flat / count()).split([1, *(len(value) for value in statistics)])

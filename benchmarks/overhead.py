@@ -1,0 +1,82 @@
+"""SSPCM on people seen from overhead through a fisheye lens, drawn by the program, against its supervised twin.
+
+    python -m benchmarks.overhead --weights mobilenet_v1_075.safetensors
+
+The keypoints, their order and sigmas are those of WEPDTOF-Pose; views turn by any angle. Labels, pictures and everything
+random follow from `--seed`. Everything is chosen on val; test is scored once. A run that was interrupted goes on.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from semipose.data.coco import load_labels
+from semipose.data.figures import write_demo
+from semipose.data.load import load
+from semipose.files import write_json
+from semipose.metrics.intervals import difference
+from semipose.metrics.score import Score, score
+from semipose.tasks.model import Model
+from semipose.tasks.run import Run
+from semipose.tasks.train import resume, train
+
+PICTURES: dict[str, Any] = {
+    "labeled": 100, "unlabeled": 1500, "val": 200, "test": 500, "size": (112, 112), "difficulty": 0.2, "overhead": True,
+}  # fmt: skip
+SETTINGS: dict[str, Any] = {
+    "method": "sspcm", "network": "mobilenet_v1", "width": 0.75, "head_channels": 64, "input_size": "96x96",
+    "batch_size": 16, "duration": 1200, "rotation": 180, "metric": "oks_ap",
+}  # fmt: skip
+METRICS = ("pck@0.1", "oks_ap", "oks_ap50")
+
+
+def main() -> None:
+    """Draw, train (or go on), score on test."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--weights", type=Path, help="of the backbone; random without")
+    parser.add_argument("--folder", type=Path, default=Path("runs/overhead"), help="where pictures and the run lie")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "overhead.json")
+    args = parser.parse_args()
+    start = time.perf_counter()
+    files = write_demo(args.folder / "people", seed=args.seed, **PICTURES)
+    assert files.test is not None and files.test_images is not None
+    folder = args.folder / "run"
+    if (folder / "run.json").is_file():
+        run = resume(folder)
+    else:
+        data = load(files.labels, files.images, files.unlabeled, files.val, files.val_images, seed=args.seed)
+        run = train(data, out=folder, twin=True, seed=args.seed, weights=args.weights, **SETTINGS)
+    test = load_labels(files.test, files.test_images)
+    assert run.metrics is not None
+    twin, deployed = run.metrics["twin"], run.metrics["deployed"]["network"]
+
+    def scored(of: Path, network: str, which: str = "best") -> Score:
+        model = Model.load(of / "checkpoints" / f"{which}-{network}.safetensors")
+        return score(model.predict_people(test), test.poses, model.skeleton)
+
+    mine, other = scored(run.folder, deployed), scored(Run(run.folder / twin["folder"]).folder, twin["network"])
+    write_json(args.out, {
+        "pictures": PICTURES, "settings": SETTINGS, "seed": args.seed,
+        "initialization": f"ImageNet ({args.weights.name})" if args.weights else "random",
+        "minutes": round((time.perf_counter() - start) / 60, 1),
+        "val": {name: {metric: round(row["best"]["values"][metric], 2) for metric in METRICS}
+                for name, row in run.metrics["val"].items()},
+        "test": {name: values(scored(run.folder, name)) for name in run.metrics["val"]},
+        "test_last": values(scored(run.folder, deployed, "last")), "twin": f"{twin['folder']}, {twin['network']}",
+        "test_twin": values(other),
+        "against_twin": {
+            metric: {key: round(getattr(found, key), 2) for key in ("value", "low", "high")} | {"helped": found.helped}
+            for metric in METRICS for found in [difference(mine, other, metric)]
+        },
+    })  # fmt: skip
+
+
+def values(found: Score) -> dict[str, float]:
+    """The metrics that are told."""
+    return {name: round(found.values[name], 2) for name in METRICS}
+
+
+if __name__ == "__main__":
+    main()
