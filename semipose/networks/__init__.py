@@ -2,7 +2,7 @@
 
 from semipose.errors import UsageError
 
-# The file a network's builder lives in; the builder has the network's name.
+# The file a backbone's builder lives in; the builder has the backbone's name, and so has the network with its heatmaps.
 FILES = {
     "hrnet_w32": "hrnet",
     "hrnet_w48": "hrnet",
@@ -14,6 +14,12 @@ FILES = {
     "resnet152": "resnet",
 }
 
+# Networks that find everybody in a whole image, on any of the backbones: the head's class, in the file of their name.
+DETECTOR_FREE = {"cid": "CidHead", "dekr": "DekrHead", "higher_hrnet": "HigherHead"}
+
+# The backbone they were published with.
+DEFAULT_BACKBONE = "hrnet_w32"
+
 # What stands before the name of a network of timm.
 TIMM = "timm:"
 
@@ -23,6 +29,11 @@ STRIDE_MULTIPLE = 32
 
 def network_names() -> tuple[str, ...]:
     """Names that `build_network` and `--network` know beside timm:NAME."""
+    return (*FILES, *DETECTOR_FREE)
+
+
+def backbone_names() -> tuple[str, ...]:
+    """Names of backbones beside timm:NAME: the networks that look at one person at a time."""
     return tuple(FILES)
 
 

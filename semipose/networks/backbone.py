@@ -59,3 +59,15 @@ def initialize(module: nn.Module) -> None:
         elif isinstance(part, nn.BatchNorm2d):
             nn.init.ones_(part.weight)
             nn.init.zeros_(part.bias)
+
+
+def initialize_low(module: nn.Module) -> None:
+    """Small normal weights (0.001) and zero biases of every convolution and linear layer: the start of HRNet's family.
+
+    With He's the first maps of a network in eval mode, whose running statistics have not settled, are huge.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(part.weight, std=0.001)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

@@ -3,15 +3,15 @@
 import math
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from semipose.errors import UsageError
-from semipose.networks import FILES, TIMM, network_names
+from semipose.networks import DEFAULT_BACKBONE, DETECTOR_FREE, FILES, TIMM, backbone_names, network_names
 from semipose.networks.backbone import Backbone
-from semipose.networks.heads import DeconvHead
-from semipose.networks.network import PoseNetwork
+from semipose.networks.heads import DeconvHead, Head, SceneHead
+from semipose.networks.network import PoseNetwork, SceneNetwork
 from semipose.networks.timm_backbone import TimmBackbone
 
 if TYPE_CHECKING:
@@ -19,53 +19,98 @@ if TYPE_CHECKING:
 
 
 def build_network(
-    name: str, skeleton: "Skeleton", *, width: float = 1.0, head_channels: int = 256, seed: int = 0
+    name: str,
+    skeleton: "Skeleton",
+    *,
+    width: float = 1.0,
+    head_channels: int = 256,
+    seed: int = 0,
+    backbone: str | None = None,
+    **options: bool,
 ) -> PoseNetwork:
     """Build network `name` with one heatmap per keypoint of `skeleton`, randomly initialized from `seed`.
 
-    `width` multiplies the backbone's channels (rounded to multiples of 8), `head_channels` are those of the
-    three transposed convolutions; HRNet has none. The global random state is left as it was. The result stands on
-    the CPU, in train mode. Raises UsageError for an unknown name or a size that is not positive.
+    `width` multiplies the backbone's channels (rounded to multiples of 8), `head_channels` are those of the three
+    transposed convolutions, half as many those of a neck; HRNet has neither. A detector-free network stands on
+    `backbone` (default hrnet_w32) and has `options`: fine (higher_hrnet), adaptive and identity_init (dekr). The
+    result's `config` holds all of these. The global random state is left as it was. The result stands on the CPU, in
+    train mode. Raises UsageError for an unknown name or option or a size that is not positive.
     """
-    _check(name, width, head_channels)
+    chosen = _checked(name, backbone, options)
+    _check_sizes(chosen.get("backbone", name), width, head_channels)
     # Only the CPU's generator: torch.manual_seed would reseed every GPU, which this fork does not restore.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
-        backbone = _backbone(name, width)
-        # Transposed convolutions up to stride 4: three from stride 32, none where the features are there already.
-        doublings = (backbone.strides[backbone.level] // 4).bit_length() - 1
-        head = DeconvHead(backbone.channels[backbone.level], len(skeleton), (head_channels,) * doublings)
+        body, head = _parts(name, skeleton.flip, width, head_channels, **chosen)
     config = {"name": name, "width": width, "head_channels": head_channels, "keypoints": len(skeleton)}
-    network = PoseNetwork(
-        backbone,
+    network = (SceneNetwork if name in DETECTOR_FREE else PoseNetwork)(
+        body,
         head,
-        mean=backbone.mean,
-        std=backbone.std,
+        mean=body.mean,
+        std=body.std,
         flip=skeleton.flip,
-        config=config,
+        config=config | chosen,
         keypoints=skeleton.keypoints,
     )
     network.seed = seed
     return network
 
 
-def _backbone(name: str, width: float) -> Backbone:
+def _parts(
+    name: str, flip: tuple[int, ...], width: float, channels: int, backbone: str = "", **options: bool
+) -> tuple[Backbone, Head]:
+    if name in DETECTOR_FREE:
+        # DEKR and CID put all of HRNet's resolutions side by side, HigherHRNet takes the finest alone.
+        body = _backbone(backbone, width, exchanged=name != "higher_hrnet")
+        return body, _head_class(name)(body, flip, channels, **options)  # type: ignore[call-arg]
+    body = _backbone(name, width)
+    # Transposed convolutions up to stride 4: three from stride 32, none where the features are there already.
+    doublings = (body.strides[body.level] // 4).bit_length() - 1
+    return body, DeconvHead(body.channels[body.level], len(flip), (channels,) * doublings)
+
+
+def _backbone(name: str, width: float, exchanged: bool = False) -> Backbone:
     if name.startswith(TIMM):
         return TimmBackbone(name.removeprefix(TIMM))
-    backbone: Backbone = getattr(import_module(f"semipose.networks.{FILES[name]}"), name)(width)
+    build = getattr(import_module(f"semipose.networks.{FILES[name]}"), name)
+    backbone: Backbone = build(width, exchanged) if FILES[name] == "hrnet" else build(width)
     return backbone
 
 
-def _check(name: str, width: float, head_channels: int) -> None:
-    if name.startswith(TIMM):
-        if width != 1:
-            raise UsageError(f"{name} has the channels that timm gives it; leave out --width (found {width:g})")
-    elif name not in network_names():
-        nearest = get_close_matches(name, network_names(), n=1, cutoff=0)[0]
+def _head_class(name: str) -> type[SceneHead]:
+    found: type[SceneHead] = getattr(import_module(f"semipose.networks.{name}"), DETECTOR_FREE[name])
+    return found
+
+
+def _checked(name: str, backbone: str | None, options: dict[str, bool]) -> dict[str, Any]:
+    """What a detector-free network's config has beside that of the others: the backbone and all options."""
+    _check_name(name, network_names(), "network")
+    known: dict[str, Any] = {}
+    if name in DETECTOR_FREE:
+        known = {"backbone": backbone or DEFAULT_BACKBONE, **_head_class(name).options}
+        _check_name(known["backbone"], backbone_names(), "backbone")
+    elif backbone is not None:
+        free = ", ".join(DETECTOR_FREE)
+        raise UsageError(f"{name} is a backbone itself; found backbone {backbone!r}, which is for {free}.")
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        has = ", ".join(option for option in known if option != "backbone") or "none"
+        raise UsageError(f"{name} has no option {unknown[0]!r}; its options: {has}.")
+    return known | options
+
+
+def _check_name(name: str, names: tuple[str, ...], kind: str) -> None:
+    if name not in names and not name.startswith(TIMM):
+        nearest = get_close_matches(name, names, n=1, cutoff=0)[0]
         raise UsageError(
-            f"there is no network {name!r}; did you mean {nearest!r}? "
-            f"The networks are {', '.join(network_names())}, and timm:NAME for those of timm."
+            f"there is no {kind} {name!r}; did you mean {nearest!r}? "
+            f"The {kind}s are {', '.join(names)}, and timm:NAME for those of timm."
         )
+
+
+def _check_sizes(backbone: str, width: float, head_channels: int) -> None:
+    if backbone.startswith(TIMM) and width != 1:
+        raise UsageError(f"{backbone} has the channels that timm gives it; leave out --width (found {width:g})")
     if not (math.isfinite(width) and width > 0):
         raise UsageError(f"the network's width is {width}; expected a number above 0, such as 0.5")
     if head_channels < 1:

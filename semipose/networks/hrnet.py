@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semipose.networks.backbone import Backbone, scaled
+from semipose.networks.backbone import Backbone, initialize_low, scaled
 from semipose.networks.resnet import BasicBlock, Bottleneck, conv, stage
 
 # Exchange modules of the stages with two, three and four branches.
@@ -54,13 +54,15 @@ class HRNet(Backbone):
 
     `channels` is what the first branch has; each further one has twice as many. The features are the branches after
     the last stage. As in the public pose checkpoints its last module brings the others to stride 4 and nothing back:
-    the maps of strides 8 to 32 are what their own branches end with. `width` multiplies every number of channels.
+    the maps of strides 8 to 32 are what their own branches end with. With `exchanged` it brings each to all, as for
+    ImageNet and in DEKR and CID. `width` multiplies every number of channels.
     """
 
     level = 0
 
-    def __init__(self, channels: int, width: float = 1.0) -> None:
+    def __init__(self, channels: int, width: float = 1.0, exchanged: bool = False) -> None:
         super().__init__()
+        self.exchanged = exchanged
         self.channels = tuple(scaled(channels * 2**branch, width) for branch in range(4))
         stem = scaled(64, width)
         self.conv1, self.bn1 = conv(3, stem, 3, 2), nn.BatchNorm2d(stem)
@@ -71,11 +73,9 @@ class HRNet(Backbone):
         self.transition1 = nn.ModuleList([_layer(inputs, first, 1), nn.Sequential(_layer(inputs, second, 2))])
         self.transition2, self.transition3 = self._transition(2), self._transition(3)
         self.stage2, self.stage3, self.stage4 = (self._stage(branches) for branches in (2, 3, 4))
-        for part in self.modules():
-            if isinstance(part, nn.Conv2d):
-                # As published. With He's the exchanges multiply: before the running statistics have settled, the maps
-                # of a network in eval mode, a teacher's first targets, would be 100,000 high.
-                nn.init.normal_(part.weight, std=0.001)
+        # As published. With He's the exchanges multiply: before the running statistics have settled, the maps of a
+        # network in eval mode, a teacher's first targets, would be 100,000 high.
+        initialize_low(self)
 
     def _transition(self, branches: int) -> nn.ModuleList:
         """`branches` maps as they are, and a new one made of the last."""
@@ -85,7 +85,7 @@ class HRNet(Backbone):
     def _stage(self, branches: int) -> nn.Sequential:
         modules, channels = _MODULES[branches - 2], self.channels[:branches]
         outputs = [branches] * modules
-        if branches == 4:
+        if branches == 4 and not self.exchanged:
             outputs[-1] = 1
         return nn.Sequential(*(_Exchange(channels, count) for count in outputs))
 
@@ -122,11 +122,11 @@ class HRNet(Backbone):
         return [self.layer1, self.stage2, self.stage3, self.stage4]
 
 
-def hrnet_w32(width: float = 1.0) -> HRNet:
+def hrnet_w32(width: float = 1.0, exchanged: bool = False) -> HRNet:
     """28.5 M parameters at width 1."""
-    return HRNet(32, width)
+    return HRNet(32, width, exchanged)
 
 
-def hrnet_w48(width: float = 1.0) -> HRNet:
+def hrnet_w48(width: float = 1.0, exchanged: bool = False) -> HRNet:
     """63.6 M parameters at width 1."""
-    return HRNet(48, width)
+    return HRNet(48, width, exchanged)

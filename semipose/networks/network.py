@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from semipose.fields import Field, Fields
 from semipose.networks import STRIDE_MULTIPLE, check_size
 from semipose.networks.backbone import Backbone
-from semipose.networks.heads import DeconvHead
+from semipose.networks.heads import Head
 
 
 class PoseNetwork(nn.Module):
@@ -20,6 +20,8 @@ class PoseNetwork(nn.Module):
     """
 
     stride_multiple = STRIDE_MULTIPLE
+    # Whether it answers for everybody in a whole image, and not for the one person of a crop.
+    detector_free = False
     # What its random weights were drawn from; parts that are added to it draw from it, too.
     seed = 0
     mean: Tensor
@@ -28,7 +30,7 @@ class PoseNetwork(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        head: DeconvHead,
+        head: Head,
         *,
         mean: Sequence[float],
         std: Sequence[float],
@@ -38,7 +40,7 @@ class PoseNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = head
+        self.head: Any = head
         self.stride = backbone.strides[backbone.level] // head.upscale
         self.flip = tuple(flip)
         self.config = dict(config)
@@ -67,3 +69,14 @@ class PoseNetwork(nn.Module):
         """Heatmaps `["heatmap"].maps` (B, K, H / 4, W / 4) of `image` (B, 3, H, W), RGB in 0..1."""
         maps = self.head(self.features(image)[self.backbone.level])
         return Fields({"heatmap": Field(maps, "scalar", self.stride, self.flip)})
+
+
+class SceneNetwork(PoseNetwork):
+    """A backbone and a `SceneHead`: the fields of everybody in a whole image."""
+
+    detector_free = True
+
+    def forward(self, image: Tensor) -> Fields:
+        """The head's fields of `image` (B, 3, H, W), RGB in 0..1."""
+        fields: Fields = self.head(self.features(image))
+        return fields

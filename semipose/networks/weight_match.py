@@ -1,4 +1,4 @@
-"""What of a file of weights fits a network: by name, by shape, and the last layer by the keypoints' names."""
+"""What of a file of weights fits a network: by name, by shape, and rows of keypoints by the keypoints' names."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,22 +8,24 @@ from torch import Tensor
 from semipose.errors import DataError
 from semipose.keypoint_names import normalized
 from semipose.networks import TIMM
+from semipose.networks.heads import Rows, row_count
 from semipose.networks.network import PoseNetwork
 from semipose.networks.weight_file import WeightFile
 from semipose.skeleton import PRESETS
 
 # What training programs put before every name.
-_WRAPPERS = ("module.", "model.", "network.", "_orig_mod.")
-LAST = ("head.final_layer.weight", "head.final_layer.bias")
+# "1." is that of HigherHRNet, trained in half precision.
+_WRAPPERS = ("module.", "model.", "network.", "_orig_mod.", "1.")
 
 
 @dataclass(frozen=True)
 class HeadMatch:
-    """What to take for the head: hidden tensors, and rows (ours, the file's) of the last layer."""
+    """What to take for the head: whole tensors, and keypoints (ours, one of the file's `count`) in those with rows."""
 
     text: str
     hidden: tuple[str, ...] = ()
-    rows: list[tuple[int, int]] = field(default_factory=list)
+    keypoints: list[tuple[int, int]] = field(default_factory=list)
+    count: int = 0
 
 
 def counts(name: str) -> bool:
@@ -78,52 +80,72 @@ def check_backbone(
 
 
 def _remedy(network: PoseNetwork, path: Path, found: dict[str, Tensor], targets: dict[str, Tensor]) -> str:
-    stem = next(iter(targets))
-    fixed = str(network.config["name"]).startswith(TIMM)
+    stem, flag = next(iter(targets)), "backbone" if "backbone" in network.config else "network"
+    fixed = str(network.config.get("backbone", network.config["name"])).startswith(TIMM)
     if not fixed and stem in found and found[stem].ndim and found[stem].shape[0] != targets[stem].shape[0]:
         width = float(network.config["width"]) * found[stem].shape[0] / targets[stem].shape[0]
         return f"They look like width {width:.3g}: give --width {width:.3g}."
-    return f"Choose the --network that {path.name} was made for."
+    return f"Choose the --{flag} that {path.name} was made for."
 
 
 def _described(config: dict[str, object]) -> str:
-    return f"{config['name']} of width {config.get('width', 1.0)}" if "name" in config else ""
+    if "name" not in config:
+        return ""
+    on = f" on {config['backbone']}" if "backbone" in config else ""
+    return f"{config['name']}{on} of width {config.get('width', 1.0)}"
+
+
+def rows_of(network: PoseNetwork) -> dict[str, Rows]:
+    """The tensors of the head that have rows of keypoints, by the network's names."""
+    return {f"head.{name}": rows for name, rows in network.head.rows.items()}
 
 
 def match_head(
     network: PoseNetwork, file: WeightFile, found: dict[str, Tensor], targets: dict[str, Tensor]
 ) -> HeadMatch:
     """All hidden layers of the head or, where one does not fit, nothing; and the rows of known keypoints."""
-    count = len(targets[LAST[1]])
+    count = len(network.flip)
     rebuilt = f"head rebuilt for {count} keypoints"
     if not any(name.startswith("head.") for name in found):
         return HeadMatch(f"{rebuilt} (the file has none)")
-    hidden = [name for name in targets if name.startswith("head.") and name not in LAST]
+    with_rows = rows_of(network)
+    hidden = [name for name in targets if name.startswith("head.") and name not in with_rows]
     if any(counts(name) and name not in found for name in hidden):
         return HeadMatch(f"{rebuilt} (the file's lacks layers)")
     taken = tuple(name for name in hidden if name in found)
     if any(found[name].shape != targets[name].shape for name in taken):
         return HeadMatch(f"{rebuilt} (the file's has other channels)")
-    rows, assumed = _match_rows(network, file, found, targets)
-    if len(rows) == count:
-        return HeadMatch(f"head of {count} keypoints taken{assumed}", taken, rows)
-    return HeadMatch(f"{rebuilt} ({len(rows)} taken by name{assumed})", taken, rows)
-
-
-def _match_rows(
-    network: PoseNetwork, file: WeightFile, found: dict[str, Tensor], targets: dict[str, Tensor]
-) -> tuple[list[tuple[int, int]], str]:
-    """Rows (ours, the file's) of keypoints of the same name, and what had to be assumed about the file's."""
-    weight, bias = (found.get(name) for name in LAST)
-    if weight is None or bias is None or weight.shape[1:] != targets[LAST[0]].shape[1:]:
-        return [], ""
-    names, assumed = file.keypoints, ""
-    coco = PRESETS["coco_17"].keypoints
-    if not names and len(weight) == len(coco):
-        # Public pose files do not name their keypoints; those with 17 are COCO's by custom.
-        names, assumed = coco, ", assuming COCO's order"
-    if len(weight) != len(names) or bias.shape != (len(names),):
-        return [], ""
-    theirs = {normalized(name): row for row, name in enumerate(names)}
+    theirs = _count(with_rows, found, targets)
+    names, assumed = _names(network, file, theirs)
+    places = {normalized(name): place for place, name in enumerate(names)}
     ours = enumerate(map(normalized, network.keypoints))
-    return [(row, theirs[name]) for row, name in ours if name in theirs], assumed
+    pairs = [(place, places[name]) for place, name in ours if name in places]
+    if len(pairs) == count:
+        return HeadMatch(f"head of {count} keypoints taken{assumed}", taken, pairs, theirs)
+    return HeadMatch(f"{rebuilt} ({len(pairs)} taken by name{assumed})", taken, pairs, theirs)
+
+
+def _count(with_rows: dict[str, Rows], found: dict[str, Tensor], targets: dict[str, Tensor]) -> int:
+    """How many keypoints the file's head is for; 0 where its tensors do not agree, or are not of our channels."""
+    first, rows = next(iter(with_rows.items()))
+    if any(name not in found or not found[name].ndim for name in with_rows):
+        return 0
+    count = (len(found[first]) - row_count(rows, 0)) // (row_count(rows, 1) - row_count(rows, 0))
+    fits = all(
+        found[name].shape == (row_count(rows, count), *targets[name].shape[1:]) for name, rows in with_rows.items()
+    )
+    return count if fits else 0
+
+
+def _names(network: PoseNetwork, file: WeightFile, count: int) -> tuple[tuple[str, ...], str]:
+    """The keypoints of the file's head, and what had to be assumed about them."""
+    if file.keypoints:
+        return (file.keypoints if len(file.keypoints) == count else ()), ""
+    # Public pose files do not name their keypoints; those with 17 are COCO's by custom, and networks that find
+    # everybody were published with 14 for CrowdPose alone.
+    coco, crowd = PRESETS["coco_17"].keypoints, PRESETS["crowdpose_14"].keypoints
+    if count == len(coco):
+        return coco, ", assuming COCO's order"
+    if count == len(crowd) and network.detector_free:
+        return crowd, ", assuming CrowdPose's order"
+    return (), ""

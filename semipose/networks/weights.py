@@ -1,20 +1,21 @@
 """Public or earlier weights into a PoseNetwork, and a line that says what matched.
 
-A file holds a backbone under its public names (ImageNet), a whole network of ours, or one in the form of
-Simple Baselines. Names decide what goes where; the last layer's rows are matched by the keypoints' names.
+A file holds a backbone under its public names (ImageNet), a whole network of ours, or one in the form of Simple
+Baselines, HigherHRNet, DEKR or CID. Names decide what goes where, and those of the keypoints which rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from semipose.errors import DataError
+from semipose.networks.heads import row_numbers
 from semipose.networks.network import PoseNetwork
 from semipose.networks.weight_file import WeightFile, read_weights
-from semipose.networks.weight_match import LAST, HeadMatch, check_backbone, counts, match_head, match_names
+from semipose.networks.weight_match import HeadMatch, check_backbone, counts, match_head, match_names, rows_of
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def load_weights(network: PoseNetwork, path: str | Path) -> WeightsReport:
     backbone matches, a shape of the backbone disagrees or a weight is not finite.
     """
     file = read_weights(path)
+    file = replace(file, tensors=network.head.ours(file.tensors))
     targets = network.state_dict()
     names = match_names(file, targets)
     found = {target: file.tensors[source] for target, source in names.items()}
@@ -46,23 +48,23 @@ def load_weights(network: PoseNetwork, path: str | Path) -> WeightsReport:
     head = match_head(network, file, found, targets)
     whole = [name for name in targets if name in found and name.startswith("backbone.")] + list(head.hidden)
     values = {name: _checked(file.path, name, found[name], targets[name].dtype) for name in whole}
-    values |= _last_layer(file.path, head.rows, found, targets)
+    values |= _rows(network, file.path, head, found)
     for name, value in values.items():
         targets[name].copy_(value)
     return _report(network, file, {name: names[name] for name in values}, head)
 
 
-def _last_layer(
-    path: Path, rows: list[tuple[int, int]], found: dict[str, Tensor], targets: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """The network's last layer with the file's rows in it."""
-    layer: dict[str, Tensor] = {}
-    if rows:
-        ours, theirs = (list(column) for column in zip(*rows, strict=True))
-        for name in LAST:
-            layer[name] = targets[name].detach().cpu().clone()
-            layer[name][ours] = _checked(path, name, found[name], targets[name].dtype)[theirs]
-    return layer
+def _rows(network: PoseNetwork, path: Path, head: HeadMatch, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network's tensors that have rows of keypoints, with those of the file in them."""
+    values: dict[str, Tensor] = {}
+    if head.keypoints:
+        targets = network.state_dict()
+        ours, theirs = (list(column) for column in zip(*head.keypoints, strict=True))
+        for name, rows in rows_of(network).items():
+            values[name] = targets[name].detach().cpu().clone()
+            taken = _checked(path, name, found[name], targets[name].dtype)[row_numbers(rows, head.count, theirs)]
+            values[name][row_numbers(rows, len(network.flip), ours)] = taken
+    return values
 
 
 def _checked(path: Path, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -92,7 +94,7 @@ def _report(network: PoseNetwork, file: WeightFile, taken: dict[str, str], head:
     if unused:
         text += f", {len(unused)} of the file unused ({_listed(unused)})"
     matched = tuple(name for name in expected if name in taken)
-    return WeightsReport(matched, len(head.rows) < len(network.flip), missing, unused, text)
+    return WeightsReport(matched, len(head.keypoints) < len(network.flip), missing, unused, text)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -8,15 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.operators import Operators, on_meta
 from semipose.errors import UsageError
-from semipose.networks import FILES, check_size, network_names
+from semipose.fields import InstanceFields
+from semipose.networks import DETECTOR_FREE, FILES, backbone_names, check_size, network_names
 from semipose.networks.build import build_network
+from semipose.networks.network import PoseNetwork
 from semipose.skeleton import PRESETS
 from semipose.tasks.export import export
 from semipose.tasks.model import Model
-from tests.networks.named import NAMES, TIMM_PARAMS, small
+from tests.networks.named import NAMES, TIMM_NAMES, TIMM_PARAMS, needs_timm, small, small_scene
 
 LSP = PRESETS["lsp_14"]
+# Each detector-free network with its other choices, and on backbones of each kind.
+SCENES: list[tuple[str, str, dict[str, bool]]] = [
+    ("higher_hrnet", "hrnet_w32", {}), ("higher_hrnet", "resnet18", {}),
+    ("higher_hrnet", "mobilenet_v1", {"fine": False}), ("dekr", "hrnet_w48", {}),
+    ("dekr", "mobilenet_v1", {"adaptive": False}), ("dekr", "resnet50", {"identity_init": True}),
+    ("cid", "hrnet_w32", {}), ("cid", "resnet50", {}), ("cid", "mobilenet_v1", {}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,6 +57,78 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
     assert without == []
 
 
+def answer(network: PoseNetwork, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    """All maps; of CID also those of a person in each image."""
+    fields = network(image)
+    maps = {name: field.maps for name, field in fields.items()}
+    if isinstance(fields, InstanceFields):
+        rows = torch.arange(len(image))
+        maps["person"] = fields.instances(rows, torch.tensor([[3, 5]]).expand(len(image), 2))
+    return maps
+
+
+@pytest.mark.parametrize(("name", "backbone", "options"), SCENES)
+def test_every_parameter_of_a_network_that_finds_everybody_gets_a_gradient(
+    name: str, backbone: str, options: dict[str, bool]
+) -> None:
+    network = small_scene(name, backbone, **options)
+    if name == "dekr" and network.config["adaptive"]:
+        # All taps start at centers of pixels, where bilinear sampling has no way to go.
+        for block in network.head.offset_feature_layers:
+            torch.nn.init.normal_(block.translation_conv.bias, std=0.3)
+    sum(maps.square().sum() for maps in answer(network, torch.rand(2, 3, 64, 64)).values()).backward()
+    without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+@pytest.mark.parametrize(("name", "backbone", "options"), SCENES)
+def test_the_config_of_a_network_that_finds_everybody_is_enough_to_build_it_again(
+    name: str, backbone: str, options: dict[str, bool]
+) -> None:
+    network, other = small_scene(name, backbone, **options), small_scene(name, backbone, **options, seed=1)
+    assert network.detector_free
+    assert network.config["backbone"] == backbone
+    config = {key: value for key, value in network.config.items() if key != "keypoints"}
+    again = build_network(skeleton=LSP, seed=1, **config)
+    random = [n for n, p in network.named_parameters() if p.ndim > 1 and p.std() > 0]
+    assert all(torch.equal(again.get_parameter(n), other.get_parameter(n)) for n in random)
+    assert all((again.get_parameter(n) != network.get_parameter(n)).any() for n in random)
+    again.load_state_dict(network.state_dict(), strict=True)
+    image = torch.rand(1, 3, 64, 64)
+    expected = answer(network.eval(), image)
+    for key, maps in answer(again.eval(), image).items():
+        assert torch.equal(maps, expected[key])
+        assert torch.isfinite(maps).all()
+        assert maps.abs().max() < 0.1, "an untrained network in eval mode has low maps"
+
+
+@pytest.mark.parametrize(("name", "backbone", "options"), SCENES)
+def test_a_network_that_finds_everybody_reads_nothing_back_from_its_device(
+    name: str, backbone: str, options: dict[str, bool]
+) -> None:
+    with on_meta() as meta:
+        network, image = small_scene(name, backbone, **options).to(meta), torch.rand(2, 3, 64, 64, device=meta)
+        network(image)  # constants are put on the device once
+        with Operators() as seen:
+            fields = network(image)
+            if isinstance(fields, InstanceFields):
+                index = torch.zeros(5, 2, dtype=torch.int64, device=meta)
+                fields.instances(index[:, 0], index).sum().backward()
+    assert seen.blocking == []
+
+
+@needs_timm
+def test_a_network_that_finds_everybody_stands_on_a_backbone_of_timm() -> None:
+    fields = small_scene("cid", TIMM_NAMES[0])(torch.rand(2, 3, 64, 64))
+    assert fields["center"].maps.shape == (2, 1, 16, 16)
+
+
+def test_all_names_are_listed() -> None:
+    assert set(network_names()) == {*backbone_names(), *DETECTOR_FREE}
+    assert not small("resnet18").detector_free
+    assert build_network("dekr", LSP, width=0.125).config["backbone"] == "hrnet_w32"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet50", "hrnet_w32", "mobilenet_v1", *TIMM_PARAMS])
 def test_a_network_of_each_kind_is_exported_and_answers_the_same(name: str, tmp_path: Path) -> None:
@@ -63,7 +145,7 @@ def test_a_network_of_each_kind_is_exported_and_answers_the_same(name: str, tmp_
     assert export(Model(network, LSP, (64, 96)), tmp_path / "pose.onnx").stat().st_size > 0
 
 
-@pytest.mark.parametrize("name", network_names())
+@pytest.mark.parametrize("name", backbone_names())
 def test_the_builder_is_the_function_of_that_name(name: str) -> None:
     builder = getattr(import_module(f"semipose.networks.{FILES[name]}"), name)
     assert type(builder(0.125)) is type(small(name).backbone)
@@ -105,6 +187,13 @@ def test_the_config_is_enough_to_build_the_network_again() -> None:
         ({"name": "hrnet"}, "did you mean 'hrnet_w.*and timm:NAME"),
         ({"name": "timm:resnet18", "width": 0.5}, r"has the channels that timm gives it; leave out --width"),
         ({"name": "resnet18", "width": 0.0}, "width is 0.0"),
+        ({"name": "higherhrnet"}, "did you mean 'higher_hrnet'.* networks are .* cid, dekr, higher_hrnet, and timm"),
+        ({"name": "cid", "backbone": "resnet_18"}, "no backbone 'resnet_18'; did you mean 'resnet18'"),
+        ({"name": "cid", "backbone": "dekr"}, "no backbone 'dekr'"),
+        ({"name": "dekr", "backbone": "timm:resnet18", "width": 0.5}, "timm gives it; leave out --width"),
+        ({"name": "resnet18", "backbone": "resnet50"}, "resnet18 is a backbone itself; found backbone 'resnet50'"),
+        ({"name": "dekr", "fine": False}, "dekr has no option 'fine'; its options: adaptive, identity_init"),
+        ({"name": "cid", "adaptive": False}, "cid has no option 'adaptive'; its options: none"),
         ({"name": "resnet18", "width": float("nan")}, "width is nan"),
         ({"name": "resnet18", "head_channels": 0}, "head has 0 channels"),
     ],

@@ -1,0 +1,113 @@
+"""CID (Wang and Zhang, CVPR 2022): keypoints and centers of everybody, then each person's own heatmaps.
+
+A person is described by the features at the center, from which two attentions over maps that all people share single
+out that person.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semipose.fields import Field, InstanceFields
+from semipose.networks.backbone import Backbone, initialize_low
+from semipose.networks.heads import ONE_EACH, SceneHead
+from semipose.networks.neck import neck_of
+
+# Channels of the maps that all people share, the unit of distances from a center in cells, and what an untrained
+# network takes for the probability of a keypoint.
+_SHARED, _FAR, _PRIOR = 32, 32, 0.01
+
+
+class CidHead(SceneHead):
+    """Fields "heatmap" (K) and "center" (1), probabilities of stride 4, as `InstanceFields`; see there for people."""
+
+    def __init__(self, backbone: Backbone, flip: tuple[int, ...], channels: int) -> None:
+        super().__init__(backbone)
+        self.flip = flip
+        self.neck = neck_of(backbone, max(1, channels // 2))
+        self.iia = _Centers(self.neck.channels, len(flip))
+        self.gfd = _Person(self.neck.channels, len(flip))
+        self.rows = {f"iia.keypoint_center_conv.{part}": ((0, 1), (1, 0)) for part in ("weight", "bias")}
+        self.rows |= {f"gfd.heatmap_conv.{part}": ONE_EACH for part in ("weight", "bias")}
+        initialize_low(self)
+        for conv in (self.iia.keypoint_center_conv, self.gfd.heatmap_conv):
+            nn.init.constant_(conv.get_parameter("bias"), math.log(_PRIOR / (1 - _PRIOR)))
+
+    def forward(self, features: list[Tensor]) -> InstanceFields:
+        x = self.neck(features)
+        heatmap, center = self.iia(x).split((len(self.flip), 1), 1)
+        fields = {"heatmap": Field(heatmap, "scalar", 4, self.flip), "center": Field(center, "scalar", 4, (0,))}
+        return InstanceFields(fields, x, self.gfd.conv_down(x), self.gfd)
+
+
+def _probability(logits: Tensor) -> Tensor:
+    """In float32: bfloat16 has nothing between 0.996 and 1, whose logarithms are the loss."""
+    return logits.float().sigmoid().clamp(1e-4, 1 - 1e-4)
+
+
+class _Centers(nn.Module):
+    """Probabilities of the keypoints and, last, of the people's centers."""
+
+    def __init__(self, inputs: int, keypoints: int) -> None:
+        super().__init__()
+        self.keypoint_center_conv = nn.Conv2d(inputs, keypoints + 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _probability(self.keypoint_center_conv(x))
+
+
+class _Channels(nn.Module):
+    """From what describes a person the weight of each shared map."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.atn = nn.Linear(inputs, _SHARED)
+
+
+class _Space(_Channels):
+    """And from their weighted sum and the way to the center where to look."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__(inputs)
+        self.conv = nn.Conv2d(3, 1, 5, padding=2)
+
+
+class _Person(nn.Module):
+    """Heatmaps of one person each: parameters (n, C), shared maps (n, D, h, w) and cells (n, 2) to (n, K, h, w).
+
+    As published the shared maps weighted by channel and by place are put side by side and mixed 1x1. Both weights are
+    factors, so that the mix is computed of the shared maps themselves: half the memory, which people fill.
+    """
+
+    def __init__(self, inputs: int, keypoints: int) -> None:
+        super().__init__()
+        self.conv_down = nn.Conv2d(inputs, _SHARED, 1)
+        self.c_attn, self.s_attn = _Channels(inputs), _Space(inputs)
+        self.fuse_attn = nn.Conv2d(2 * _SHARED, _SHARED, 1)
+        self.heatmap_conv = nn.Conv2d(_SHARED, keypoints, 1)
+
+    def forward(self, parameters: Tensor, shared: Tensor, cells: Tensor) -> Tensor:
+        # In the precision in which the network has answered: people may be drawn after its autocast has ended.
+        rough = shared.dtype in (torch.bfloat16, torch.float16)
+        with torch.autocast(shared.device.type, shared.dtype if rough else None, enabled=rough):
+            return self._drawn(parameters, shared, cells)
+
+    def _drawn(self, parameters: Tensor, shared: Tensor, cells: Tensor) -> Tensor:
+        people, _, height, width = shared.shape
+        flat = shared.flatten(2)
+        by_channel, by_place = self.fuse_attn.weight.view(_SHARED, 2, _SHARED).unbind(1)
+        total = torch.matmul(self.s_attn.atn(parameters)[:, None], flat).view(people, 1, height, width)
+        looked = self.s_attn.conv(torch.cat([total, _way(cells, height, width).to(total.dtype)], 1)).sigmoid()
+        mixed = torch.matmul(by_channel * self.c_attn.atn(parameters)[:, None], flat).view_as(shared)
+        mixed = mixed + looked * F.conv2d(shared, by_place[..., None, None])
+        mixed = F.relu(mixed + self.fuse_attn.get_parameter("bias")[:, None, None], inplace=True)
+        return _probability(self.heatmap_conv(mixed))
+
+
+def _way(cells: Tensor, height: int, width: int) -> Tensor:
+    """(n, 2, h, w): from each cell to the center at `cells` (n, 2), x and y, in units of `_FAR` cells."""
+    x = cells[:, 0, None, None] - torch.arange(width, device=cells.device)
+    y = cells[:, 1, None, None] - torch.arange(height, device=cells.device)[:, None]
+    return torch.stack(torch.broadcast_tensors(x, y), 1) / _FAR
