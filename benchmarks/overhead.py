@@ -2,8 +2,8 @@
 
     python -m benchmarks.overhead --weights mobilenet_v1_075.safetensors
 
-The keypoints, their order and sigmas are those of WEPDTOF-Pose; views turn by any angle. Labels, pictures and everything
-random follow from `--seed`. Everything is chosen on val; test is scored once. A run that was interrupted goes on.
+The keypoints, their order and sigmas are those of WEPDTOF-Pose; views turn by any angle. Pictures and everything random
+follow from `--seed`. Everything is chosen on val; test is scored once. A run that was interrupted goes on.
 """
 
 import argparse
@@ -41,7 +41,8 @@ def main() -> None:
     args = parser.parse_args()
     start = time.perf_counter()
     files = write_demo(args.folder / "people", seed=args.seed, **PICTURES)
-    assert files.test is not None and files.test_images is not None
+    assert files.test is not None
+    assert files.test_images is not None
     folder = args.folder / "run"
     if (folder / "run.json").is_file():
         run = resume(folder)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -205,14 +205,23 @@ def unsent(wrapped: nn.Module) -> AbstractContextManager[None]:
     return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """A module that counts what its batches hold, beside batch norm."""
+
+    def running_statistics(self) -> list[Tensor]:
+        """One-dimensional float buffers, linear in the batches."""
+        ...
+
+
 @torch.no_grad()
 def average(method: Method, loss: Tensor) -> Tensor:
     """Average running statistics of `method` over the processes, in place; return the mean of `loss`.
 
-    Those of modules with `running_statistics()`, and of batch norms in train mode: the others are averaged copies or frozen, and equal already. Without it, teachers
-    that follow the statistics would drift apart. One process's `loss` that is not finite makes the mean so in all.
-    Raises SemiposeError for a method that leaves weights without a gradient and does not say so: DistributedData-
-    Parallel has then not averaged the others either.
+    Those of modules with `running_statistics()`, and of batch norms in train mode: the others are averaged copies or
+    frozen, and equal already. Without it, teachers that follow the statistics would drift apart. One process's `loss`
+    that is not finite makes the mean so in all. Raises SemiposeError for a method that leaves weights without a
+    gradient and does not say so: DistributedDataParallel has then not averaged the others either.
     """
     if count() == 1:
         return loss
@@ -224,8 +233,9 @@ def average(method: Method, loss: Tensor) -> Tensor:
         )
     norms = [module for module in method.modules() if isinstance(module, _BatchNorm) and module.training]
     statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
-    others = [part.running_statistics() for part in method.modules() if hasattr(part, "running_statistics")]
-    statistics += [value for values in others for value in values]
+    for part in method.modules():
+        if isinstance(part, Counting):
+            statistics += part.running_statistics()
     flat = torch.cat([loss.detach().float().reshape(1), *statistics])
     dist.all_reduce(flat)
     mean, *parts = (flat / count()).split([1, *(len(value) for value in statistics)])
