@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from semipose.geometry import Affine, exchange
+from semipose.geometry import Affine, constant, exchange
 
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -101,11 +101,42 @@ class InstanceFields(Fields):
 
 
 def mirrored_mean(fields: Fields, flipped: Fields, width: int) -> Fields:
-    """Mean of `fields` and the answer to the mirrored image, moved back: the flip test. `width` of the input in px."""
+    """`fields` and the answer to the mirrored image, moved back, as one: the flip test. `width` of the input in px.
+
+    Scalar maps and vectors are averaged. The embeddings are stacked, the flipped ones' channels after the others, as
+    each means something only beside others of the same image. Maps of one person are the mean of both.
+    """
     maps = next(iter(fields.values())).maps
     mirror = Affine.mirror(width, len(maps), maps.device)
-    back = flipped.moved(mirror)
-    return Fields(
-        {name: replace(field, maps=torch.lerp(field.maps, back[name].maps.to(field.maps.dtype), 0.5))
-         for name, field in fields.items() if field.kind == "scalar"}
-    )
+    both = Fields({name: _with_mirrored(field, flipped[name], mirror) for name, field in fields.items()})
+    if isinstance(fields, InstanceFields) and isinstance(flipped, InstanceFields):
+        return _MirroredInstances(both, fields, flipped)
+    return both
+
+
+def _with_mirrored(field: Field, flipped: Field, mirror: Affine) -> Field:
+    """Two answers in one; where embeddings are stacked, each keeps its partners."""
+    cells = (field.maps.shape[-2], field.maps.shape[-1])
+    back = mirror.at_stride(field.stride).image(flipped.maps, cells, "bicubic")
+    back = exchange(back, field.flip, mirror.mirrored).to(field.maps.dtype)
+    if field.kind == "embedding":
+        flip = (*field.flip, *(len(field.flip) + partner for partner in field.flip))
+        return replace(field, maps=torch.cat([field.maps, back], 1), flip=flip)
+    if field.kind == "vector":
+        # Channels dx and dy in turn.
+        back = back * constant((((-1.0,),), ((1.0,),)), back.device, back.dtype).repeat(back.shape[1] // 2, 1, 1)
+    return replace(field, maps=torch.lerp(field.maps, back, 0.5))
+
+
+class _MirroredInstances(InstanceFields):
+    """`fields` whose maps of people are the mean with those that `flipped` draws of the mirrored people."""
+
+    def __init__(self, both: Fields, fields: InstanceFields, flipped: InstanceFields) -> None:
+        super().__init__(both, fields.features, fields.shared, fields._draw)
+        self._straight, self._flipped = fields, flipped
+
+    def instances(self, rows: Tensor, cells: Tensor) -> Tensor:
+        maps, flip = self._straight.instances(rows, cells), constant(self["heatmap"].flip, cells.device, torch.int64)
+        mirrored = torch.stack([maps.shape[-1] - 1 - cells[:, 0], cells[:, 1]], 1)
+        back = self._flipped.instances(rows, mirrored).flip(-1).index_select(1, flip)
+        return torch.lerp(maps, back.to(maps.dtype), 0.5)

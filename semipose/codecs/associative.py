@@ -1,0 +1,204 @@
+"""HigherHRNet's fields: heatmaps of everybody, and a tag for each keypoint that says whose it is.
+
+Cheng et al. (CVPR 2020), with the associative embedding of Newell et al. (NeurIPS 2017).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from semipose.codecs.grouping import NEAR, grouped, refined
+from semipose.codecs.peaks import LEAST_KEYPOINT, at_cells, at_points, peaks, quarter
+from semipose.codecs.rendering import Windows, on_map
+from semipose.codecs.scene_codec import SceneCodec, mean_maps, ranked, weighted_mse
+from semipose.codecs.suppression import better
+from semipose.fields import Field, Fields
+from semipose.geometry import indices
+from semipose.scene import KNOWN_STRIDE, Found, Scene
+
+Push = Literal["exp", "max"]
+
+# Of pulling the tags of one person together and pushing people apart, beside the heatmaps' 1.
+TAG_FACTOR = 1e-3
+CANDIDATES = 30
+
+
+@dataclass(frozen=True)
+class AssociativeEmbedding(SceneCodec):
+    """Fields "heatmap" (K), "tags" (L * K, channel l * K + k) and, where `fine`, "fine_heatmap" (K) of stride 2.
+
+    Tags are learned at stride 4 only. `push` is how people are kept apart: by exp(-distance^2), or by what they lack
+    of a distance of 1. Differs from the paper: people are read from maps of stride 2 or 4 instead of maps enlarged to
+    the image, so that peaks are the highest of 3 cells instead of 5 pixels.
+    """
+
+    fine: bool = True
+    push: Push = "exp"
+
+    def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
+        """Gaussians around the cell that holds each keypoint, 1 at their peaks; see the base."""
+        maps, weights = Fields(), Fields()
+        for name, stride in (("heatmap", 4), ("fine_heatmap", 2))[: 1 + self.fine]:
+            size = (self.size[0] // stride, self.size[1] // stride)
+            at, reach = _nearest(self.in_cells(scene.keypoints, stride)), 3 * self.sigma + 1
+            windows = Windows.around(at, scene.trust, self.sigma, reach, size, reach)
+            heat = windows.gaussians()
+            known = scene.known
+            if stride < KNOWN_STRIDE:
+                known = F.interpolate(known, scale_factor=float(KNOWN_STRIDE // stride))
+            weight = known.expand_as(heat) if negatives else windows.trusted() * known
+            for fields, values in ((maps, heat), (weights, weight)):
+                fields[name] = Field(values, "scalar", stride, self.skeleton.flip)
+        return maps, weights
+
+    def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
+        """Mean of weight * error^2 of each resolution, in full."""
+        return {name: weighted_mse(fields[name].maps, target.maps, weights[name].maps)
+                for name, target in targets.items()}  # fmt: skip
+
+    def instance_losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
+        """Pull and push of the tags at the keypoints' cells, each times 1e-3, mean over the batch."""
+        tags, inside = self.tags_at(fields, scene.keypoints)
+        pull, push = pull_push(tags, scene.trust * inside, scene.weight, self.push)
+        return {"pull": TAG_FACTOR * pull.mean(), "push": TAG_FACTOR * push.mean()}
+
+    def tags_at(self, fields: Fields, keypoints: Tensor) -> tuple[Tensor, Tensor]:
+        """Tags (B, M, K, L) at the cells of `keypoints` (B, M, K, 2) in pixels, and whether those are on the map."""
+        tags = self._tags(fields)
+        at = _nearest(self.in_cells(keypoints))
+        cells = at.long().transpose(1, 2).repeat(1, tags.shape[1], 1, 1)
+        found = at_cells(tags.flatten(1, 2), cells).unflatten(1, (tags.shape[1], -1))
+        return found.float().permute(0, 3, 2, 1), on_map(at, self.cells)
+
+    def margins(self, fields: Fields, scene: Scene) -> tuple[Tensor, Tensor]:
+        """(B, M) each: how far a person's tags are at most from their mean, and how far the next person's mean is.
+
+        0 and infinity for nobody and without another.
+        """
+        tags, inside = self.tags_at(fields, scene.keypoints)
+        trust = scene.trust * inside
+        mean = (tags * trust[..., None]).sum(2) / trust.sum(2).clamp_min(1e-6)[..., None]
+        spread = ((tags - mean[:, :, None]).norm(dim=-1) * (trust > 0)).amax(2)
+        apart = (mean[:, :, None] - mean[:, None]).norm(dim=-1)
+        nobody = ~(scene.present[:, None] & scene.present[:, :, None])
+        alone = nobody | torch.eye(scene.people, dtype=torch.bool, device=apart.device)
+        return spread, apart.masked_fill(alone, torch.inf).amin(2)
+
+    def reliable(self, fields: Fields, scene: Scene) -> Tensor:
+        """(B, M) bool: whose tags lie within half the grouping's distance of their mean, and nobody else's mean
+        within that distance."""
+        spread, margin = self.margins(fields, scene)
+        return scene.present & (spread < NEAR / 2) & (margin > NEAR)
+
+    def found(self, fields: Fields, people: int) -> Scene:
+        """People read without the host; see the base.
+
+        An approximation of the grouping that `decode` does one by one: a candidate for a keypoint starts a person
+        where no better one, of any keypoint, has a tag within 1 of its own; each other belongs to the start with the
+        nearest tag, if that is within 1, and of those for one keypoint the best stays.
+        """
+        heat, tags, stride = self._finest([fields])
+        score, cells = peaks(heat, people)
+        tag = self._tags_of(tags, cells).flatten(1, 2)
+        spot = self.in_pixels(cells + quarter(heat, cells), stride).flatten(1, 2)
+        flat = (score * (score > LEAST_KEYPOINT)).flatten(1)
+        near = (tag[:, :, None] - tag[:, None]).square().sum(-1) < NEAR**2
+        start, order = (flat * ~(near & better(flat)).any(-1)).topk(people)
+        mean = tag.gather(1, order[..., None].expand(-1, -1, tag.shape[-1]))
+        away = (mean[:, :, None] - tag[:, None]).square().sum(-1).masked_fill((start == 0)[..., None], torch.inf)
+        number = indices(people, away.device, upright=True)
+        mine = (away.argmin(1, keepdim=True) == number) & (away < NEAR**2)
+        best, which = (flat[:, None] * mine).unflatten(2, score.shape[1:]).max(-1)
+        which = which + indices(best.shape[2], heat.device).long() * people
+        keypoints = spot.gather(1, which.flatten(1)[..., None].expand(-1, -1, 2)).unflatten(1, best.shape[1:])
+        known = heat.new_ones(len(heat), 1, *self.cells)
+        scene = Scene(keypoints, best, best.mean(-1), torch.zeros_like(keypoints[:, :, 0]), known)
+        return replace(scene, sides=scene.hull)
+
+    def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
+        """People grouped one keypoint after the other on the host, missing keypoints filled in on the device.
+
+        Heatmaps are the mean over the scales, tags the first scale's. A person's score is the mean over all K of the
+        scores before filling in.
+        """
+        heat, tags, stride = self._finest(scales)
+        score, cells = peaks(heat, CANDIDATES)
+        tag = self._tags_of(tags, cells).nan_to_num()
+        chosen = self._grouped(torch.cat([score[..., None], tag], -1).cpu().numpy(), people)
+        index, there = torch.from_numpy(chosen.clip(0)).to(heat.device), torch.from_numpy(chosen >= 0).to(heat.device)
+        index = index.transpose(1, 2)
+        place = cells.gather(2, index[..., None].expand(-1, -1, -1, 2))
+        theirs = tag.gather(2, index[..., None].expand(-1, -1, -1, tag.shape[-1])) * there.mT[..., None]
+        mean = theirs.sum(1) / there.sum(2).clamp_min(1)[..., None]
+        self._fill(place, chosen, heat, tags, mean)
+        keypoints = self.in_pixels(place + quarter(heat, place), stride).transpose(1, 2)
+        scores = at_cells(heat, place).clamp_min(0).mT
+        return ranked(keypoints, scores, (scores * there).mean(-1), people)
+
+    @staticmethod
+    def _grouped(candidates: NDArray[np.float32], people: int) -> NDArray[np.int64]:
+        """(B, people, K) numbers of the `candidates` (B, K, n, 1 + L: score and tag) of the best people, or -1."""
+        chosen = np.full((len(candidates), people, candidates.shape[1]), -1)
+        for best, image in zip(chosen, candidates, strict=True):
+            members = grouped(image[..., 0], image[..., 1:], people)
+            scores = np.where(members < 0, 0, image[np.arange(len(image)), members, 0])
+            members = members[np.argsort(-scores.sum(1), kind="stable")][:people]
+            best[: len(members)] = members
+        return chosen
+
+    @staticmethod
+    def _fill(place: Tensor, chosen: NDArray[np.int64], heat: Tensor, tags: Tensor, mean: Tensor) -> None:
+        """Write to `place` (B, K, M, 2) the cells of keypoints that people of `mean` tags (B, M, L) lack."""
+        tags = F.interpolate(tags.flatten(1, 2), heat.shape[-2:], mode="bilinear").unflatten(1, tags.shape[1:3])
+        for image, keypoint in np.argwhere(((chosen < 0) & (chosen >= 0).any(2, keepdims=True)).any(1)):
+            rows = np.flatnonzero((chosen[image, :, keypoint] < 0) & (chosen[image] >= 0).any(1))
+            at = refined(heat[image, keypoint], tags[image, :, keypoint], mean[image, rows])
+            width = heat.shape[-1]
+            place[image, keypoint, rows] = torch.stack([at % width, torch.div(at, width, rounding_mode="floor")], -1)
+
+    def _tags(self, fields: Fields) -> Tensor:
+        """(B, L, K, h, w), as the network gave them."""
+        return fields["tags"].maps.unflatten(1, (-1, len(self.skeleton)))
+
+    def _finest(self, scales: Sequence[Fields]) -> tuple[Tensor, Tensor, int]:
+        """Heatmaps (B, K, h, w) at the finest resolution, tags (B, L, K, h, w) of stride 4; the former's stride."""
+        heat, tags = mean_maps(scales, "heatmap"), self._tags(scales[0]).float()
+        if not self.fine:
+            return heat, tags, 4
+        fine = mean_maps(scales, "fine_heatmap")
+        return torch.lerp(F.interpolate(heat, fine.shape[-2:], mode="bilinear"), fine, 0.5), tags, 2
+
+    def _tags_of(self, tags: Tensor, cells: Tensor) -> Tensor:
+        """Tags (B, K, n, L) at `cells` (B, K, n, 2) of the finest heatmaps, between the cells of `tags`."""
+        points = self.in_cells(self.in_pixels(cells, 2 if self.fine else 4)).repeat(1, tags.shape[1], 1, 1)
+        return at_points(tags.flatten(1, 2), points).unflatten(1, tags.shape[1:3]).permute(0, 2, 3, 1)
+
+
+def pull_push(tags: Tensor, trust: Tensor, weight: Tensor, push: Push = "exp") -> tuple[Tensor, Tensor]:
+    """Two losses (B,) of `tags` (B, M, K, L): how far a person's lie from their mean, and how near people's means are.
+
+    `trust` (B, M, K) weighs keypoints, `weight` (B, M) people, and the roots of two people's product their pair; with
+    ones that is the published loss of HigherHRNet: sums over people / P and over pairs / (P (P - 1)), half of the
+    latter. 0 for images with nobody, and the second also for those with one person.
+    """
+    share = trust / trust.sum(2, keepdim=True).clamp_min(1e-6)
+    mean = (share[..., None] * tags).sum(2)
+    spread = ((tags - mean[:, :, None]).square().sum(-1) * share).sum(2)
+    person = weight * (trust > 0).any(-1)
+    pull = (person * spread).sum(1) / person.sum(1).clamp_min(1e-6)
+    others = 1 - torch.eye(tags.shape[1], device=tags.device)
+    pair = (person[:, :, None] * person[:, None]).sqrt() * others
+    away = mean[:, :, None] - mean[:, None]
+    near = torch.exp(-away.square().sum(-1)) if push == "exp" else (1 - away.abs().sum(-1)).clamp_min(0)
+    return pull, 0.5 * (pair * near).sum((1, 2)) / pair.sum((1, 2)).clamp_min(1e-6)
+
+
+def _nearest(cells: Tensor) -> Tensor:
+    """The integer cell that holds each point; a cell reaches half a cell beyond its center."""
+    return (cells + 0.5).floor()

@@ -1,0 +1,179 @@
+"""DEKR's fields: heatmaps of everybody, people's centers, and from each cell the way to its person's keypoints.
+
+Geng et al. (CVPR 2021), with the numbers of their public code.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, at_cells, at_points, center_kernel, peaks, quarter
+from semipose.codecs.rendering import Windows, on_map
+from semipose.codecs.scene_codec import SceneCodec, joined, mean_maps, paired, ranked, rescaled, weighted_mse
+from semipose.codecs.suppression import near_poses, survivors
+from semipose.fields import Fields
+from semipose.geometry import indices
+from semipose.scene import Found, Scene
+
+# Half the side, in cells, of the square around a center that learns the offsets.
+RADIUS = 4
+OFFSET_FACTOR = 0.03
+# Away from keypoints, where nearly all cells are empty.
+EMPTY_WEIGHT = 0.1
+# Poses are one person's when their keypoints lie within this share of the diagonal; of several scales, the latter.
+SAME, SAME_OF_SCALES = 0.05, 0.15
+# Of the scores of other scales than the first; 0.8 on CrowdPose.
+OTHER_SCALES = 0.9
+# Keypoints go to a peak of the heatmap within this share of the pose's diagonal.
+SNAP = 0.05
+
+
+@dataclass(frozen=True)
+class CenterOffset(SceneCodec):
+    """Fields "heatmap" (K), "center" (1) and "offsets" (2 K: dx, dy of each keypoint), keypoint = cell - offset.
+
+    `center_sigma` is that of a center in keypoints' sigmas: 2 as in the paper, 1 as its code has it for CrowdPose.
+    `extent` is what a person's offsets are weighed down by: the diagonal of the "person", or with "origin" what the
+    public code computes in its place, the farthest visible keypoint's distance from the image's corner. Differs from
+    the paper: the square of cells that learn lies evenly around the center; people of all data sets need a certain
+    area (there: COCO's); in `decode`, people give way to each other in the order of their scores.
+    """
+
+    center_sigma: float = 2.0
+    extent: Literal["person", "origin"] = "person"
+
+    def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
+        """Gaussians around keypoints and centers, where they are between the cells; see the base."""
+        maps, weights = [], []
+        centers = (scene.centers[:, :, None], (scene.weight * self._centered(scene))[..., None], self.center_sigma)
+        for points, trust, spread in ((scene.keypoints, scene.trust, 1.0), centers):
+            sigma = self.sigma * spread
+            reach = 3 * sigma + 1
+            windows = Windows.around(self.in_cells(points), trust, sigma, reach, self.cells, reach)
+            weight = windows.trusted()
+            if negatives:
+                weight = torch.where(weight > 0, 1.0, EMPTY_WEIGHT)
+            maps.append(windows.gaussians())
+            weights.append(weight * scene.known)
+        flip = self.skeleton.flip
+        return paired(torch.cat(maps, 1), flip), paired(torch.cat(weights, 1), flip)
+
+    def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
+        """Mean of weight * error^2 over the maps of all keypoints and of the centers."""
+        return {"heatmap": weighted_mse(joined(fields), joined(targets), joined(weights))}
+
+    def instance_losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
+        """What the offsets around people's centers are off by, times 0.03."""
+        offsets = fields["offsets"].maps.unflatten(1, (-1, 2))
+        return {"offset": OFFSET_FACTOR * offset_loss(offsets, *self.offset_targets(scene))}
+
+    def offset_targets(self, scene: Scene) -> tuple[Tensor, Tensor]:
+        """Offsets (B, K, 2, h, w) in cells to learn, and their weights (B, K, 1, h, w): 1 / extent in pixels.
+
+        Each person writes 8x8 cells around the center; of several, the smallest person's count.
+        """
+        here, extent = self._centered(scene), self._extents(scene)
+        at = self.in_cells(scene.keypoints)
+        trust = scene.trust * (here[..., None] & on_map(at, self.cells))
+        # Person by person, smallest first, and behind the last one nobody.
+        order = extent.masked_fill(~here, torch.inf).argsort(dim=1, stable=True)
+        weight = trust * (scene.weight / extent)[..., None]
+        values = torch.cat([at, weight[..., None]], -1)
+        values = values.gather(1, order[..., None, None].expand(-1, -1, *values.shape[2:]))
+        values = F.pad(values, (0, 0, 0, 0, 0, 1)).permute(0, 2, 3, 1)
+        centers = self.in_cells(scene.centers).gather(1, order[..., None].expand(-1, -1, 2))
+        owner = self._owners(centers, values[:, :, 2])
+        values = values.gather(3, owner[:, :, None].expand(-1, -1, 3, -1)).unflatten(3, self.cells)
+        height, width = self.cells
+        across = indices(width, at.device) - values[:, :, 0]
+        down = indices(height, at.device, upright=True) - values[:, :, 1]
+        return torch.stack([across, down], 2), values[:, :, 2:]
+
+    def _owners(self, centers: Tensor, weight: Tensor) -> Tensor:
+        """(B, K, h * w) who of M people in turn writes each cell first, M for nobody: `centers` (B, M, 2) in cells,
+        `weight` (B, K, M + 1) above 0 for those who write."""
+        height, width = self.cells
+        cell = (centers - RADIUS).ceil()[..., None] + indices(2 * RADIUS, centers.device)
+        x, y = cell.unbind(2)
+        inside = ((y >= 0) & (y < height))[..., :, None] & ((x >= 0) & (x < width))[..., None, :]
+        index = y.clamp(0, height - 1)[..., :, None] * width + x.clamp(0, width - 1)[..., None, :]
+        people = centers.shape[1]
+        writes = (weight[..., :-1, None] > 0) & inside.flatten(2)[:, None]
+        number = torch.where(writes, indices(people, centers.device, upright=True), float(people))
+        owner = number.new_full((*weight.shape[:2], height * width), float(people))
+        index = index.long().flatten(1)[:, None].expand(-1, weight.shape[1], -1)
+        return owner.scatter_reduce_(2, index, number.flatten(2), "amin").long()
+
+    def _centered(self, scene: Scene) -> Tensor:
+        """(B, M) bool: who has a center, being large enough."""
+        return scene.present & (scene.sides.prod(-1) >= self.least_side**2)
+
+    def _extents(self, scene: Scene) -> Tensor:
+        """(B, M) in pixels: what a person's offsets are weighed down by."""
+        extent = scene.hull
+        if self.extent == "origin":
+            extent = (scene.keypoints * (scene.trust > 0)[..., None]).amax(2)
+        return extent.norm(dim=-1).clamp_min(self.least_side)
+
+    def found(self, fields: Fields, people: int) -> Scene:
+        """People read without the host; see the base. A keypoint near a peak of its heatmap lies there, and its score
+        is the heatmap's height; a person's is the center's times the mean of those."""
+        heat = fields["heatmap"].maps.float()
+        poses, center = self._poses(fields, people)
+        height, cells = peaks(heat, people)
+        peak = cells + quarter(heat, cells)
+        apart = (poses.transpose(1, 2)[..., None, :] - peak[:, :, None]).square().sum(-1)
+        apart = apart.masked_fill((height < LEAST_KEYPOINT)[:, :, None], torch.inf)
+        nearest, which = apart.min(-1)
+        limit = SNAP * (poses.amax(2) - poses.amin(2)).norm(dim=-1)
+        snapped = peak.gather(2, which[..., None].expand(-1, -1, -1, 2)).transpose(1, 2)
+        poses = torch.where((nearest.mT < limit[..., None].square())[..., None], snapped, poses)
+        value = at_points(heat, poses.transpose(1, 2)).mT * on_map(poses, self.cells)
+        person = center * value.clamp_min(0).mean(-1)
+        person = person * survivors(near_poses(poses, SAME), person, 4)
+        visible = value * ((value > LEAST_KEYPOINT) & (person > 0)[..., None])
+        known = heat.new_ones(len(heat), 1, *self.cells)
+        scene = Scene(self.in_pixels(poses), visible, person, torch.zeros_like(poses[:, :, 0]), known)
+        return replace(scene, sides=scene.hull)
+
+    def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
+        """Poses at the peaks of the centers of all scales, each person once.
+
+        Heatmaps are the mean over the scales; the scores of other scales are brought to the first's highest and count
+        0.9. A keypoint's score is its center's times the heatmap there, a person's the mean of those.
+        """
+        first = scales[0]
+        poses: list[Tensor] = []
+        centers: list[Tensor] = []
+        for fields in scales:
+            pose, center = self._poses(fields, people)
+            if fields is not first:
+                highest = center.amax(1, keepdim=True).clamp_min(LEAST_CENTER)
+                center = center * (centers[0].amax(1, keepdim=True) / highest) * OTHER_SCALES
+            poses.append(rescaled(self.in_pixels(pose), fields, first))
+            centers.append(center)
+        pose, center = torch.cat(poses, 1), torch.cat(centers, 1)
+        heat = at_points(mean_maps(scales, "heatmap"), self.in_cells(pose).transpose(1, 2)).mT.clamp_min(0)
+        rank = heat.mean(-1) * (center > 0)
+        same = near_poses(pose, SAME if len(scales) == 1 else SAME_OF_SCALES)
+        scores = heat * (center * survivors(same, rank, rank.shape[1]))[..., None]
+        return ranked(pose, scores, scores.mean(-1), people)
+
+    def _poses(self, fields: Fields, people: int) -> tuple[Tensor, Tensor]:
+        """Poses (B, M, K, 2) in cells at the highest centers, and those centers' heights (B, M), 0 for nobody."""
+        maps, offsets = fields["center"].maps.float(), fields["offsets"].maps
+        height, cells = peaks(maps, people, center_kernel((maps.shape[-2], maps.shape[-1])))
+        way = at_cells(offsets, cells.expand(-1, offsets.shape[1], -1, -1)).float().unflatten(1, (-1, 2))
+        return cells.transpose(1, 2) - way.permute(0, 3, 1, 2), height.squeeze(1) * (height.squeeze(1) > LEAST_CENTER)
+
+
+def offset_loss(offsets: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Sum of weight * smooth L1 (with beta 1/9) of `offsets` - `target` (B, K, 2, h, w), divided by the number of
+    weights above 0; `weight` (B, K, 1 or 2, h, w)."""
+    weight = weight.expand_as(target)
+    away = F.smooth_l1_loss(offsets.float(), target, reduction="none", beta=1 / 9)
+    return (away * weight).sum() / (weight > 0).sum().clamp_min(1)

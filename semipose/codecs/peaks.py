@@ -1,0 +1,63 @@
+"""Maps -> their highest places, and values of maps at places: batched, on the device, nothing read back.
+
+Places are cells (B, C, n, 2), x and y, of maps (B, C, h, w).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semipose.geometry import constant
+
+# A keypoint or person less certain than this is not there at all (HigherHRNet's and DEKR's detection thresholds).
+LEAST_KEYPOINT = 0.1
+LEAST_CENTER = 0.01
+
+
+def peaks(maps: Tensor, count: int, kernel: int = 3) -> tuple[Tensor, Tensor]:
+    """Heights (B, C, count) and cells (B, C, count, 2) int64 of the highest cells of each map, best first.
+
+    Only cells that are the highest of the `kernel` x `kernel` around them count; for want of further ones heights
+    are 0.
+    """
+    top = F.max_pool2d(maps, kernel, 1, kernel // 2)
+    height, index = (maps * (maps == top)).flatten(2).topk(count)
+    width = maps.shape[-1]
+    return height, torch.stack([index % width, torch.div(index, width, rounding_mode="floor")], -1)
+
+
+def center_kernel(size: tuple[int, int]) -> int:
+    """Cells within which two peaks of a center map of `size` (h, w) are one person (DEKR's public code)."""
+    side = sum(size) / 2
+    return 7 if side > 300 else 5 if side > 200 else 3
+
+
+def at_cells(maps: Tensor, cells: Tensor) -> Tensor:
+    """Values (B, C, n) of `maps` (B, C, h, w) at integer `cells` (B, C, n, 2); beyond the border the nearest cell's."""
+    x, y = torch.minimum(cells, _last(maps)).clamp_min(0).unbind(-1)
+    return maps.flatten(2).gather(2, y * maps.shape[-1] + x)
+
+
+def at_points(maps: Tensor, points: Tensor) -> Tensor:
+    """Values (B, C, n) of `maps` (B, C, h, w) between the cells, at `points` (B, C, n, 2), bilinearly."""
+    points = torch.minimum(points, _last(maps)).clamp_min(0)
+    low = points.floor()
+    (across, down), corner = (points - low).unbind(-1), low.long()
+    four = corner[..., None, :] + constant(((0, 0), (1, 0), (0, 1), (1, 1)), maps.device, torch.int64)
+    value = at_cells(maps, four.flatten(2, 3)).unflatten(2, (-1, 4))
+    upper, lower = (torch.lerp(value[..., i], value[..., i + 1], across) for i in (0, 2))
+    return torch.lerp(upper, lower, down)
+
+
+def quarter(maps: Tensor, cells: Tensor) -> Tensor:
+    """(B, C, n, 2) of each place a quarter cell toward the higher neighbor on each axis, down where they are equal.
+
+    As HigherHRNet's public code does it; what lies beyond the border counts as the border's cell.
+    """
+    step = constant(((1, 0), (-1, 0), (0, 1), (0, -1)), maps.device, torch.int64)
+    near = at_cells(maps, (cells[..., None, :] + step).flatten(2, 3)).unflatten(2, (-1, 2, 2))
+    return (near[..., 0] > near[..., 1]).to(maps.dtype) * 0.5 - 0.25
+
+
+def _last(maps: Tensor) -> Tensor:
+    return constant((maps.shape[-1] - 1, maps.shape[-2] - 1), maps.device, torch.int64)

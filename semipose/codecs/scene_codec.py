@@ -1,0 +1,158 @@
+"""Everybody in a batch of images <-> a detector-free network's fields: what the three kinds of codec share.
+
+Keypoints are in pixels of the network's input; cell i of a map with stride s lies at pixel s * i + (s - 1) / 2.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semipose.fields import Field, Fields
+from semipose.scene import Found, Scene
+from semipose.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class SceneCodec(ABC):
+    """One kind of detector-free network: `size` (H, W) of its input in pixels, and whose keypoints it finds.
+
+    All but `decode` stays on the device, with no loop over samples, people or keypoints.
+    """
+
+    size: tuple[int, int]
+    skeleton: Skeleton
+
+    stride: ClassVar[int] = 4
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """(h, w) of the maps of stride 4."""
+        return self.size[0] // self.stride, self.size[1] // self.stride
+
+    @property
+    def sigma(self) -> float:
+        """Of a keypoint's Gaussian, in cells of either resolution: the published 2 on maps of 128 cells, and the same
+        share of smaller ones, but never below 1.5: a narrower peak suffers from being moved between views."""
+        return max(1.5, 2.0 * min(self.cells) / 128)
+
+    @property
+    def least_side(self) -> float:
+        """In pixels: people whose box has a smaller area than this square have no center. The published 32 pixels of
+        512, and the same share of other sizes."""
+        return min(self.size) / 16
+
+    @abstractmethod
+    def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
+        """Scalar maps to learn, and the weight of each of their cells, both (B, C, h, w) by the fields' names.
+
+        With `negatives` the weights are the published ones, times `scene.known`: an empty place is to be learned as
+        empty. Without, as pseudo people want it, a cell counts only around a keypoint, as much as that is trusted.
+        """
+
+    @abstractmethod
+    def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
+        """The published losses between scalar maps and what `targets` answered: scalars."""
+
+    @abstractmethod
+    def instance_losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
+        """What tells people apart: scalars, with `scene.visible` and `scene.weight` as weights, 0 without people.
+
+        Already times their published factors, and equal to those of `losses` where everybody is fully trusted.
+        """
+
+    def losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
+        """All supervised terms of labeled people, each times its published factor: scalars on the device."""
+        return self.map_losses(fields, *self.targets(scene)) | self.instance_losses(fields, scene)
+
+    @abstractmethod
+    def found(self, fields: Fields, people: int) -> Scene:
+        """The best `people` of each image, read on the device for a training step.
+
+        `visible` are the keypoints' scores, 0 where none was really detected; `weight` the people's, 0 beyond those
+        found; `sides` those of the hull of the visible keypoints; everything is `known`.
+        """
+
+    def reliable(self, fields: Fields, scene: Scene) -> Tensor:
+        """(B, M) bool: whom of `scene` `fields` describe well enough to be learned from, by more than their score."""
+        return scene.present
+
+    def decode(self, fields: Fields, people: int = 30) -> Found:
+        """The best `people` of each image, as well as can be, for an evaluation; waits for the device."""
+        return self.decode_scales([fields], people)
+
+    @abstractmethod
+    def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
+        """`decode` of the answers to the same images at several sizes; the first is that of the codec."""
+
+    def in_cells(self, points: Tensor, stride: int = 4) -> Tensor:
+        """Pixels of the input as cells of a map."""
+        return (points.float() - (stride - 1) / 2) / stride
+
+    def in_pixels(self, cells: Tensor, stride: int = 4) -> Tensor:
+        """Cells of a map as pixels of the input."""
+        return cells * stride + (stride - 1) / 2
+
+
+def scene_codec(fields: Fields, size: tuple[int, int], skeleton: Skeleton) -> SceneCodec:
+    """The codec of the network that answered with `fields` to images of `size` (H, W) in pixels."""
+    # They are made of what stands above.
+    from semipose.codecs.associative import AssociativeEmbedding
+    from semipose.codecs.center_offset import CenterOffset
+    from semipose.codecs.instance import Instance
+
+    if "tags" in fields:
+        return AssociativeEmbedding(size, skeleton, fine="fine_heatmap" in fields)
+    if "center" not in fields:
+        raise ValueError(f"fields {sorted(fields)} tell no people apart; expected tags, or centers and offsets")
+    return CenterOffset(size, skeleton) if "offsets" in fields else Instance(size, skeleton)
+
+
+def weighted_mse(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean over all cells of weight * (predicted - target)^2; the weight is not squared here."""
+    return (weight * (predicted.float() - target).square()).mean()
+
+
+def joined(fields: Fields) -> Tensor:
+    """Keypoint and center maps (B, K + 1, h, w) one after the other, as the published networks give them."""
+    return torch.cat([fields["heatmap"].maps, fields["center"].maps], 1)
+
+
+def paired(maps: Tensor, flip: tuple[int, ...]) -> Fields:
+    """Keypoint and center maps (B, K + 1, h, w) of stride 4 as fields."""
+    heatmap, center = maps.split([len(flip), 1], 1)
+    return Fields({"heatmap": Field(heatmap, "scalar", 4, flip), "center": Field(center, "scalar", 4, (0,))})
+
+
+def mean_maps(scales: Sequence[Fields], name: str) -> Tensor:
+    """Mean of the scalar field `name` over `scales`, with the cells of the first.
+
+    Images of other sizes show the same, edge to edge.
+    """
+    maps = [fields[name].maps.float() for fields in scales]
+    size = (maps[0].shape[-2], maps[0].shape[-1])
+    resized = [F.interpolate(each, size, mode="bilinear") for each in maps[1:]]
+    return torch.stack([maps[0], *resized]).mean(0)
+
+
+def rescaled(points: Tensor, fields: Fields, first: Fields) -> Tensor:
+    """Pixels (..., 2) of the image that `fields` answered as pixels of the one that `first` did."""
+    spans = [each["heatmap"].maps.shape[-1] for each in (first, fields)]
+    return (points + 0.5) * (spans[0] / spans[1]) - 0.5
+
+
+def ranked(keypoints: Tensor, scores: Tensor, person: Tensor, people: int) -> Found:
+    """The best `people` by `person` (B, M), best first and on the CPU; everything is 0 beyond those found."""
+    person, order = person.topk(min(people, person.shape[1]))
+    there = person > 0
+    keypoints = keypoints.gather(1, order[..., None, None].expand(-1, -1, *keypoints.shape[2:]))
+    scores = scores.gather(1, order[..., None].expand(-1, -1, scores.shape[2]))
+    return Found(
+        keypoints.masked_fill(~there[..., None, None], 0).float().cpu(),
+        scores.masked_fill(~there[..., None], 0).float().cpu(),
+        person.float().cpu(),
+    )

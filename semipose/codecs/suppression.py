@@ -1,0 +1,50 @@
+"""People found more than once: who is the same person, and who of them stays. Batched, on the device."""
+
+import torch
+from torch import Tensor
+
+from semipose.geometry import constant
+
+
+def survivors(same: Tensor, score: Tensor, rounds: int) -> Tensor:
+    """(B, M) bool: who stays when everybody gives way to a better one who stays (greedy suppression).
+
+    `same[b, i, j]` (B, M, M) bool says that i is the person j found again; `score` (B, M), 0 for nobody. All are judged
+    at once, `rounds` times: exact where no chain of people who give way to each other is longer, so M is always enough.
+    """
+    yields = same & better(score)
+    there = score > 0
+    stays = there
+    for _ in range(rounds):
+        stays = there & ~(yields & stays[:, None]).any(-1)
+    return stays
+
+
+def better(score: Tensor) -> Tensor:
+    """(B, M, M) bool: `score` (B, M) of j is higher than that of i, or the same and j comes first."""
+    one, other = score[:, :, None], score[:, None]
+    first = torch.ones((score.shape[1], score.shape[1]), dtype=torch.bool, device=score.device).tril(-1)
+    return (other > one) | ((other == one) & first)
+
+
+def near_poses(keypoints: Tensor, share: float) -> Tensor:
+    """(B, M, M) bool: more than half of the keypoints of i lie within `share` of pose j's diagonal from those of j.
+
+    `keypoints` (B, M, K, 2). DEKR's rule: 8 of 17 or 7 of 14 are not yet enough.
+    """
+    apart = (keypoints[:, :, None] - keypoints[:, None]).square().sum(-1)
+    extent = keypoints.amax(2) - keypoints.amin(2)
+    limit = share**2 * extent.square().sum(-1)
+    return (apart < limit[:, None, :, None]).sum(-1) > keypoints.shape[2] // 2
+
+
+def oks_between(keypoints: Tensor, sigmas: tuple[float, ...]) -> Tensor:
+    """(B, M, M) similarity (OKS) of all people of an image, `keypoints` (B, M, K, 2) in pixels.
+
+    The area of two is the mean of their keypoints' extents, as the field's public code has it.
+    """
+    area = (keypoints.amax(2) - keypoints.amin(2)).prod(-1)
+    area = (area[:, :, None] + area[:, None]) / 2
+    apart = (keypoints[:, :, None] - keypoints[:, None]).square().sum(-1)
+    variance = constant(tuple(8 * sigma**2 for sigma in sigmas), keypoints.device)
+    return torch.exp(-apart / (variance * area.clamp_min(1e-6)[..., None])).mean(-1)

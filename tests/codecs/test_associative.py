@@ -1,0 +1,180 @@
+"""Tags: reference values of the losses, equal to plain loops; people come back from what they were drawn as."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from semipose.codecs.associative import AssociativeEmbedding, pull_push
+from semipose.fields import Field, Fields
+from tests.codecs import plain
+from tests.codecs.scenes import SIZE, SKELETON, answer, scene, twice, worst
+
+CODEC = AssociativeEmbedding(SIZE, SKELETON)
+
+
+def example() -> torch.Tensor:
+    """Tags (1, 2, 2, 1) of the published test: 0, 0.1, ..., 3.1, person A at {3, 22}, person B at {10, 30}."""
+    tags = torch.arange(32) / 10
+    return tags[torch.tensor([[[3, 22], [10, 30]]])][..., None].clone().requires_grad_()
+
+
+def test_pull_and_push_have_their_reference_values() -> None:
+    pull, push = pull_push(example(), torch.ones(1, 2, 2), torch.ones(1, 2))
+    assert pull.item() == pytest.approx(0.95125, abs=1e-6)
+    assert push.item() == pytest.approx(0.2848914, abs=1e-6)
+    assert pull_push(example(), torch.ones(1, 2, 2), torch.ones(1, 2), "max")[1].item() == pytest.approx(0.125)
+
+
+def test_a_form_that_counts_people_with_themselves_has_the_same_gradient() -> None:
+    """MMPose's push: (2 + 2 exp(-0.5625)) / 2 * 0.5."""
+    ours, theirs = example(), example()
+    pull_push(ours, torch.ones(1, 2, 2), torch.ones(1, 2))[1].sum().backward()
+    mean = theirs.mean(2).flatten()
+    other = torch.exp(-(mean[:, None] - mean).square()).sum() / 2 * 0.5
+    other.backward()
+    assert other.item() == pytest.approx(0.7848914, abs=1e-6)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def random_tags(images: int = 6, people: int = 5, length: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tags and labels of as many people as the image's number; the second has one, the first nobody."""
+    random = torch.Generator().manual_seed(0)
+    tags = torch.randn(images, people, 4, length, generator=random)
+    visible = (torch.rand(images, people, 4, generator=random) < 0.7).float()
+    return tags, visible * (torch.arange(people) < torch.arange(images)[:, None])[..., None]
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_losses_and_gradients_equal_loops(length: int) -> None:
+    tags, visible = random_tags(length=length)
+    # In float64, and the loops' gradient by finite differences.
+    found = torch.stack(pull_push(tags.double(), visible.double(), torch.ones(6, 5).double()), 1)
+    expected = [plain.pull_push(tag.double().numpy(), shown.numpy()) for tag, shown in zip(tags, visible, strict=True)]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert found[0].tolist() == [0, 0]
+    assert found[1, 1] == 0
+    graded = tags.double().requires_grad_()
+    pull, push = pull_push(graded, visible.double(), torch.ones(6, 5).double())
+    (pull + push).sum().backward()
+    for place in ((3, 0, 1, 0), (4, 2, 3, length - 1), (5, 4, 0, 0)):
+        ends = []
+        for step in (1e-5, -1e-5):
+            moved = tags.double().numpy().copy()
+            moved[place] += step
+            ends.append(sum(plain.pull_push(moved[place[0]], visible[place[0]].numpy())))
+        assert graded.grad is not None
+        assert graded.grad[place].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-6)
+
+
+def test_the_order_of_people_and_keypoints_and_a_common_shift_change_nothing_but_a_factor_does() -> None:
+    tags, visible = random_tags()
+    weight = torch.ones(6, 5)
+    before = torch.stack(pull_push(tags, visible, weight))
+    people, keypoints = torch.tensor([2, 0, 4, 1, 3]), torch.tensor([3, 1, 0, 2])
+    for other, shown in ((tags[:, people], visible[:, people]), (tags[:, :, keypoints], visible[:, :, keypoints]),
+                         (tags + 7, visible)):  # fmt: skip
+        torch.testing.assert_close(torch.stack(pull_push(other, shown, weight)), before, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(torch.stack(pull_push(2 * tags, visible, weight)), before, rtol=0.1)
+
+
+def test_trust_weighs_keypoints_and_people() -> None:
+    tags = torch.tensor([[[[0.0], [3.0]], [[1.0], [1.0]]]])
+    trust, weight = torch.tensor([[[1.0, 0.5], [1.0, 1.0]]]), torch.tensor([[0.5, 1.0]])
+    pull, push = pull_push(tags, trust, weight)
+    # The first person's mean is 1, and the spread (1 * 1 + 0.5 * 4) / 1.5.
+    assert pull.item() == pytest.approx(0.5 * 2 / 1.5)
+    assert push.item() == pytest.approx(0.5)
+    less = pull_push(tags, trust, torch.tensor([[0.0, 1.0]]))
+    assert [each.item() for each in less] == [0, 0]
+
+
+def test_the_tags_read_are_those_of_the_keypoints_cells_and_those_outside_are_told() -> None:
+    tags = torch.arange(5 * 32 * 32.0).view(1, 5, 32, 32)
+    fields = Fields({"tags": Field(tags, "embedding", 4, SKELETON.flip)})
+    points = torch.tensor([[[[0.0, 0.0], [5.5, 1.5], [7.6, 1.5], [126.0, 127.0], [-3.0, 128.0]]]])
+    found, inside = CODEC.tags_at(fields, points)
+    assert found[0, 0, :4, 0].tolist() == [0, 1024 + 1, 2048 + 2, 3 * 1024 + 1023]
+    assert inside[0, 0].tolist() == [True, True, True, True, False]
+
+
+def test_targets_have_both_resolutions_and_peaks_of_one() -> None:
+    fields, weights = CODEC.targets(scene())
+    assert {name: field.maps.shape[-1] for name, field in fields.items()} == {"heatmap": 32, "fine_heatmap": 64}
+    assert (fields["fine_heatmap"].maps[:2].amax((2, 3)) == 1).all()
+    assert fields["heatmap"].maps[2].abs().max() == 0
+    assert all((weight.maps == 1).all() for weight in weights.values())
+    assert set(AssociativeEmbedding(SIZE, SKELETON, fine=False).targets(scene())[0]) == {"heatmap"}
+
+
+def test_the_finer_map_is_known_where_the_coarser_is() -> None:
+    here = scene()
+    here.known[0, 0, 3, 5] = 0
+    _, weights = CODEC.targets(here)
+    assert (weights["fine_heatmap"].maps[0] == 0).nonzero()[:4, 1:].tolist() == [[6, 10], [6, 11], [7, 10], [7, 11]]
+
+
+def test_everybody_comes_back_from_a_perfect_answer() -> None:
+    here = scene()
+    found = CODEC.decode(answer(CODEC, here))
+    assert worst(found, here) <= 2.2
+    assert (found.person > 0).sum(1).tolist() == [2, 4, 0]
+    assert found.keypoints.shape == (3, 30, 5, 2)
+    on_device = CODEC.found(answer(CODEC, here), 6)
+    assert worst(on_device, here) <= 2.2
+    assert (on_device.weight > 0).sum(1).tolist() == [2, 4, 0]
+    assert on_device.people == 6
+
+
+def test_tags_of_the_flip_test_are_a_second_dimension_and_tell_people_apart_by_both() -> None:
+    """Two people whom each dimension alone takes for one."""
+    here = scene((3,), room=3)
+    fields = answer(CODEC, here)
+    first = fields["tags"].maps / 3
+    stacked = torch.cat([2 * (first == 1), 2 * (first == 2)], 1)
+    fields["tags"] = replace(fields["tags"], maps=stacked.float(), flip=(*SKELETON.flip, 5, 7, 6, 9, 8))
+    for found in (CODEC.decode(fields), CODEC.found(fields, 8)):
+        assert worst(found, here) <= 2.2
+    assert (CODEC.decode(fields).person > 0).sum() == 3
+
+
+def test_a_missing_keypoint_is_filled_in_for_evaluation_and_not_for_training() -> None:
+    here = scene((2,))
+    fields = answer(CODEC, here)
+    x, y = (CODEC.in_cells(here.keypoints[0, 1, 0], 2) + 0.5).long().tolist()
+    for name, (column, row) in (("fine_heatmap", (x, y)), ("heatmap", (x // 2, y // 2))):
+        fields[name].maps[0, 0, max(0, row - 12) : row + 12, column - 12 : column + 12] *= 0.05
+    filled = CODEC.decode(fields)
+    assert worst(filled, here) <= 2.2
+    assert filled.person[0, 1] < 0.81 * filled.person[0, 0]
+    on_device = CODEC.found(fields, 4)
+    assert sorted((on_device.visible[0] > 0).sum(-1).tolist()) == [0, 0, 4, 5]
+
+
+def test_scales_are_averaged_in_heatmaps_and_tags_are_the_firsts() -> None:
+    here = scene((2,))
+    fields = answer(CODEC, here)
+    large = answer(AssociativeEmbedding((256, 256), SKELETON), twice(here))
+    large["tags"] = replace(large["tags"], maps=torch.full_like(large["tags"].maps, math.nan))
+    assert worst(CODEC.decode_scales([fields, large]), here) <= 2.2
+    nobody = Fields({name: replace(field, maps=torch.zeros_like(field.maps)) for name, field in large.items()})
+    alone, half = CODEC.decode(fields), CODEC.decode_scales([fields, nobody])
+    torch.testing.assert_close(half.person, alone.person / 2)
+
+
+def test_only_people_with_tags_of_their_own_are_reliable() -> None:
+    here = scene((4,))
+    fields = answer(CODEC, here)
+    assert CODEC.reliable(fields, here).tolist() == [[True] * 4]
+    tags = fields["tags"].maps
+    tags[tags == 9] = 6.4
+    spread, margin = CODEC.margins(fields, here)
+    torch.testing.assert_close(margin[0], torch.tensor([3.0, 3.0, 0.4, 0.4]))
+    assert CODEC.reliable(fields, here).tolist() == [[True, True, False, False]]
+    x, y = (CODEC.in_cells(here.keypoints[0, 0, 0]) + 0.5).long().tolist()
+    tags[0, 0, y, x] = 1.0
+    assert CODEC.margins(fields, here)[0][0, 0].item() == pytest.approx(0.8)
+    assert spread[0].max() < 1e-6
+    assert CODEC.reliable(fields, here).tolist() == [[False, True, False, False]]
