@@ -1,12 +1,12 @@
 """What a score is made of, image by image: enough to weigh the images anew without the people."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semipose.metrics.average_precision import Floats, Matches, weighted_values
+from semipose.metrics.average_precision import Bools, Floats, Matches, weighted_values
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,35 @@ class Totals:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the images add to every metric; `people` is a digest of who was scored against which labels."""
+    """What the images add to every metric; `people` is a digest of who was scored against which labels.
+
+    `subsets` names the AP of some images alone, by which ones (I,).
+    """
 
     people: str
     images: int
     keypoints: tuple[str, ...]
     totals: Mapping[str, Totals]
     matches: Matches
+    subsets: Mapping[str, Bools] = field(default_factory=dict)
 
     def values(self, weights: Floats) -> dict[str, Floats]:
         """Every metric (R,) under `weights` (R, I); NaN where it has nothing to be measured on."""
-        return {name: totals.overall(weights) for name, totals in self.totals.items()} | weighted_values(
-            self.matches, weights
-        )
+        means = {name: totals.overall(weights) for name, totals in self.totals.items()}
+        parts = {name: self._of_subset(name, weights) for name in self.subsets}
+        return means | weighted_values(self.matches, weights) | parts
 
     def metric(self, name: str, weights: Floats) -> dict[str, Floats]:
         """One metric (R,) under the key "" and, for a mean over keypoints, each keypoint's under its name."""
+        if name in self.subsets:
+            return {"": self._of_subset(name, weights)}
         if name not in self.totals:
             return {"": weighted_values(self.matches, weights, (name,))[name]}
         each = self.totals[name].per_keypoint(weights)
         return {"": self.totals[name].overall(weights)} | dict(zip(self.keypoints, each.T, strict=True))
+
+    def _of_subset(self, name: str, weights: Floats) -> Floats:
+        return weighted_values(self.matches, weights * self.subsets[name], ("oks_ap",))["oks_ap"]
 
     @property
     def width(self) -> int:

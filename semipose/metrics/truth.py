@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from semipose.metrics.pck import Floats
 from semipose.poses import Poses
@@ -21,8 +21,8 @@ def areas_of(people: Poses) -> tuple[Floats, NDArray[np.bool_]]:
     return np.where(absent, from_box, people.areas), absent | np.isclose(people.areas, from_box, rtol=1e-3)
 
 
-def to_coco(people: Poses, skeleton: Skeleton) -> dict[str, Any]:
-    """The people as a COCO dict with one category, 1."""
+def to_coco(people: Poses, skeleton: Skeleton, image_ids: ArrayLike | None = None) -> dict[str, Any]:
+    """The people as a COCO dict with one category, 1; without `image_ids` of the images in which there are any."""
     flat = np.concatenate([people.keypoints, people.visible[..., None]], axis=2).reshape(len(people), -1)
     columns = {
         "image_id": people.image_ids,
@@ -36,13 +36,13 @@ def to_coco(people: Poses, skeleton: Skeleton) -> dict[str, Any]:
         {"id": number, "category_id": 1} | dict(zip(columns, row, strict=True))
         for number, row in enumerate(rows, start=1)
     ]
-    images = [{"id": image} for image in np.unique(people.image_ids).tolist()]
+    images = [{"id": image} for image in np.unique(people.image_ids if image_ids is None else image_ids).tolist()]
     return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": skeleton.name}]}
 
 
-def digest_of(people: Poses, skeleton: Skeleton) -> str:
-    """A text that is equal for equal people, labels, boxes and skeletons, and only for those."""
-    digest = hashlib.sha256(repr((skeleton.keypoints, skeleton.sigmas)).encode())
+def digest_of(people: Poses, skeleton: Skeleton, *others: object) -> str:
+    """A text that is equal for equal people, labels, boxes, skeletons and `others`, and only for those."""
+    digest = hashlib.sha256(repr((skeleton.keypoints, skeleton.sigmas, *others)).encode())
     labels = (people.keypoints, people.visible, people.boxes, people.areas, people.crowd)
     for array in (people.image_ids, people.ids, *labels):
         digest.update(np.ascontiguousarray(array).tobytes())
