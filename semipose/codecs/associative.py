@@ -96,6 +96,7 @@ class AssociativeEmbedding(SceneCodec):
         spread, margin = self.margins(fields, scene)
         return scene.present & (spread < NEAR / 2) & (margin > NEAR)
 
+    @torch.no_grad()
     def found(self, fields: Fields, people: int) -> Scene:
         """People read without the host; see the base.
 
@@ -121,6 +122,7 @@ class AssociativeEmbedding(SceneCodec):
         scene = Scene(keypoints, best, best.mean(-1), torch.zeros_like(keypoints[:, :, 0]), known)
         return replace(scene, sides=scene.hull)
 
+    @torch.no_grad()
     def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
         """People grouped one keypoint after the other on the host, missing keypoints filled in on the device.
 
@@ -155,7 +157,8 @@ class AssociativeEmbedding(SceneCodec):
     @staticmethod
     def _fill(place: Tensor, chosen: NDArray[np.int64], heat: Tensor, tags: Tensor, mean: Tensor) -> None:
         """Write to `place` (B, K, M, 2) the cells of keypoints that people of `mean` tags (B, M, L) lack."""
-        tags = F.interpolate(tags.flatten(1, 2), heat.shape[-2:], mode="bilinear").unflatten(1, tags.shape[1:3])
+        if tags.shape[-2:] != heat.shape[-2:]:
+            tags = F.interpolate(tags.flatten(1, 2), heat.shape[-2:], mode="bilinear").unflatten(1, tags.shape[1:3])
         for image, keypoint in np.argwhere(((chosen < 0) & (chosen >= 0).any(2, keepdims=True)).any(1)):
             rows = np.flatnonzero((chosen[image, :, keypoint] < 0) & (chosen[image] >= 0).any(1))
             at = refined(heat[image, keypoint], tags[image, :, keypoint], mean[image, rows])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, at_cells, at_points, center_kernel, peaks, quarter
 from semipose.codecs.rendering import Windows, on_map
+from semipose.codecs.rescoring import Rescorer
 from semipose.codecs.scene_codec import SceneCodec, joined, mean_maps, paired, ranked, rescaled, weighted_mse
 from semipose.codecs.suppression import near_poses, survivors
 from semipose.fields import Fields
@@ -40,11 +41,13 @@ class CenterOffset(SceneCodec):
     `extent` is what a person's offsets are weighed down by: the diagonal of the "person", or with "origin" what the
     public code computes in its place, the farthest visible keypoint's distance from the image's corner. Differs from
     the paper: the square of cells that learn lies evenly around the center; people of all data sets need a certain
-    area (there: COCO's); in `decode`, people give way to each other in the order of their scores.
+    area (there: COCO's); in `decode`, people give way to each other in the order of their scores. With a `rescorer` a
+    person's score in `decode` is multiplied by the OKS that it tells.
     """
 
     center_sigma: float = 2.0
     extent: Literal["person", "origin"] = "person"
+    rescorer: Rescorer | None = None
 
     def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
         """Gaussians around keypoints and centers, where they are between the cells; see the base."""
@@ -119,6 +122,7 @@ class CenterOffset(SceneCodec):
             extent = (scene.keypoints * (scene.trust > 0)[..., None]).amax(2)
         return extent.norm(dim=-1).clamp_min(self.least_side)
 
+    @torch.no_grad()
     def found(self, fields: Fields, people: int) -> Scene:
         """People read without the host; see the base. A keypoint near a peak of its heatmap lies there, and its score
         is the heatmap's height; a person's is the center's times the mean of those."""
@@ -140,6 +144,7 @@ class CenterOffset(SceneCodec):
         scene = Scene(self.in_pixels(poses), visible, person, torch.zeros_like(poses[:, :, 0]), known)
         return replace(scene, sides=scene.hull)
 
+    @torch.no_grad()
     def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
         """Poses at the peaks of the centers of all scales, each person once.
 
@@ -161,7 +166,11 @@ class CenterOffset(SceneCodec):
         rank = heat.mean(-1) * (center > 0)
         same = near_poses(pose, SAME if len(scales) == 1 else SAME_OF_SCALES)
         scores = heat * (center * survivors(same, rank, rank.shape[1]))[..., None]
-        return ranked(pose, scores, scores.mean(-1), people)
+        person = scores.mean(-1)
+        if self.rescorer is not None:
+            oks = self.rescorer(pose.flatten(0, 1), scores.flatten(0, 1))
+            person = person * oks.view_as(person).clamp_min(0)
+        return ranked(pose, scores, person, people)
 
     def _poses(self, fields: Fields, people: int) -> tuple[Tensor, Tensor]:
         """Poses (B, M, K, 2) in cells at the highest centers, and those centers' heights (B, M), 0 for nobody."""

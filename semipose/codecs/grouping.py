@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from semipose.codecs.heatmap import highest
 from semipose.codecs.peaks import LEAST_KEYPOINT
 
 # Tags of one person differ by less than this.
@@ -53,9 +54,11 @@ def refined(heat: Tensor, tags: Tensor, means: Tensor) -> Tensor:
 
     That is the highest heat - round(tag distance): `heat` (h, w), `tags` (L, h, w), the people's `means` (P, L).
     """
-    # Person by person in place, so that what is worked on stays in the processor's cache.
-    best = []
+    # Person by person in one place, so that what is worked on stays in the processor's cache.
+    away, value, best = torch.empty_like(tags), torch.empty_like(heat), []
     for mean in means:
-        away = (tags - mean[:, None, None]).square_().sum(0).sqrt_().round_()
-        best.append(torch.sub(heat, away, out=away).argmax())
-    return torch.stack(best)
+        torch.sub(tags, mean[:, None, None], out=away)
+        torch.sum(away.square_(), 0, out=value)
+        torch.sub(heat, value.sqrt_().round_(), out=value)
+        best.append(highest(value[None, None])[1].flatten())
+    return torch.cat(best)

@@ -109,6 +109,7 @@ class Instance(SceneCodec):
         x, y = (torch.exp(away.square() * (-18 / (2 * reach + 1).square())) * (away.abs() <= reach)).unbind(2)
         return y[..., : self.cells[0], None] * x[..., None, : self.cells[1]]
 
+    @torch.no_grad()
     def found(self, fields: Fields, people: int) -> Scene:
         """People read without the host; see the base. A keypoint's score is the peak of its person's map."""
         center, cells = self._centers(fields, people)
@@ -122,6 +123,7 @@ class Instance(SceneCodec):
         scene = Scene(keypoints, visible, person, torch.zeros_like(keypoints[:, :, 0]), known)
         return replace(scene, sides=scene.hull)
 
+    @torch.no_grad()
     def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
         """Poses drawn from the centers of all scales, each person once; the paper has one scale.
 

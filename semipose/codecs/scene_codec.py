@@ -134,6 +134,8 @@ def mean_maps(scales: Sequence[Fields], name: str) -> Tensor:
     Images of other sizes show the same, edge to edge.
     """
     maps = [fields[name].maps.float() for fields in scales]
+    if len(maps) == 1:
+        return maps[0]
     size = (maps[0].shape[-2], maps[0].shape[-1])
     resized = [F.interpolate(each, size, mode="bilinear") for each in maps[1:]]
     return torch.stack([maps[0], *resized]).mean(0)

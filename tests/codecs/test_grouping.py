@@ -29,7 +29,8 @@ def crowd(people: int, side: int, length: int = 2, seed: int = 0) -> tuple[torch
             height = random.uniform(0.2, 1) if random.random() < 0.75 else 0.05
             heat[k] = np.maximum(heat[k], height * np.exp(-near / 8))
             tags[:, k] += (near < 20) * (2.0 * person + random.normal(0, 0.1, (length, 1, 1)) - tags[:, k])
-    heat += random.uniform(0, 0.02, heat.shape)
+    # Equal tags would leave it to rounding who gets which of two candidates.
+    heat, tags = heat + random.uniform(0, 0.02, heat.shape), tags + random.normal(0, 0.02, tags.shape)
     return torch.from_numpy(heat).float(), torch.from_numpy(tags).float()
 
 

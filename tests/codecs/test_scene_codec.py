@@ -14,6 +14,7 @@ from semipose.codecs.scene_codec import SceneCodec, scene_codec
 from semipose.fields import Field, Fields, InstanceFields, mirrored_mean
 from semipose.scene import Scene
 from tests.codecs.scenes import CODECS, SIZE, SKELETON, answer, mirrored, scene, worst
+from tests.networks.named import small_scene
 
 by_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)
 
@@ -195,7 +196,7 @@ def step(codec: SceneCodec, fields: Fields, here: Scene) -> None:
     """All that a training step asks of a codec."""
     weights, targets = codec.targets(here, negatives=False)
     losses = [*codec.losses(fields, here).values(), *codec.map_losses(fields, targets, weights).values()]
-    found = codec.found(fields.detach(), 5)
+    found = codec.found(fields, 5)
     losses += [
         loss * codec.reliable(fields.detach(), found).any() for loss in codec.instance_losses(fields, found).values()
     ]
@@ -246,3 +247,22 @@ def test_sizes_are_the_published_ones_at_512_pixels_and_in_proportion_elsewhere(
     for side, sigma, least in ((512, 2.0, 32), (1024, 4.0, 64), (128, 1.5, 8)):
         codec = CenterOffset((side, side), SKELETON)
         assert (codec.sigma, codec.least_side, codec.cells) == (sigma, least, (side // 4, side // 4))
+
+
+@pytest.mark.parametrize("name", ["higher_hrnet", "dekr", "cid"])
+def test_a_network_answers_in_its_codecs_terms(name: str) -> None:
+    network = small_scene(name, skeleton=SKELETON)
+    here = scene((2, 0))
+    image = torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    fields = network(image)
+    codec = scene_codec(fields, SIZE, SKELETON)
+    losses = codec.losses(fields, here)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    sum(losses.values(), torch.zeros(())).backward()
+    assert all(weight.grad is not None and torch.isfinite(weight.grad).all() for weight in network.parameters())
+    both = mirrored_mean(fields, network(image.flip(-1)), SIZE[1])
+    found = codec.found(both, 5)
+    assert found.keypoints.shape == (2, 5, 5, 2)
+    assert not found.keypoints.requires_grad
+    assert not found.visible.requires_grad
+    assert codec.decode(both, 7).keypoints.shape == (2, 7, 5, 2)

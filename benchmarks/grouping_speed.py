@@ -1,0 +1,141 @@
+"""What reading people from tagged heatmaps costs, beside plain loops; what targets and losses of images cost.
+
+    python -m benchmarks.grouping_speed --out benchmarks/results/grouping_speed.json
+
+Grouping: maps of 512 px of 17 keypoints with two tags each, as the flip test gives them, of random people three of
+four of whose keypoints are seen. "plain" goes about it as public code for HigherHRNet does (tests/codecs/plain.py:
+for each person the maps are copied and every keypoint is searched for in a loop), from candidates that it is given;
+"ours" finds the candidates too, and people and places must be the same. "network" reads the same people from maps of
+the sizes that a network gives, 256 and 128 cells. One thread, CPU time, medians of rounds in turn.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semipose.codecs.associative import AssociativeEmbedding
+from semipose.codecs.center_offset import CenterOffset
+from semipose.codecs.instance import Instance
+from semipose.codecs.peaks import peaks
+from semipose.fields import Field, Fields
+from semipose.files import write_json
+from semipose.scene import Scene
+from semipose.skeleton import PRESETS
+from tests.codecs import plain
+
+SKELETON = PRESETS["coco_17"]
+SIDE, KEYPOINTS = 512, len(SKELETON)
+TARGET = 10.0
+
+
+def main() -> None:
+    """Time both parts and save the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--people", type=int, nargs="+", default=[1, 5, 10, 20])
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        found = {
+            "versions": {"torch": torch.__version__, "python": platform.python_version(),
+                         "machine": platform.machine()},
+            "side": SIDE, "keypoints": KEYPOINTS, "rounds": args.rounds, "target_at_10_people": TARGET,
+            "grouping": [grouping(people, args.rounds) for people in args.people],
+            "targets_ms": {kind.__name__: targets(kind, args.rounds) for kind in (
+                AssociativeEmbedding, CenterOffset, Instance
+            )},
+        }  # fmt: skip
+    write_json(args.out, found)
+    print(found)
+
+
+def grouping(people: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds of an image with so many people, and how many times faster than plain loops."""
+    heat, tags = crowd(people)
+    large = AssociativeEmbedding((4 * SIDE, 4 * SIDE), SKELETON, fine=False)
+    given = fields_of(heat, tags)
+    small = AssociativeEmbedding((SIDE, SIDE), SKELETON)
+    answer = fields_of(*(each[..., 1::4, 1::4] for each in (heat, tags)))
+    answer["fine_heatmap"] = Field(heat[None, :, ::2, ::2].contiguous(), "scalar", 2, SKELETON.flip)
+    score, cells = peaks(heat[None], 30)
+    tag = torch.stack([tags[:, k, cells[0, k, :, 1], cells[0, k, :, 0]].T for k in range(KEYPOINTS)])
+    maps, theirs = heat.numpy(), np.ascontiguousarray(tags.permute(1, 2, 3, 0).numpy())
+    loops = lambda: plain.group(maps, theirs, score[0].numpy(), cells[0].numpy(), tag.numpy())  # noqa: E731
+    same(large, given, *loops())
+    times = measured({
+        "plain": loops, "ours": lambda: large.decode(given), "network": lambda: small.decode(answer),
+    }, rounds)  # fmt: skip
+    ratio = [a / b for a, b in zip(times["plain"], times["ours"], strict=True)]
+    return {"people": people, "ms": {name: round(1e3 * median(each), 2) for name, each in times.items()},
+            "times_faster": round(median(ratio), 1)}  # fmt: skip
+
+
+def same(codec: AssociativeEmbedding, fields: Fields, people: list[Any], scores: list[float]) -> None:
+    """Stop where ours does not answer with the very same people, scores and places."""
+    found = codec.decode(fields)
+    order = np.argsort(-np.array(scores), kind="stable")[:30]
+    expected = np.stack(people)[order]
+    np.testing.assert_allclose(found.person[0, : len(order)], np.array(scores)[order], rtol=1e-5)
+    np.testing.assert_array_equal(codec.in_cells(found.keypoints[0, : len(order)]), expected[..., :2])
+    np.testing.assert_array_equal(found.scores[0, : len(order)], expected[..., 2])
+
+
+def crowd(people: int) -> tuple[Tensor, Tensor]:
+    """Heatmaps (17, 512, 512) and tags (2, 17, 512, 512) of people, and a little noise."""
+    random = np.random.default_rng(people)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    heat, tags = np.zeros((KEYPOINTS, SIDE, SIDE)), np.zeros((2, KEYPOINTS, SIDE, SIDE))
+    for person in range(people):
+        for k in range(KEYPOINTS):
+            at = random.uniform(10, SIDE - 11, 2)
+            near = (x - at[0]) ** 2 + (y - at[1]) ** 2
+            height = random.uniform(0.3, 1) if random.random() < 0.75 else 0.05
+            heat[k] = np.maximum(heat[k], height * np.exp(-near / 128))
+            tags[:, k] += (near < 400) * (2.0 * person + random.normal(0, 0.1, (2, 1, 1)) - tags[:, k])
+    # Equal tags would leave it to rounding who gets which of two candidates.
+    heat, tags = heat + random.uniform(0, 0.002, heat.shape), tags + random.normal(0, 0.02, tags.shape)
+    return torch.from_numpy(heat).float(), torch.from_numpy(tags).float()
+
+
+def fields_of(heat: Tensor, tags: Tensor) -> Fields:
+    """One image's answer."""
+    embedding = Field(tags.flatten(0, 1)[None].contiguous(), "embedding", 4, SKELETON.flip * 2)
+    return Fields({"heatmap": Field(heat[None].contiguous(), "scalar", 4, SKELETON.flip), "tags": embedding})
+
+
+def targets(kind: type[AssociativeEmbedding | CenterOffset | Instance], rounds: int) -> float:
+    """Milliseconds to draw the targets of 8 images of 512 px with 8 of at most 12 people each."""
+    random = torch.Generator().manual_seed(0)
+    corner = 400 * torch.rand(8, 12, 1, 2, generator=random)
+    keypoints = corner + 100 * torch.rand(8, 12, KEYPOINTS, 2, generator=random)
+    weight = (torch.arange(12) < 8).float().expand(8, -1)
+    visible, sides = weight[..., None].expand(-1, -1, KEYPOINTS), torch.full((8, 12, 2), 110.0)
+    codec = kind((SIDE, SIDE), SKELETON)
+    times = measured({"draw": lambda: codec.targets(
+        Scene(keypoints, visible, weight, sides, torch.ones(8, 1, SIDE // 4, SIDE // 4))
+    )}, rounds)  # fmt: skip
+    return round(1e3 * median(times["draw"]), 2)
+
+
+def measured(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of each way in every round, the first dropped."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, call in ways.items():
+            start = time.process_time()
+            call()
+            times[name].append(time.process_time() - start)
+    return {name: each[1:] for name, each in times.items()}
+
+
+if __name__ == "__main__":
+    main()
