@@ -29,7 +29,7 @@ def train(argv: Sequence[str]) -> int:
     from semipose.data.load import load
     from semipose.tasks.train import train as start
 
-    data = load(**call.inputs, seed=call.settings.seed)
+    data = load(**call.inputs, seed=call.settings.seed, whole_images=call.settings.detector_free)
     start(
         data,
         settings=call.settings,

@@ -90,6 +90,7 @@ def parse_train(argv: Sequence[str]) -> TrainCall:
     settings = dataclasses.replace(settings, method=method, origins=settings.origins | {"method": origin}).validate()
     inputs = {name: getattr(parsed, name) for name in INPUTS}
     _check_streams(method, inputs, parsed.twin)
+    methods.refuse_network(method, settings.network)
     return TrainCall(inputs, settings, dataclasses.asdict(parsed.method_settings), parsed.twin, parsed.out)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 Sampling = Literal["bilinear", "bicubic"]
@@ -39,10 +39,11 @@ class Affine:
 
     @staticmethod
     def about(
-        angle: ArrayLike, scale: ArrayLike, mirrored: ArrayLike, source: Sequence[float], destination: Sequence[float]
+        angle: ArrayLike, scale: ArrayLike, mirrored: ArrayLike, source: Sequence[float] | NDArray[Any],
+        destination: Sequence[float] | NDArray[Any],
     ) -> "Affine":
         """Rotate by `angle` (B,) radians (clockwise on the screen), enlarge by `scale` (B,), then mirror in x where
-        `mirrored` (B,) bool, taking the point `source` (x, y) to the point `destination` (x, y).
+        `mirrored` (B,) bool, taking the point `source` (x, y) to the point `destination` (x, y), or to B points (2, B).
 
         From numbers on the CPU, and there until `to`: on a GPU each operation on so few is a launch.
         """

@@ -101,7 +101,8 @@ def _plain(value: object, wanted: type) -> Any:
     if wanted is bool:
         if isinstance(value, bool):
             return value
-        found = {"true": True, "yes": True, "false": False, "no": False}.get(str(value).lower())
+        words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+        found = words.get(str(value).lower())
         if found is not None:
             return found
     elif wanted in (int, float) and not isinstance(value, bool):

@@ -64,24 +64,31 @@ def load_divided(
     *,
     skeleton_file: str | Path | None = None,
     detections: str | Path | None = None,
+    whole_images: bool = False,
 ) -> tuple[People, People]:
     """One json for both streams: the labeled people of some images, and of others only the boxes.
 
     Keypoints, visibilities and areas outside of the labeled images are never decoded, so whatever they are has no
     influence. The unlabeled people are given or detected boxes, see `blind_people`. Where `labeled_people` are given,
     only these annotations of the labeled images are used, and the labels of the others are not read either.
+
+    With `whole_images` everybody of the labeled images is kept, as with `everyone` of `load_labels`, and each of the
+    other images is one blank person, whoever is said to be in it. The images of both are those of their own side.
     """
     override = read_skeleton_file(skeleton_file)
     named = None if labeled_people is None else frozenset(labeled_people)
-    request = Request(Path(path), image_folder(images_dir), override, "auto", frozenset(labeled_ids), named)
+    request = Request(
+        Path(path), image_folder(images_dir), override, "auto", frozenset(labeled_ids), named, everyone=whole_images
+    )
     table = read_table(request)
     refuse_unknown(labeled_ids, unlabeled_ids, table.images.ids, str(path))
     if named is not None:
         refuse_unknown_people(named, table.ids[~table.blind], str(path))
     skeleton = skeleton_of(table, request, skeleton_file)
     found = _detections(table, detections)
-    unlabeled = blind_people(table, skeleton, found, str(path), unlabeled_ids)
-    return _labeled(table, request, skeleton, None), unlabeled
+    unlabeled = blind_people(table, skeleton, found, str(path), unlabeled_ids, whole_images)
+    labeled = _labeled(table, request, skeleton, None)
+    return labeled.within(~table.blind_images) if whole_images else labeled, unlabeled
 
 
 def skeleton_of(table: Table, request: Request, skeleton_file: str | Path | None) -> Skeleton:
@@ -115,18 +122,22 @@ def blind_people(
     found: box.Detections | None,
     source: str,
     image_ids: Collection[int] | None = None,
+    whole_images: bool = False,
 ) -> People:
     """The people of unlabeled images, as blank poses: detected boxes, else those of the file.
 
     An image whose people have no box, and every image when the file has no box, counts as one person; images
-    without a person are left out. `image_ids` None stands for all images whose labels were not read.
+    without a person are left out; with `whole_images` every image is one person whatever the file says of it.
+    `image_ids` None stands for all images whose labels were not read.
     """
     images = table.images
     chosen = table.blind_images
     if image_ids is not None:
         chosen = chosen & np.isin(images.ids, np.fromiter(image_ids, np.int64))
     every = np.flatnonzero(chosen)
-    if found is not None:
+    if whole_images:
+        rows = whole_image_rows(images, every)
+    elif found is not None:
         rows = detected_rows(images, every, found, by_name=False)
     else:
         rows = _given_rows(table, every, chosen[table.image_index] & ~table.crowd)
@@ -176,7 +187,7 @@ def _labeled(table: Table, request: Request, skeleton: Skeleton, found: box.Dete
     )  # fmt: skip
     return People(
         table.images, table.image_index[rows], poses, skeleton, box.describe(sources), str(request.path),
-        tuple(_notes(table, rows, request)),
+        tuple(_notes(table, rows, request)), table.outlines,
     )  # fmt: skip
 
 
@@ -224,7 +235,7 @@ def _use_detections(
 def _notes(table: Table, rows: Rows, request: Request) -> Iterator[str]:
     seen = ~table.blind
     crowds, empty = int((seen & table.crowd).sum()), int((seen & ~table.crowd & ~table.labeled).sum())
-    kept = "kept for the evaluation to ignore" if request.everyone else "left out"
+    kept = "kept to be ignored" if request.everyone else "left out"
     if crowds:
         yield f"crowd regions {kept}: {crowds}"
     if empty:

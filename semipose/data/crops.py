@@ -25,15 +25,25 @@ EDITION = 1
 
 @dataclass(frozen=True)
 class CropFrame:
-    """Where crops lie for a network input of `size` (H, W) pixels."""
+    """Where crops lie for a network input of `size` (H, W) pixels.
+
+    `padding` times the box is what the plain view shows, and `margin` times that the crop; 1 and 1 for whole images.
+    """
 
     size: tuple[int, int]
+    padding: float = PADDING
+    margin: float = MARGIN
 
     @property
     def crop_size(self) -> tuple[int, int]:
         """(H', W') of the canonical crop in pixels."""
-        height, width = (round(side * MARGIN * DENSITY) for side in self.size)
+        height, width = (round(side * self.margin * DENSITY) for side in self.size)
         return height, width
+
+    @property
+    def zoom(self) -> float:
+        """Crop pixels per input pixel."""
+        return self.crop_size[0] / (self.size[0] * self.margin)
 
     @property
     def crop_bytes(self) -> int:
@@ -47,7 +57,7 @@ class CropFrame:
         """
         x, y, w, h = np.asarray(boxes, np.float64).T
         aspect = self.size[1] / self.size[0]
-        width = np.maximum(w, h * aspect) * (PADDING * MARGIN)
+        width = np.maximum(w, h * aspect) * (self.padding * self.margin)
         wide, tall = np.maximum(1, np.rint(width)), np.maximum(1, np.rint(width / aspect))
         # Pixels 0..w-1 have their middle at (w - 1) / 2.
         left = np.rint(x + w / 2 - (wide - 1) / 2)

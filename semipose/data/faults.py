@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from semipose.data.outlines import read_outline
 from semipose.data.paths import files_inside
 from semipose.data.records import Request
 from semipose.errors import DataError
@@ -150,6 +151,9 @@ class Faults:
         if not blind:
             yield from _of_area(one.get("area"))
         somebody = blind or bool(faults) or any((one.get("keypoints") or [])[2::3])
+        ignored = not blind and (one.get("iscrowd") or not somebody)
+        if self.request.everyone and ignored and one.get("segmentation"):
+            yield from _of_outline(one["segmentation"])
         wanted = (somebody and not one.get("iscrowd")) or self.request.everyone
         if wanted and self.request.reads_box(blind):
             yield from self._of_box(one.get("bbox"))
@@ -185,6 +189,13 @@ def _of_keypoints(keypoints: Any, count: int) -> Iterable[str]:
 def _of_area(area: Any) -> Iterable[str]:
     if area is not None and not (_is_number(area) and area >= 0):
         yield f"'area' is {_short(area)}; expected square pixels"
+
+
+def _of_outline(segmentation: Any) -> Iterable[str]:
+    try:
+        read_outline(json.dumps(segmentation).encode())
+    except ValueError as error:
+        yield str(error)
 
 
 def _is_whole(value: Any) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from semipose.data import crop_cache
 from semipose.data.crop_cache import CropFile
-from semipose.data.crops import MARGIN, CropFrame, cut, read_image
+from semipose.data.crops import CropFrame, cut, read_image
 from semipose.data.paths import cache_folder
 from semipose.data.people import People
 from semipose.errors import DataError, UsageError, WriteError
@@ -55,7 +55,6 @@ class CropStore:
     unreadable: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.frame = CropFrame(self.size)
         self._threads = self.workers or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads, "semipose-decode", _one_thread_each)
         self.regions = self.frame.regions(self.people.poses.boxes)
@@ -66,7 +65,7 @@ class CropStore:
         self.kept = self.cache
         if self.cache == "auto":
             beside = sum(map(len, self.beside))
-            self.kept = choose(len(self), self.size, self.device, self.disk_limit, beside)
+            self.kept = choose(len(self), self.frame, self.device, self.disk_limit, beside)
         elif self.cache == "device" and self.device.type == "cpu":
             self.kept = "ram"
         self._leave_out(self._keep())
@@ -75,10 +74,20 @@ class CropStore:
     def __len__(self) -> int:
         return len(self.people)
 
+    @staticmethod
+    def frame_of(size: tuple[int, int]) -> CropFrame:
+        """Where crops lie for a network input of `size` (H, W)."""
+        return CropFrame(size)
+
+    @property
+    def frame(self) -> CropFrame:
+        """Where these crops lie."""
+        return self.frame_of(self.size)
+
     @property
     def zoom(self) -> float:
         """Crop pixels per input pixel."""
-        return self.frame.crop_size[0] / (self.size[0] * MARGIN)
+        return self.frame.zoom
 
     @property
     def bytes(self) -> int:
@@ -249,9 +258,9 @@ class CropStore:
         return False
 
 
-def choose(count: int, size: tuple[int, int], device: torch.device, disk_limit: int = 0, beside: int = 0) -> Cache:
+def choose(count: int, frame: CropFrame, device: torch.device, disk_limit: int = 0, beside: int = 0) -> Cache:
     """The fastest place with room for the crops of `count` people; see `CropStore` for the rest."""
-    each = CropFrame(size).crop_bytes
+    each = frame.crop_bytes
     need = each * count
     if device.type == "cuda" and need < _DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
         return "device"

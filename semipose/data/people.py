@@ -1,13 +1,14 @@
 """People in image files: what the readers of `semipose.data` return and crops are cut from."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semipose.data.outlines import Outline
 from semipose.errors import DataError
 from semipose.poses import Poses
 from semipose.skeleton import Skeleton
@@ -50,7 +51,8 @@ class People:
 
     `box_source` says where the boxes come from: "given", "detections", "keypoints" (enlarged hull) or "image", joined
     by commas when mixed. `source` is the file or folder they were read from; `notes` say what was left out or
-    assumed on the way.
+    assumed on the way. `outlines`, by the id of `poses`, are those of some who are to be ignored; without one it is
+    their box.
     """
 
     images: Images
@@ -60,6 +62,7 @@ class People:
     box_source: str
     source: str
     notes: tuple[str, ...] = ()
+    outlines: Mapping[int, Outline] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.image_index = np.asarray(self.image_index, dtype=np.int64)
@@ -79,9 +82,26 @@ class People:
         used, inverse = np.unique(index, return_inverse=True)
         return replace(self, images=self.images.select(used), image_index=inverse, poses=self.poses[rows])
 
+    def within(self, images: NDArray[Any]) -> "People":
+        """The people of `images` (positions or mask), all of which are kept, also those without people."""
+        kept = np.arange(len(self.images))[images]
+        places = np.full(len(self.images), -1)
+        places[kept] = np.arange(len(kept))
+        rows = np.flatnonzero(places[self.image_index] >= 0)
+        index = places[self.image_index[rows]]
+        return replace(self, images=self.images.select(kept), image_index=index, poses=self.poses[rows])
+
+    @property
+    def labeled(self) -> NDArray[np.bool_]:
+        """(N,) who has a labeled keypoint and is no crowd; the others are to be ignored."""
+        return np.asarray((self.poses.visible > 0).any(1) & ~self.poses.crowd)
+
     @classmethod
     def concatenate(cls, parts: "Sequence[People]") -> "People":
-        """One after the other. Image and annotation ids are kept where they stay distinct, else counted anew."""
+        """One after the other, without outlines.
+
+        Image and annotation ids are kept where they stay distinct, else counted anew.
+        """
         if len(parts) == 1:
             return parts[0]
         images, poses = [part.images for part in parts], Poses.concatenate([part.poses for part in parts])

@@ -17,6 +17,7 @@ from msgspec import UNSET, Raw
 from numpy.typing import NDArray
 
 from semipose.data.categories import box_categories, choose_categories
+from semipose.data.outlines import Outline, read_outline
 from semipose.data.paths import files_inside
 from semipose.data.people import Images
 from semipose.errors import DataError
@@ -46,6 +47,7 @@ class ImageRecord(msgspec.Struct, gc=False):
     source: Any = UNSET
     all_people_boxed: Any = UNSET
     crowd_known: Any = UNSET
+    crowdIndex: float | msgspec.UnsetType | None = UNSET
 
 
 _EXTRA = ImageRecord.__struct_fields__[4:]
@@ -61,6 +63,7 @@ class AnnotationRecord(msgspec.Struct, gc=False):
     bbox: Raw = _NONE
     area: float | None = None
     iscrowd: int | bool | None = 0
+    segmentation: Raw = _NONE
 
 
 class Document(msgspec.Struct):
@@ -125,7 +128,8 @@ class Table:
     """N annotations of the chosen categories; `keypoints` (N, K, 3), `boxes` (N, 4) 0 where not `boxed`.
 
     Labels of `blind` rows must not be read: their keypoints and areas were not decoded and are 0. All of `blind_images`
-    (I,) are, and some in others where only named people are labeled.
+    (I,) are, and some in others where only named people are labeled. `outlines`, by id, are those of crowds and of
+    people without a labeled keypoint, where `everyone` was asked for.
     """
 
     images: Images
@@ -139,6 +143,7 @@ class Table:
     keypoints: NDArray[np.float64]
     boxes: NDArray[np.float64]
     boxed: NDArray[np.bool_]
+    outlines: dict[int, Outline]
 
     @property
     def labeled(self) -> NDArray[np.bool_]:
@@ -165,9 +170,23 @@ def parse(content: bytes, request: Request) -> Table:
     areas = np.where(blind, 0, np.array([one.area or 0 for one in records], float))
     _expect(bool(np.isfinite(areas).all() and (areas >= 0).all()), "an area is no number of square pixels")
     keypoints = _keypoints(records, blind, _keypoint_count(categories, request))
-    wanted = ~crowd & (blind | (keypoints[..., 2] > 0).any(1)) | request.everyone
+    posed = (keypoints[..., 2] > 0).any(1)
+    wanted = ~crowd & (blind | posed) | request.everyone
     boxes, boxed = _boxes(records, blind, wanted, request)
-    return Table(images, categories, every[rows], index, crowd, blind, blind_images, areas, keypoints, boxes, boxed)
+    ignored = request.everyone & ~blind & (crowd | ~posed)
+    outlines = _outlines([records[row] for row in np.flatnonzero(ignored)])
+    return Table(
+        images, categories, every[rows], index, crowd, blind, blind_images, areas, keypoints, boxes, boxed, outlines
+    )
+
+
+def _outlines(records: Sequence[AnnotationRecord]) -> dict[int, Outline]:
+    try:
+        read = {one.id: read_outline(bytes(one.segmentation)) for one in records
+                if bytes(one.segmentation) not in _MISSING}  # fmt: skip
+    except ValueError as error:
+        raise Suspicious(str(error)) from error
+    return {id: outline for id, outline in read.items() if outline is not None}
 
 
 def _expect(holds: bool, what: str) -> None:

@@ -78,19 +78,24 @@ def refuse_unknown_people(people: Collection[int], known: Ids, source: str) -> N
         )
 
 
-def hold_out(people: People, share: float = 0.2, minimum: int = 20, seed: int = 0) -> tuple[People, People | None]:
+def hold_out(
+    people: People, share: float = 0.2, minimum: int = 20, seed: int = 0, whole_images: bool = False
+) -> tuple[People, People | None]:
     """Split off `share` of the people, at least `minimum`, for validation: (train, val), val None below `FEWEST`.
 
-    Whole images go, and whole photos or videos where `GROUP_FIELDS` tell them, drawn by `seed`.
+    Whole images go, and whole photos or videos where `GROUP_FIELDS` tell them, drawn by `seed`. With `whole_images`
+    images are counted and not people, and those without people are kept.
     """
-    count = len(people)
+    images = np.arange(len(people.images))
+    index, take = (images, people.within) if whole_images else (people.image_index, people.select)
+    count = len(index)
     if count < FEWEST:
         return people, None
     target = max(minimum, round(share * count))
-    for groups in (group_keys(people), people.image_index):
-        chosen = _draw(groups, target, most=count // 2, seed=seed)
+    for groups in (_image_groups(people), images):
+        chosen = _draw(groups[index], target, most=count // 2, seed=seed)
         if chosen.sum() >= min(minimum, target):
-            return people.select(~chosen), people.select(chosen)
+            return take(~chosen), take(chosen)
     return people, None
 
 
@@ -105,12 +110,16 @@ def group_field(people: People) -> str | None:
 
 def group_keys(people: People) -> Ids:
     """(N,) which group a person belongs to: images of one `group_field` together, else each image alone."""
+    return _image_groups(people)[people.image_index]
+
+
+def _image_groups(people: People) -> Ids:
+    """(I,) which group an image belongs to."""
     name = group_field(people)
     if name is None:
-        return people.image_index
+        return np.arange(len(people.images))
     values = np.array([repr(extra[name]) for extra in people.images.extra])
-    first = np.unique(values, return_index=True, return_inverse=True)[2]
-    return first[people.image_index].astype(np.int64)
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
 def _ids(path: str | Path, value: dict[str, Any], name: str) -> Ids:

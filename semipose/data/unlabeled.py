@@ -37,6 +37,7 @@ def load_unlabeled(
     detections: str | Path | None = None,
     categories: frozenset[int] = frozenset(),
     sampling: Sampling | None = EVERY_FIFTH,
+    whole_images: bool = False,
 ) -> People:
     """People of unlabeled images, with blank poses of `skeleton`.
 
@@ -46,7 +47,8 @@ def load_unlabeled(
     read, never keypoints; its files lie in `images_dir`, or beside the json where the first is not there. Boxes come
     from `detections` (COCO results; of `categories` where it has several), else the json, else the whole image: one
     person an image. For files without a json, detections name the file instead of an image id, with or without its
-    folder and suffix; a frame is called "clip.mp4/000123.jpg".
+    folder and suffix; a frame is called "clip.mp4/000123.jpg". With `whole_images` no box is read: each image is one
+    person.
     """
     if isinstance(sources, str | Path):
         sources = [sources]
@@ -58,7 +60,7 @@ def load_unlabeled(
     given = find_files(others, images_dir)
     _check_videos([file for file in given.files if is_video(file)], sampling)
     parts = [_from_files(given, _names(others), skeleton, found, sampling)] if others else []
-    parts += [_from_json(path, images_dir, skeleton, found) for path in jsons]
+    parts += [_from_json(path, images_dir, skeleton, found, whole_images) for path in jsons]
     people = People.concatenate(parts)
     if len(people) == 0:
         why = "; ".join(people.notes) or "it holds no image with a box"
@@ -82,10 +84,14 @@ def _is_json(source: str | Path) -> bool:
     return Path(source).suffix.lower() == ".json"
 
 
-def _from_json(path: Path, images_dir: str | Path | None, skeleton: Skeleton, found: Detections | None) -> People:
+def _from_json(
+    path: Path, images_dir: str | Path | None, skeleton: Skeleton, found: Detections | None, whole_images: bool
+) -> People:
     folder = _folder_of(path, images_dir)
-    request = Request(path, folder, {}, "auto", labeled_ids=frozenset(), category_name=skeleton.name)
-    return blind_people(read_table(request), skeleton, found, str(path))
+    # Faults in boxes that nobody reads are none.
+    rule = "image" if whole_images else "auto"
+    request = Request(path, folder, {}, rule, labeled_ids=frozenset(), category_name=skeleton.name)
+    return blind_people(read_table(request), skeleton, found, str(path), whole_images=whole_images)
 
 
 def _folder_of(path: Path, images_dir: str | Path | None) -> str:

@@ -1,7 +1,7 @@
 """The batch of every update: which people, their crops, and the key of their random numbers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,17 @@ from torch import Tensor
 
 from semipose.data.loader import CropStore
 from semipose.data.sampler import Sampler
+from semipose.data.scenes import SceneStore
 from semipose.engine.settings import Settings
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.methods.method import Step
 from semipose.views.draw import Draw
-from semipose.views.view import Augmentation, Batch, Crops
+from semipose.views.view import Augmentation, Batch, Crops, SceneCrops
 
 
 @dataclass
 class Stream:
-    """Labeled or unlabeled people in batches; `labeled` says whether labels go along.
+    """Labeled or unlabeled people, or whole images, in batches; `labeled` says whether labels go along.
 
     Of each batch of `batch_size` people this process gets the `part`-th of `parts` equal pieces, with the random
     numbers that they would have in one process.
@@ -36,21 +37,20 @@ class Stream:
 
     def __post_init__(self) -> None:
         self._sampler = Sampler(len(self.store), self.batch_size, self.seed, self.name)
-        self._keypoints = self.store.keypoints() if self.labeled else None
+        scenes = isinstance(self.store, SceneStore)
+        self._kind = SceneCrops if scenes else Crops
+        self._keypoints = self.store.keypoints() if self.labeled and not scenes else None
         self._waiting: dict[int, tuple[np.ndarray, Callable[[], Tensor]]] = {}
 
     def crops(self, update: int) -> Crops:
         """The crops of `update`; those of the next one are already being fetched when this returns."""
         rows, images = self._waiting[update] if update in self._waiting else self._fetch(update)
         self._waiting = {update + 1: self._fetch(update + 1)}
-        keypoints = visible = None
-        if self._keypoints is not None:
-            keypoints = self._keypoints[rows].to(self.store.device, non_blocking=True)
-            visible = self._visible(rows)
         start = self.part * len(rows)
         draw = Draw(self.seed, update, self.name, len(rows), self.batch_size, start, self.store.device)
         store = self.store
-        return Crops(self._arrived(images), store.size, store.zoom, self.augmentation, draw, keypoints, visible)
+        known = {name: value.to(store.device, non_blocking=True) for name, value in self._known(rows).items()}
+        return self._kind(self._arrived(images), store.size, store.zoom, self.augmentation, draw, **known)
 
     def people(self, update: int) -> list[dict[str, Any]]:
         """Image id and file of everybody in the whole batch of `update`."""
@@ -77,9 +77,17 @@ class Stream:
         rows = self._sampler.rows(update)[self.part * count : (self.part + 1) * count]
         return rows, self.store.ready(rows)
 
-    def _visible(self, rows: np.ndarray) -> Tensor:
-        visible = torch.from_numpy(self.store.people.poses.visible[rows])
-        return visible.to(self.store.device, non_blocking=True)
+    def _known(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """What is known of `rows` beside their pixels, by the names of `Crops`; on the CPU."""
+        if self._keypoints is not None:
+            visible = torch.from_numpy(self.store.people.poses.visible[rows])
+            return {"keypoints": self._keypoints[rows], "visible": visible}
+        if not isinstance(self.store, SceneStore):
+            return {}
+        if not self.labeled:
+            return {"known": self.store.known(rows)}
+        scene = self.store.scene(rows)
+        return {name: getattr(scene, name) for name in ("keypoints", "visible", "sides", "known")}
 
 
 @dataclass
@@ -137,9 +145,9 @@ def _piece(crops: Crops, part: int, parts: int) -> Crops:
     count = len(crops) // parts
     rows = slice(part * count, (part + 1) * count)
     draw = replace(crops.draw, count=count, start=crops.draw.start + rows.start)
-    keypoints = None if crops.keypoints is None else crops.keypoints[rows]
-    visible = None if crops.visible is None else crops.visible[rows]
-    return replace(crops, images=crops.images[rows], draw=draw, keypoints=keypoints, visible=visible)
+    values = {item.name: getattr(crops, item.name) for item in fields(crops)}
+    pieces: dict[str, Any] = {name: value[rows] for name, value in values.items() if isinstance(value, Tensor)}
+    return replace(crops, draw=draw, **pieces)
 
 
 def joined(passes: list[tuple[Step, Tensor]]) -> tuple[Step, Tensor]:

@@ -1,16 +1,24 @@
-"""A network and people in, poses in image pixels out."""
+"""A network and people, or whole images, in; poses in image pixels out, and their score."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
 
 from semipose.codecs.heatmap import Decoding, HeatmapCodec
+from semipose.codecs.scene_codec import scene_codec
+from semipose.data.boxes import box_areas, keypoint_hulls
 from semipose.data.loader import CropStore
 from semipose.data.people import People
+from semipose.data.scenes import SceneStore
 from semipose.fields import Fields, mirrored_mean
 from semipose.geometry import Affine
+from semipose.metrics.scenes import score_scenes
+from semipose.metrics.score import Score, score
 from semipose.networks.network import PoseNetwork
 from semipose.poses import Poses
+from semipose.scene import Found
 from semipose.skeleton import Skeleton
 from semipose.views.draw import Draw
 from semipose.views.view import Augmentation, Crops
@@ -37,20 +45,72 @@ def predict_people(
     store = people if isinstance(people, CropStore) else CropStore(people, size, "none", device, strict=strict)
     codec = HeatmapCodec.for_size(size, skeleton.flip, network.stride)
     keypoints, scores = [], []
+    with torch.no_grad():
+        for _, fields, to_image in _answers(network, store, batch_size, flip_test):
+            found, heights = codec.decode(fields, decode)
+            keypoints.append(to_image.points(found).cpu())
+            scores.append(heights.cpu())
+    return posed(store, torch.cat(keypoints), torch.cat(scores))
+
+
+def find_people(
+    network: PoseNetwork, store: SceneStore, *, skeleton: Skeleton, batch_size: int = 16, flip_test: bool = False
+) -> Poses:
+    """Everybody that a detector-free network finds in the images of `store`, the best of each image first.
+
+    `box_scores` are the people's scores, `boxes` the hulls of their keypoints, enlarged; ids count from 1.
+    """
+    parts = [Poses.empty(len(skeleton))]
+    with torch.no_grad():
+        for rows, fields, to_image in _answers(network, store, batch_size, flip_test):
+            found = scene_codec(fields, store.size, skeleton).decode(fields)
+            at = to_image.points(found.keypoints.flatten(1, 2).to(store.device)).cpu().view(found.keypoints.shape)
+            parts.append(_poses(found, at, store.people.poses.image_ids[rows]))
+    everybody = Poses.concatenate(parts)
+    everybody.ids, everybody.areas = np.arange(1, len(everybody) + 1), box_areas(everybody.boxes)
+    return everybody
+
+
+def _poses(found: Found, keypoints: torch.Tensor, image_ids: np.ndarray) -> Poses:
+    """Who was `found` in the images `image_ids` (B,), at `keypoints` (B, M, K, 2) in their pixels."""
+    image, person = np.nonzero(found.person.numpy() > 0)
+    poses = Poses.blank(len(image), keypoints.shape[2])
+    poses.keypoints, poses.scores = keypoints.numpy()[image, person], found.scores.numpy()[image, person]
+    poses.box_scores, poses.visible = found.person.numpy()[image, person], poses.visible + np.uint8(2)
+    poses.image_ids, poses.boxes = image_ids[image], keypoint_hulls(poses.keypoints, poses.visible)[0]
+    return poses
+
+
+def score_found(found: Poses, store: CropStore, skeleton: Skeleton, resamples: int = 1000) -> Score:
+    """Score the poses that were found in `store`: of its people, or of those in its whole images."""
+    if not isinstance(store, SceneStore):
+        return score(found, store.people.poses, skeleton, resamples=resamples)
+    assert store.everybody is not None, "unlabeled images cannot be scored"
+    return score_whole_images(found, store.everybody, skeleton, resamples)
+
+
+def score_whole_images(found: Poses, everybody: People, skeleton: Skeleton, resamples: int = 1000) -> Score:
+    """Score the people found in all images of `everybody`, by CrowdPose's classes where these have its index."""
+    given = [extra.get("crowdIndex") for extra in everybody.images.extra]
+    index = None if all(one is None for one in given) else np.array(given, float)
+    return score_scenes(
+        found, everybody.poses, skeleton, everybody.images.ids, crowd_index=index, resamples=resamples
+    )
+
+
+def _answers(
+    network: PoseNetwork, store: CropStore, batch_size: int, flip_test: bool
+) -> Iterator[tuple[np.ndarray, Fields, Affine]]:
+    """Some rows of `store` at a time: which, the network's fields of their plain views, and the map to the image."""
     training = network.training
     network.eval()
     try:
-        with torch.no_grad():
-            for rows in np.array_split(np.arange(len(store)), max(1, -(-len(store) // batch_size))):
-                view = crops_of(store, rows).plain()
-                fields = _answer(network, view.image, flip_test)
-                found, score = codec.decode(fields, decode)
-                to_image = (view.affine @ Affine(store.affines[rows].to(device))).inverse()
-                keypoints.append(to_image.points(found).cpu())
-                scores.append(score.cpu())
+        for rows in np.array_split(np.arange(len(store)), max(1, -(-len(store) // batch_size))):
+            view = crops_of(store, rows).plain()
+            to_image = (view.affine @ Affine(store.affines[rows].to(store.device))).inverse()
+            yield rows, _answer(network, view.image, flip_test), to_image
     finally:
         network.train(training)
-    return posed(store, torch.cat(keypoints), torch.cat(scores))
 
 
 def posed(store: CropStore, keypoints: torch.Tensor, scores: torch.Tensor) -> Poses:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_type_hints
 
 from semipose.errors import UsageError
+from semipose.networks import DEFAULT_BACKBONE, DETECTOR_FREE
 from semipose.values import convert, nearest
 
 Source = Literal["flag", "yaml", "default", "data"]
@@ -97,14 +98,22 @@ class Settings:
     """Everything about a run except its data, its folder and its method's own options."""
 
     method: str = setting("mean_teacher", "How to learn: a name from `semipose methods`, or package.module:Class.")
-    network: str = setting("resnet18", "Network: resnet18/34/50/101/152, hrnet_w32/w48, mobilenet_v1, timm:NAME.")
+    network: str = setting(
+        "resnet18", "Of one person: resnet18/34/50/101/152, hrnet_w32/w48, mobilenet_v1, timm:NAME; of whole images, "
+        "without a detector: higher_hrnet, dekr, cid."
+    )
+    backbone: str | None = setting(None, "(higher_hrnet, dekr, cid) A network of one person; none = hrnet_w32.")
+    fine: bool | None = setting(None, "(higher_hrnet) Heatmaps of stride 2 too; none = on.")
+    adaptive: bool | None = setting(None, "(dekr) Adaptive convolutions, slow on CPUs; none = on.")
     width: float = setting(1.0, "Channels of the network relative to the published one.")
     head_channels: int = setting(256, "Channels of the head's deconvolutions; HRNet has none.")
     weights: Path | None = setting(None, "Weights to start from (.safetensors or a torch checkpoint).")
-    input_size: Size = setting(Size(256, 192), "Network input in pixels, height first, multiples of 32.")
+    input_size: Size = setting(
+        Size(256, 192), "Network input in pixels, height first, multiples of 32; 512x512 for whole images."
+    )
     duration: Duration = setting(Duration(5000, "updates"), "5000 (updates), 30ep (epochs) or a time such as 2h.")
-    batch_size: int = setting(32, "Labeled people per update, over all processes.")
-    unlabeled_batch_size: int | None = setting(None, "Unlabeled people per update; none = as many as labeled.")
+    batch_size: int = setting(32, "Labeled people (or whole images) per update, over all processes.")
+    unlabeled_batch_size: int | None = setting(None, "Unlabeled ones per update; none = as many as labeled.")
     accumulate: int = setting(1, "Parts of the batch computed one after the other, to save memory; the update is one.")
     lr: float = setting(1e-3, "Highest learning rate.")
     schedule: Literal["cosine", "step", "constant"] = setting("cosine", "How the learning rate falls after warm-up.")
@@ -115,6 +124,9 @@ class Settings:
         30.0, "Standard deviation of a view's turn in degrees, at most twice that; 180 = any angle, all as likely."
     )
     scale: float = setting(0.25, "Views are enlarged by 1 plus or minus up to this share.")
+    shift: float | None = setting(
+        None, "Views are moved by up to this share of their sides; none = 0.2 for whole images, 0 for people."
+    )
     flip: float = setting(0.5, "Probability that a view is mirrored.")
     color: Literal["jitter", "randaugment", "trivialaugment", "none"] = setting(
         "jitter", "How the colors of strong views change; randaugment also cuts holes."
@@ -133,7 +145,7 @@ class Settings:
     eval_every: int | None = setting(None, "Updates between evaluations; none = from the run's length.")
     patience: int | None = setting(None, "Stop early after this many evaluations without a better one; none = never.")
     log_every: int = setting(50, "Updates between lines of log.jsonl.")
-    metric: Metric = setting("pck@0.1", "Metric on val that chooses the best checkpoint.")
+    metric: Metric = setting("pck@0.1", "Metric on val that chooses the best checkpoint; oks_ap for whole images.")
     decode: Literal["dark", "quarter"] = setting("dark", "How a peak's sub-pixel place is read from a map.")
     deploy: str | None = setting(None, "Network of the method to use after training; none = what the method says.")
     flip_test: bool = setting(False, "Average each prediction with that of the mirrored image.")
@@ -198,9 +210,24 @@ class Settings:
         ]  # fmt: skip
 
     def validate(self) -> Self:
-        """Raise one UsageError that lists all `faults`, if there are any."""
-        refuse(self.faults())
-        return self
+        """These settings, or one UsageError that lists all `faults`; other defaults where whole images are seen."""
+        settings = self
+        if self.detector_free:
+            usual = {"input_size": Size(512, 512), "metric": "oks_ap"}
+            open_ = {name: value for name, value in usual.items() if self.origin(name).source == "default"}
+            settings = self.chosen("default", f"{self.network} sees whole images", **open_)
+        refuse(settings.faults())
+        return settings
+
+    @property
+    def detector_free(self) -> bool:
+        """Whether the network finds everybody in whole images."""
+        return self.network in DETECTOR_FREE
+
+    def network_options(self) -> dict[str, Any]:
+        """What `build_network` is told of this network beside its size."""
+        options = {"backbone": self.backbone, "fine": self.fine, "adaptive": self.adaptive}
+        return {name: value for name, value in options.items() if value is not None}
 
     def _place(self, name: str) -> str:
         source, reason = self.origin(name)
@@ -221,13 +248,22 @@ def refuse(faults: list[str]) -> None:
 def _rules(s: Settings) -> list[tuple[str, bool, str]]:
     """(setting, whether it holds, what to do otherwise)."""
     whole = all(side >= 32 and side % 32 == 0 for side in s.input_size)
-    deconvless = s.network.startswith("hrnet") and s.origin("head_channels").source != "default"
+    body = (s.backbone or DEFAULT_BACKBONE) if s.detector_free else s.network
+    deconvless = body.startswith("hrnet") and s.origin("head_channels").source != "default"
+    one, whole_images = not s.detector_free, "is for whole images: --network " + ", ".join(DETECTOR_FREE)
     near = Size(*(max(32, round(side / 32) * 32) for side in s.input_size))
     return [
         ("input_size", whole, f"both sides must be multiples of 32; the nearest is {near}"),
+        ("backbone", s.backbone is None or s.detector_free, whole_images),
+        ("backbone", s.backbone not in DETECTOR_FREE, "is no backbone; give a network of one person, as hrnet_w32"),
+        ("fine", s.fine is None or s.network == "higher_hrnet", "is for --network higher_hrnet; leave it out"),
+        ("adaptive", s.adaptive is None or s.network == "dekr", "is for --network dekr; leave it out"),
+        ("metric", one or s.metric.startswith("oks"), f"{s.network} finds people itself, and PCK and pixel error "
+         "are of people whose place is given; expected oks_ap, oks_ap50, oks_ap75 or oks_ar"),
+        ("decode", one or s.origin("decode").source == "default", f"{s.network} reads its maps in a way of its own"),
         ("width", 0 < s.width <= 8, "must be above 0 and at most 8"),
         ("head_channels", s.head_channels >= 1, "must be at least 1"),
-        ("head_channels", not deconvless, f"{s.network} has no deconvolutions; leave it out"),
+        ("head_channels", not deconvless, f"{body} has no deconvolutions; leave it out"),
         ("weights", s.weights is None or s.weights.is_file(), "no such file; give a .safetensors or .pth file"),
         ("batch_size", s.batch_size >= 1, "must be at least 1"),
         ("unlabeled_batch_size", _at_least(s.unlabeled_batch_size, 1), "must be at least 1, or none"),
@@ -238,6 +274,7 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
         ("clip", s.clip >= 0, "must not be negative; 0 turns it off"),
         ("rotation", 0 <= s.rotation <= 180, "is in degrees, 0 to 180"),
         ("scale", 0 <= s.scale < 1, "0.25 means 0.75 to 1.25; at least 0, below 1"),
+        ("shift", s.shift is None or 0 <= s.shift < 1, "is a share: at least 0, below 1"),
         ("flip", 0 <= s.flip <= 1, "is a probability, 0 to 1"),
         ("color_strength", s.color_strength is None or 0 <= s.color_strength <= 1, "is 0 to 1, or none"),
         ("color_strength", s.color_strength is None or s.color != "none", "has no use with --color none; drop one"),

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from semipose import methods
 from semipose.data.load import Data
 from semipose.data.loader import CropStore, choose
 from semipose.data.people import People
+from semipose.data.scenes import SceneStore, whole_images
 from semipose.engine import distributed
 from semipose.engine.batches import Batches, Stream
-from semipose.engine.inference import predict_people
+from semipose.engine.inference import find_people, predict_people, score_found
 from semipose.engine.settings import Settings
 from semipose.engine.trainer import Trainer
 from semipose.errors import UsageError
 from semipose.memory import keep_freed_memory, peak_memory
 from semipose.methods.method import Build, Method
-from semipose.metrics.score import Score, score
+from semipose.metrics.score import Score
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
 from semipose.networks.weights import load_weights
@@ -32,6 +34,8 @@ from semipose.views.view import Augmentation
 
 # Updates that are timed, and thrown away, before a duration in hours becomes a number of updates.
 _TIMED_UPDATES = 10
+# How far whole images are moved, as a share of their sides: what HigherHRNet does.
+_SHIFT = 0.2
 
 
 @dataclass
@@ -50,27 +54,30 @@ class Stores:
         """Decode the data; unreadable labeled images are refused, unlabeled ones left out and counted."""
         workers = settings.workers or max(1, (os.cpu_count() or 1) // distributed.count_here())
         size, limit = (settings.input_size[0], settings.input_size[1]), int(settings.cache_limit * 1e9)
-        everybody = [part for part in (data.labeled, data.unlabeled, data.val) if part is not None]
+        rows, labels = _rows(data, settings)
 
-        def store(people: People | None, strict: bool = True, by_all: bool = True) -> CropStore | None:
+        def store(name: str, strict: bool = True, by_all: bool = True) -> CropStore | None:
+            people, cache = rows.get(name), settings.cache
             if people is None or len(people) == 0:
                 return None
-            beside, cache = [part for part in everybody if part is not people], settings.cache
+            beside = [part for part in rows.values() if part is not people]
+            make = partial(SceneStore, everybody=labels.get(name)) if settings.detector_free else CropStore
             # Counted over all machines: on another there may be more processes, and all take part in what follows.
             if not by_all or distributed.count() == 1:
-                return CropStore(people, size, cache, device, workers, strict, limit, beside)
+                return make(people, size, cache, device, workers, strict, limit, beside)
             if cache == "auto":
                 # What the first keeps in memory leaves less for the others to see.
-                cache = distributed.from_first(choose(len(people), size, device, limit, sum(map(len, beside))))
+                frame = (SceneStore if settings.detector_free else CropStore).frame_of(size)
+                cache = distributed.from_first(choose(len(people), frame, device, limit, sum(map(len, beside))))
             first, agree = distributed.place_here() == 0, distributed.from_first_here
-            return CropStore(people, size, cache, device, workers, strict, limit, beside, first, agree)
+            return make(people, size, cache, device, workers, strict, limit, beside, first, agree)
 
-        labeled = store(data.labeled)
+        labeled = store("labeled")
         if labeled is None:
             raise UsageError("there are no labeled people left to train on; give more labels or a smaller hold-out")
-        unlabeled = store(data.unlabeled, strict=False)
+        unlabeled = store("unlabeled", strict=False)
         distributed.refuse_unequal("unlabeled images that cannot be decoded", unlabeled.unreadable if unlabeled else [])
-        return cls(labeled, unlabeled, store(data.val, by_all=False) if distributed.is_first() else None)
+        return cls(labeled, unlabeled, store("val", by_all=False) if distributed.is_first() else None)
 
     def memory(self) -> dict[str, Any]:
         """Where each stream's crops are, what they take, and the most memory this process had so far; in bytes."""
@@ -81,6 +88,14 @@ class Stores:
             "peak_ram": peak_memory(),
             "peak_device": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
         }
+
+
+def _rows(data: Data, settings: Settings) -> tuple[dict[str, People], dict[str, People]]:
+    """Stream -> whose crops it has, one a row; and for whole images those of the labeled streams who are in them."""
+    data = data.for_whole_images() if settings.detector_free else data
+    labeled = {name: people for name in ("labeled", "val") if (people := getattr(data, name)) is not None}
+    rows = {name: whole_images(people) for name, people in labeled.items()} if settings.detector_free else labeled
+    return rows | ({} if data.unlabeled is None else {"unlabeled": data.unlabeled}), labeled
 
 
 def choose_device(name: str) -> torch.device:
@@ -131,7 +146,11 @@ def builder(settings: Settings, skeleton: Skeleton, report: Callable[[str], None
     def build(role: str, *, network: str | None = None, weights: Path | None = None) -> PoseNetwork:
         seed = int(generator(settings.seed, "network", role).initial_seed())
         name = network or settings.network
-        built = build_network(name, skeleton, width=settings.width, head_channels=settings.head_channels, seed=seed)
+        # The parts of a detector-free network are those of the run's own kind only.
+        parts = settings.network_options() if name == settings.network else {}
+        built = build_network(
+            name, skeleton, width=settings.width, head_channels=settings.head_channels, seed=seed, **parts
+        )
         file = weights or (settings.weights if name == settings.network else None)
         if file is not None:
             text = load_weights(built, file).text
@@ -151,6 +170,7 @@ def make_method(
     report: Callable[[str], None] | None = None,
 ) -> Method:
     """The method of `settings` with its `options`, on the device."""
+    methods.refuse_network(settings.method, settings.network)
     typed = methods.convert(settings.method, options)
     method: Method = methods.load(settings.method)(builder(settings, skeleton, report), skeleton, **typed)
     if settings.deploy is not None and settings.deploy not in method.networks():
@@ -163,8 +183,9 @@ def make_batches(stores: Stores, settings: Settings, uses_unlabeled: bool) -> Ba
     """Both streams of batches, this process's part of them."""
     part, parts = distributed.rank(), distributed.count()
     policy = Augmentation(
-        settings.rotation, settings.scale, settings.flip, settings.color, settings.color_strength
-    )
+        settings.rotation, settings.scale, settings.flip, settings.color, settings.color_strength,
+        shift=_SHIFT * settings.detector_free if settings.shift is None else settings.shift,
+    )  # fmt: skip
     labeled = Stream(stores.labeled, "labeled", settings.batch_size, settings.seed, policy, True, part, parts)
     if not uses_unlabeled:
         return Batches(labeled, None)
@@ -186,7 +207,7 @@ def scorer(store: CropStore | None, settings: Settings, skeleton: Skeleton, prec
     predict = predictor(store, settings, skeleton, precision)
 
     def evaluate(network: PoseNetwork) -> Score:
-        return score(predict(network), store.people.poses, skeleton, resamples=resamples)
+        return score_found(predict(network), store, skeleton, resamples)
 
     return evaluate
 
@@ -197,6 +218,8 @@ def predictor(store: CropStore, settings: Settings, skeleton: Skeleton,
 
     def predict(network: PoseNetwork) -> Poses:
         with torch.autocast(store.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            if isinstance(store, SceneStore):
+                return find_people(network, store, skeleton=skeleton, flip_test=settings.flip_test)
             return predict_people(
                 network, store, size=store.size, skeleton=skeleton, device=store.device,
                 flip_test=settings.flip_test, decode=settings.decode,

@@ -12,10 +12,11 @@ from typing import Any
 
 from semipose.errors import UsageError
 from semipose.methods._source import REQUIRED, MethodInfo, Option, find_class, module_file, read_class
+from semipose.networks import DETECTOR_FREE
 from semipose.values import convert as convert_value
 from semipose.values import nearest
 
-__all__ = ["REQUIRED", "MethodInfo", "Option", "available", "convert", "describe", "load"]
+__all__ = ["REQUIRED", "MethodInfo", "Option", "available", "convert", "describe", "load", "refuse_network"]
 
 FOLDER = Path(__file__).parent
 
@@ -56,6 +57,17 @@ def load(name: str) -> type[Any]:
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise UsageError(f"--method {name}: {info.class_name} is not a subclass of semipose.methods.method.Method")
     return found
+
+
+def refuse_network(name: str, network: str) -> None:
+    """Raise a UsageError where method `name` cannot train `network`: those of whole images need one that is able to."""
+    if network not in DETECTOR_FREE or describe(name).detector_free:
+        return
+    able = ", ".join(other for other in available() if describe(other).detector_free)
+    raise UsageError(
+        f"--method {name} looks at one person in a crop, and --network {network} sees whole images; methods that can "
+        f"train it: {able}."
+    )
 
 
 def convert(name: str, raw: Mapping[str, object], folder: Path = FOLDER) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class MethodInfo:
     options: tuple[Option, ...]
     deployed: str | None
     uses_unlabeled: bool
+    detector_free: bool
     source: Path
 
     @property
@@ -83,8 +84,9 @@ def read_class(name: str, file: Path, class_name: str) -> MethodInfo:
         if init is not None:
             options = _options(place, init)
             break
-    deployed = _attribute(chain, "deployed", None)
-    return MethodInfo(name, class_name, docstring, options, deployed, _attribute(chain, "uses_unlabeled", True), file)
+    deployed, uses_unlabeled = _attribute(chain, "deployed", None), _attribute(chain, "uses_unlabeled", True)
+    detector_free = _attribute(chain, "detector_free", False)
+    return MethodInfo(name, class_name, docstring, options, deployed, uses_unlabeled, detector_free, file)
 
 
 def _lineage(file: Path, class_name: str) -> list[tuple[Path, ast.ClassDef]]:

@@ -20,6 +20,7 @@ class MeanTeacher(Method):
     """
 
     deployed = "teacher"
+    detector_free = True
 
     def __init__(
         self,

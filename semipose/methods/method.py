@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from semipose.codecs.heatmap import HeatmapCodec
-from semipose.fields import Fields
-from semipose.geometry import constant, exchange
+from semipose.codecs.scene_codec import scene_codec
+from semipose.fields import Field, Fields
+from semipose.geometry import Affine, constant, exchange
 from semipose.losses import field_loss
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
-from semipose.views.view import Batch, Crops, View
+from semipose.views.view import Batch, Crops, SceneCrops, View
 
 
 class Build(Protocol):
@@ -72,6 +73,8 @@ class Method(nn.Module, ABC):
     uses_unlabeled = True
     # Whether a trained network may get no gradient in some updates, as in a burn-in: several processes must know.
     networks_wait = False
+    # Whether it can train networks that find everybody in whole images: it compares fields and looks at nobody alone.
+    detector_free = False
     # The option that learns from `after_evaluation`, so that there must be people to validate on; None: no such one.
     needs_validation: str | None = None
 
@@ -114,7 +117,13 @@ class Method(nn.Module, ABC):
         return HeatmapCodec.for_size(view.size, self.skeleton.flip, fields["heatmap"].stride)
 
     def labeled_loss(self, predicted: Fields, crops: Crops, view: View) -> Tensor:
-        """Loss of the fields `predicted` on a view of labeled crops; keypoints without a label weigh 0."""
+        """Loss of the fields `predicted` on a view of labeled crops; keypoints without a label weigh 0.
+
+        Of whole images it is the sum of all terms that the network's kind was published with.
+        """
+        if isinstance(crops, SceneCrops):
+            codec = scene_codec(predicted, view.size, self.skeleton)
+            return torch.stack(list(codec.losses(predicted, crops.scene(view, self.skeleton.flip)).values())).sum()
         return field_loss(predicted, *self.labeled_target(predicted, crops, view))
 
     def labeled_target(self, predicted: Fields, crops: Crops, view: View) -> tuple[Fields, Tensor]:
@@ -131,25 +140,37 @@ class Method(nn.Module, ABC):
         """Student's fields on `strong` against the teacher's `answer` on `weak`, moved there.
 
         `trusted` (B, K) in 0..1 weighs whole maps. What lies outside of the weak view is unknown and weighs 0; the
-        papers call it background (`outside="background"`: target 0 with weight 1).
+        papers call it background (`outside="background"`: target 0 with weight 1). All scalar maps are compared;
+        those of people's centers are always trusted.
         """
-        return field_loss(predicted, *self.moved_target(answer, weak, strong, trusted, outside))
+        move, losses = weak.to(strong), []
+        for name, target in answer.moved(move).detach().items():
+            of_keypoints = trusted if len(target.flip) == len(self.skeleton) else None
+            weight = self._moved_weight(target, move, of_keypoints, outside)
+            losses.append(field_loss(predicted, Fields({name: target}), weight))
+        return sum(losses[1:], start=losses[0])
 
     def moved_target(self, answer: Fields, weak: View, strong: View, trusted: Tensor | None = None,
                      outside: str = "unknown") -> tuple[Fields, Tensor]:
-        """The teacher's `answer` on `weak` moved to `strong`, and the weight of each cell; see `consistency_loss`."""
+        """The teacher's `answer` on `weak` moved to `strong`, and the weight of each cell; see `consistency_loss`.
+
+        For networks with one scalar map of one stride.
+        """
         move = weak.to(strong)
         target = answer.moved(move).detach()
-        first = next(iter(target.values()))
-        cells = (first.maps.shape[-2], first.maps.shape[-1])
+        return target, self._moved_weight(next(iter(target.values())), move, trusted, outside)
+
+    def _moved_weight(self, target: Field, move: Affine, trusted: Tensor | None, outside: str) -> Tensor:
+        """The weight of each cell of a moved `target`."""
+        cells = (target.maps.shape[-2], target.maps.shape[-1])
         if outside == "unknown":
-            weight = (move.at_stride(first.stride).inside(cells, cells) > 0.99).float()
+            weight = (move.at_stride(target.stride).inside(cells, cells) > 0.99).float()
         else:
-            weight = constant((1.0,), first.maps.device)
+            weight = constant((1.0,), target.maps.device)
         if trusted is not None:
             trusted = exchange(trusted, self.skeleton.flip, move.mirrored)
             weight = weight * trusted[..., None, None]
-        return target, weight
+        return weight
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from semipose.errors import UsageError
 from semipose.fields import Field, Fields
 from semipose.geometry import Affine
 from semipose.methods.method import Build, Method, Progress, Step, peaks, teaching, trust
@@ -31,6 +32,7 @@ class PseudoLabel(Method):
     """
 
     deployed = None
+    detector_free = True
 
     def __init__(
         self,
@@ -52,6 +54,8 @@ class PseudoLabel(Method):
         self.threshold, self.quantile = threshold, quantile
         self.augmentation, self.outside, self.decay = augmentation, outside, decay
         self.raw = build("student")
+        if hard and self.raw.detector_free:
+            raise UsageError("--method.hard draws one peak a map; whole images show several people: leave it out.")
         self.ema = Ema(self.raw, decay if decay is not None else 0.999)
         # A decay of 0 makes every update of it a plain copy.
         self.labeler = Ema(self.raw, 0.0)

@@ -19,6 +19,7 @@ class Supervised(Method):
 
     deployed = None
     uses_unlabeled = False
+    detector_free = True
 
     def __init__(
         self,

@@ -32,6 +32,8 @@ Source = str | Path | NDArray[np.uint8] | Sequence[str | Path]
 
 FRAMES_AT_ONCE = 64  # frames lie in a temporary folder for a moment; a whole film would fill the disk
 # A damaged or hostile checkpoint must not ask for all memory: sides of the input in px, width, channels of the head.
+# Of detector-free networks.
+_PARTS = {"backbone": str, "fine": bool, "adaptive": bool, "identity_init": bool}
 LARGEST_SIDE, LARGEST_WIDTH, MOST_CHANNELS, MOST_MEMBERS = 4096, 8.0, 8192, 8
 
 
@@ -166,7 +168,10 @@ def _build_one(config: Any, skeleton: Skeleton) -> PoseNetwork:
     if not (0 < width <= LARGEST_WIDTH and 0 < channels <= MOST_CHANNELS):
         raise ValueError(f"width {width:g} with {channels} head channels, expected at most {LARGEST_WIDTH:g} and "
                          f"{MOST_CHANNELS}")
-    return build_network(str(config["name"]), skeleton, width=width, head_channels=channels)
+    parts = {name: config[name] for name in _PARTS if name in config}
+    if any(not isinstance(value, kind) for value, kind in ((parts[name], _PARTS[name]) for name in parts)):
+        raise ValueError(f"parts of a network {parts}, expected a backbone's name, and true or false for the others")
+    return build_network(str(config["name"]), skeleton, width=width, head_channels=channels, **parts)
 
 
 def with_boxes(people: People, boxes: Any) -> People:

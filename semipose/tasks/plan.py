@@ -32,8 +32,9 @@ def make_plan(
         raise SemiposeError("the labeled people have no skeleton; load them with semipose.load")
     size = (settings.input_size[0], settings.input_size[1])
     network = build_network(
-        settings.network, skeleton, width=settings.width, head_channels=settings.head_channels
-    ).config
+        settings.network, skeleton, width=settings.width, head_channels=settings.head_channels,
+        **settings.network_options(),
+    ).config  # fmt: skip
     return {
         "format": 1, "semipose": __version__, "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -85,6 +86,10 @@ def fingerprint(data: Data) -> str:
             poses = people.poses
             for values in (poses.ids, poses.image_ids, poses.boxes, poses.keypoints, poses.visible):
                 digest.update(values.tobytes())
+            if data.whole_images:  # images without people count, and what is to be ignored
+                digest.update(people.images.ids.tobytes())
+                for number, outline in sorted(people.outlines.items()):
+                    digest.update(f"{number} {outline.size}".encode() + outline.tobytes())
         digest.update(b"|")
     return digest.hexdigest()
 

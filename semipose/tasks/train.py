@@ -52,7 +52,9 @@ def train(
     >>> run = train(load("labels.json", images="img/", unlabeled="frames/"), twin=True)  # doctest: +SKIP
     """
     settings = (settings or Settings()).chosen("flag", "given in Python", **values).validate()
+    methods.refuse_network(settings.method, settings.network)
     options = methods.convert(settings.method, dict(method_settings or {}))
+    data = data.for_whole_images() if settings.detector_free else data
     if settings.patience is not None and data.val is None:
         raise UsageError(f"--patience {settings.patience} needs people to validate on, and there are none: give --val.")
     if settings.weights is not None:

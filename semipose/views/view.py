@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from semipose.geometry import Affine
+from semipose.scene import KNOWN_STRIDE, Scene
 from semipose.views.color import Color, recolor
 from semipose.views.draw import Draw
 
@@ -23,7 +24,8 @@ class Augmentation:
     the strong view's second turn); 180 turns every view by any angle, all as likely, as befits people seen from
     overhead. `scale` the standard deviation and bound of the enlargement around 1; `flip` the
     share of mirrored views (Xie et al. 2021 and SimpleBaseline: 30 degrees, 0.25, 0.5). `color` is how the strong
-    view's colors change and `strength` 0..1 how much, None for its usual one.
+    view's colors change and `strength` 0..1 how much, None for its usual one. `shift` is how far a view is moved at
+    most, as a share of its sides.
     """
 
     rotation: float = 30.0
@@ -31,6 +33,7 @@ class Augmentation:
     flip: float = 0.5
     color: Color = "jitter"
     strength: float | None = None
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,12 @@ class Crops:
         """A view turned, scaled and perhaps mirrored; `name` keys its random numbers."""
         angle, scale = self._turn(name, share=0.6)
         mirrored = self.draw.host.uniform(name, 2).numpy()[:, 0] < self.augmentation.flip
-        return self._view(self._affine(angle, scale, mirrored))
+        return self._view(self._affine(angle, scale, mirrored, name))
 
     def strong(self, weak: View, name: str = "strong") -> View:
         """A harder view of what `weak` shows: turned and scaled once more, with changed colors."""
         angle, scale = self._turn(name, share=0.8)
-        height, width = self.size
-        center = ((width - 1) / 2, (height - 1) / 2)
-        further = Affine.about(angle, scale, np.zeros(len(self), bool), center, center)
+        further = Affine.about(angle, scale, np.zeros(len(self), bool), self._middle(), self._middle(name))
         view = self._view(further.to(self.images.device) @ weak.affine)
         policy = self.augmentation
         return view.with_image(recolor(view.image, self.draw, name, policy.color, policy.strength))
@@ -110,16 +111,57 @@ class Crops:
             angle = (2 * chance - 1) * math.pi
         return angle, 1 + (normal[:, 1] * policy.scale).clip(-policy.scale, policy.scale)
 
-    def _affine(self, angle: np.ndarray, scale: np.ndarray, mirrored: np.ndarray) -> Affine:
-        """Crop pixels to view pixels, the crop's center at the view's."""
-        (tall, wide), (height, width) = self.images.shape[1:3], self.size
-        middle, center = ((wide - 1) / 2, (tall - 1) / 2), ((width - 1) / 2, (height - 1) / 2)
-        return Affine.about(angle, scale / self.zoom, mirrored, middle, center).to(self.images.device)
+    def _middle(self, name: str = "") -> np.ndarray:
+        """The middle of a view, x and y (2,); of a random view `name` (2, B), where views are moved."""
+        height, width = self.size
+        middle = np.array([(width - 1) / 2, (height - 1) / 2])
+        if not name or self.augmentation.shift == 0:
+            return middle
+        step = 2 * self.draw.host.uniform(f"{name}/shift", 2).double().numpy().T - 1
+        return middle[:, None] + step * self.augmentation.shift * np.array([[width], [height]])
+
+    def _affine(self, angle: np.ndarray, scale: np.ndarray, mirrored: np.ndarray, name: str = "") -> Affine:
+        """Crop pixels to pixels of the view `name`, the crop's center at its middle."""
+        tall, wide = self.images.shape[1:3]
+        center = ((wide - 1) / 2, (tall - 1) / 2)
+        return Affine.about(angle, scale / self.zoom, mirrored, center, self._middle(name)).to(self.images.device)
 
     def _view(self, affine: Affine) -> View:
         # Sampled first and then scaled: the view has fewer pixels than the crop.
         image = affine.image(self.images.permute(0, 3, 1, 2).float(), self.size)
         return View(image.mul_(1 / 255), affine)
+
+
+@dataclass(frozen=True)
+class SceneCrops(Crops):
+    """One stream's batch of whole images: each is the crop of "one person" whose box is the whole image.
+
+    `keypoints` (B, M, K, 2), `visible` (B, M, K) 0 or 1 and `sides` (B, M, 2) of everybody's box are in crop pixels and
+    there only where people are labeled. `known` (B, 1, h', w'), in cells of 4 crop pixels, is 0 where it is not known
+    who is there, and beyond the image.
+    """
+
+    sides: Tensor | None = None
+    known: Tensor | None = None
+
+    def scene(self, view: View, flip: tuple[int, ...]) -> Scene:
+        """Everybody who has a keypoint in `view`, in its pixels."""
+        if self.keypoints is None or self.visible is None or self.sides is None or self.known is None:
+            raise ValueError("these images are unlabeled: nobody is known in them")
+        here = Scene(self.keypoints, self.visible, self.visible.amax(-1), self.sides, self.known)
+        there = here.moved(view.affine, flip, view.size)
+        return replace(there, known=_certain(there.known))
+
+    def known_in(self, view: View) -> Tensor:
+        """(B, 1, H / 4, W / 4) of `view`: 1 on the image, of labeled ones where it is known who is there, else 0."""
+        assert self.known is not None, "whole images come with what is known of them"
+        cells = (view.size[0] // KNOWN_STRIDE, view.size[1] // KNOWN_STRIDE)
+        return _certain(view.affine.at_stride(KNOWN_STRIDE).image(self.known, cells))
+
+
+def _certain(known: Tensor) -> Tensor:
+    """A cell is known as a whole or not at all, as in the public code."""
+    return (known > 0.5).to(known.dtype)
 
 
 @dataclass(frozen=True)

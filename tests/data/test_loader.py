@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from semipose.data import loader
-from semipose.data.crops import read_image
+from semipose.data.crops import CropFrame, read_image
 from semipose.data.loader import CropStore, choose
 from semipose.data.people import People
 from semipose.errors import DataError, UsageError
 from tests import drawn
 
 SIZE = (64, 64)
+FRAME = CropFrame(SIZE)
 CROP_BYTES = 106 * 106 * 3
 PLACES = ["ram", "device", "auto", "disk", "none"]
 DISK = 10**9
@@ -129,14 +130,14 @@ def test_auto_takes_the_fastest_place_with_room(monkeypatch: pytest.MonkeyPatch,
     cpu = torch.device("cpu")
     monkeypatch.setattr(loader, "free_memory", lambda: 100 * CROP_BYTES)
     monkeypatch.setattr(loader.crop_cache, "room", lambda folder: 200 * CROP_BYTES)
-    assert choose(39, SIZE, cpu) == "ram"
-    assert choose(41, SIZE, cpu) == "none"  # nobody said how much disk may be used
-    assert choose(41, SIZE, cpu, disk_limit=60 * CROP_BYTES) == "disk"
-    assert choose(41, SIZE, cpu, disk_limit=60 * CROP_BYTES, beside=20) == "none"
-    assert choose(99, SIZE, cpu, disk_limit=DISK) == "disk"
-    assert choose(101, SIZE, cpu, disk_limit=DISK) == "none"  # half of the disk stays free
+    assert choose(39, FRAME, cpu) == "ram"
+    assert choose(41, FRAME, cpu) == "none"  # nobody said how much disk may be used
+    assert choose(41, FRAME, cpu, disk_limit=60 * CROP_BYTES) == "disk"
+    assert choose(41, FRAME, cpu, disk_limit=60 * CROP_BYTES, beside=20) == "none"
+    assert choose(99, FRAME, cpu, disk_limit=DISK) == "disk"
+    assert choose(101, FRAME, cpu, disk_limit=DISK) == "none"  # half of the disk stays free
     monkeypatch.setattr(loader.crop_cache, "room", lambda folder: 0)
-    assert choose(41, SIZE, cpu, disk_limit=DISK) == "none"
+    assert choose(41, FRAME, cpu, disk_limit=DISK) == "none"
 
 
 def test_more_than_the_disk_limit_is_refused(tmp_path: Path, folder: Path) -> None:
