@@ -55,14 +55,14 @@ def draw_figure(
     number of things in front of the person; None draws it by `difficulty`. With `overhead` a fisheye lens in the
     ceiling sees the person.
     """
-    _check(size, difficulty)
+    check_size(size, difficulty)
     streams = [np.random.default_rng((seed, index, stream)) for stream in range(4)]
     body_rng, look_rng, scene_rng, camera_rng = streams
     body = random_body(body_rng, difficulty)
     share = body_rng.uniform(*fill)
     if body_rng.random() < 0.08 * difficulty:
         share *= body_rng.uniform(1.1, 1.3)  # now and then a hand or a foot is cut off
-    camera = _framed(body_rng, body, _viewpoint(body_rng, difficulty, overhead), size, share)
+    camera = framed(body_rng, body, _viewpoint(body_rng, difficulty, overhead), size, share)
     scenery, liked = background(scene_rng, size, difficulty)
     look = random_look(look_rng, difficulty, liked)
     way = scene_rng.normal(-np.pi / 2, 0.9)
@@ -79,11 +79,12 @@ def draw_figure(
         occluder(scene_rng, canvas, target, look.skin)
 
     image = photograph(camera_rng, canvas.over(scenery), difficulty)
-    box, area = _extent(canvas)
+    box, area = extent(canvas)
     return Figure(image, drawing.keypoints().astype(np.float32), drawing.visible(), box, area)
 
 
-def _check(size: tuple[int, int], difficulty: float) -> None:
+def check_size(size: tuple[int, int], difficulty: float) -> None:
+    """Raise UsageError for pictures too small, or a difficulty beyond 0..1."""
     if min(size) < SMALLEST:
         raise UsageError(f"figures of size {tuple(size)} (H, W): both sides must be at least {SMALLEST} pixels.")
     if not 0 <= difficulty <= 1:
@@ -94,7 +95,7 @@ def _viewpoint(rng: np.random.Generator, difficulty: float, overhead: bool) -> C
     return random_overhead(rng) if overhead else random_camera(rng, difficulty)
 
 
-def _framed(rng: np.random.Generator, body: Body, camera: Camera, size: tuple[int, int], share: float) -> Camera:
+def framed(rng: np.random.Generator, body: Body, camera: Camera, size: tuple[int, int], share: float) -> Camera:
     """Move and zoom the camera so that the person covers `share` of the picture, a little off center."""
     seen = camera.project(body.points)
     thick = np.where(np.arange(len(seen)) == POINT["head_top"], 0.01, 0.035)[:, None] * seen[:, 3:]
@@ -122,7 +123,7 @@ def _distract(rng: np.random.Generator, canvas: Canvas, look: Look, difficulty: 
     loose_limbs(rng, canvas, look, int(rng.poisson(3 * difficulty)))
 
 
-def _extent(canvas: Canvas) -> tuple[NDArray[np.float32], float]:
+def extent(canvas: Canvas) -> tuple[NDArray[np.float32], float]:
     """Box (4,) x, y, w, h about the person's pixels, and their number, both in picture pixels."""
     owned = canvas.owned()
     x, y, w, h = (v / FINE for v in cv2.boundingRect(owned))
@@ -151,15 +152,15 @@ def write_figures(
     `overhead` have the keypoints and sigmas of WEPDTOF-Pose and, like its people, a box but no area.
     """
     folder, skeleton = Path(folder), PRESETS["wepdtof_14" if overhead else "lsp_14"]
-    _check(size, difficulty)
+    check_size(size, difficulty)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for index in range(first_index, first_index + _counted(count, "figures")):
+    for index in range(first_index, first_index + counted(count, "figures")):
         figure = draw_figure(seed, index, size, difficulty, fill=fill, overhead=overhead)
         name = f"{index:07d}.jpg"
-        _write_image(folder / "images" / name, figure.image)
+        write_image(folder / "images" / name, figure.image)
         images.append({"id": index + 1, "file_name": name, "width": size[1], "height": size[0]})
-        annotations.append(_annotation(figure, index + 1, skeleton.keypoints))
+        annotations.append(annotation(figure, index + 1, skeleton.keypoints))
         if overhead:
             del annotations[-1]["area"]
     about = f"people drawn by semipose, seed {seed}, difficulty {difficulty:g}"
@@ -171,7 +172,8 @@ def write_figures(
     return folder / "labels.json"
 
 
-def _annotation(figure: Figure, number: int, names: tuple[str, ...]) -> dict[str, Any]:
+def annotation(figure: Figure, number: int, names: tuple[str, ...]) -> dict[str, Any]:
+    """The COCO annotation `number` of image `number`, with the keypoints `names`."""
     order = [KEYPOINTS.index(name) for name in names]
     visible = figure.visible[order]
     seen = visible > 0
@@ -231,21 +233,22 @@ def write_demo(
 
     labels, scored = write("", labeled, 0), write("val", val, 2)
     frames = folder / "frames"
-    for index in range(_counted(unlabeled, "unlabeled figures")):
+    for index in range(counted(unlabeled, "unlabeled figures")):
         figure = draw_figure(seed, 1_000_000 + index, size, difficulty, overhead=overhead)
-        _write_image(frames / f"{index:07d}.jpg", figure.image)
+        write_image(frames / f"{index:07d}.jpg", figure.image)
     tested = write("test", test, 3) if test else None
     beside = {path: path.parent / "images" for path in (labels, scored, tested) if path}
     return Demo(labels, beside[labels], frames, scored, beside[scored], tested, beside[tested] if tested else None)
 
 
-def _counted(count: int, what: str) -> int:
+def counted(count: int, what: str) -> int:
+    """`count` itself; raises UsageError below 0."""
     if count < 0:
         raise UsageError(f"{count} {what} were asked for; expected 0 or more.")
     return count
 
 
-def _write_image(path: Path, image: Bytes) -> None:
+def write_image(path: Path, image: Bytes) -> None:
     """Write RGB (H, W, 3) as jpg; the name appears with the whole picture or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 92))
