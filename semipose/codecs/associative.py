@@ -17,7 +17,7 @@ from semipose.codecs.grouping import NEAR, grouped, refined
 from semipose.codecs.peaks import LEAST_KEYPOINT, at_cells, at_points, peaks, quarter
 from semipose.codecs.rendering import Windows, on_map
 from semipose.codecs.scene_codec import SceneCodec, mean_maps, ranked, weighted_mse
-from semipose.codecs.suppression import better
+from semipose.codecs.suppression import FEW, survivors
 from semipose.fields import Field, Fields
 from semipose.geometry import indices
 from semipose.scene import KNOWN_STRIDE, Found, Scene
@@ -27,6 +27,8 @@ Push = Literal["exp", "max"]
 # Of pulling the tags of one person together and pushing people apart, beside the heatmaps' 1.
 TAG_FACTOR = 1e-3
 CANDIDATES = 30
+# Tags and heights of a network gone bad end here: the grouping takes finite ones only.
+FARTHEST = 1e4
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,9 @@ class AssociativeEmbedding(SceneCodec):
     def found(self, fields: Fields, people: int) -> Scene:
         """People read without the host; see the base.
 
-        An approximation of the grouping that `decode` does one by one: a candidate for a keypoint starts a person
-        where no better one, of any keypoint, has a tag within 1 of its own; each other belongs to the start with the
-        nearest tag, if that is within 1, and of those for one keypoint the best stays.
+        An approximation of the grouping that `decode` does one by one: candidates start people, the best first, where
+        no earlier start, of any keypoint, has a tag within 1 of theirs; each other belongs to the start with the
+        nearest tag, and of those for one keypoint the best stays.
         """
         heat, tags, stride = self._finest([fields])
         score, cells = peaks(heat, people)
@@ -110,7 +112,7 @@ class AssociativeEmbedding(SceneCodec):
         spot = self.in_pixels(cells + quarter(heat, cells), stride).flatten(1, 2)
         flat = (score * (score > LEAST_KEYPOINT)).flatten(1)
         near = (tag[:, :, None] - tag[:, None]).square().sum(-1) < NEAR**2
-        start, order = (flat * ~(near & better(flat)).any(-1)).topk(people)
+        start, order = (flat * survivors(near, flat, FEW)).topk(people)
         mean = tag.gather(1, order[..., None].expand(-1, -1, tag.shape[-1]))
         away = (mean[:, :, None] - tag[:, None]).square().sum(-1).masked_fill((start == 0)[..., None], torch.inf)
         number = indices(people, away.device, upright=True)
@@ -131,8 +133,8 @@ class AssociativeEmbedding(SceneCodec):
         """
         heat, tags, stride = self._finest(scales)
         score, cells = peaks(heat, CANDIDATES)
-        tag = self._tags_of(tags, cells).nan_to_num()
-        chosen = self._grouped(torch.cat([score[..., None], tag], -1).cpu().numpy(), people)
+        tag = self._tags_of(tags, cells).nan_to_num().clamp(-FARTHEST, FARTHEST)
+        chosen = self._grouped(torch.cat([score[..., None].clamp_max(FARTHEST), tag], -1).cpu().numpy(), people)
         index, there = torch.from_numpy(chosen.clip(0)).to(heat.device), torch.from_numpy(chosen >= 0).to(heat.device)
         index = index.transpose(1, 2)
         place = cells.gather(2, index[..., None].expand(-1, -1, -1, 2))

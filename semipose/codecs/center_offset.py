@@ -15,7 +15,7 @@ from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, at_cells, at_poi
 from semipose.codecs.rendering import Windows, on_map
 from semipose.codecs.rescoring import Rescorer
 from semipose.codecs.scene_codec import SceneCodec, joined, mean_maps, paired, ranked, rescaled, weighted_mse
-from semipose.codecs.suppression import near_poses, survivors
+from semipose.codecs.suppression import FEW, near_poses, survivors
 from semipose.fields import Fields
 from semipose.geometry import indices
 from semipose.scene import Found, Scene
@@ -27,6 +27,8 @@ OFFSET_FACTOR = 0.03
 EMPTY_WEIGHT = 0.1
 # Poses are one person's when their keypoints lie within this share of the diagonal; of several scales, the latter.
 SAME, SAME_OF_SCALES = 0.05, 0.15
+# In cells: no keypoint is farther from its center.
+FARTHEST = 1e4
 # Of the scores of other scales than the first; 0.8 on CrowdPose.
 OTHER_SCALES = 0.9
 # Keypoints go to a peak of the heatmap within this share of the pose's diagonal.
@@ -138,7 +140,7 @@ class CenterOffset(SceneCodec):
         poses = torch.where((nearest.mT < limit[..., None].square())[..., None], snapped, poses)
         value = at_points(heat, poses.transpose(1, 2)).mT * on_map(poses, self.cells)
         person = center * value.clamp_min(0).mean(-1)
-        person = person * survivors(near_poses(poses, SAME), person, 4)
+        person = person * survivors(near_poses(poses, SAME), person, FEW)
         visible = value * ((value > LEAST_KEYPOINT) & (person > 0)[..., None])
         known = heat.new_ones(len(heat), 1, *self.cells)
         scene = Scene(self.in_pixels(poses), visible, person, torch.zeros_like(poses[:, :, 0]), known)
@@ -177,6 +179,8 @@ class CenterOffset(SceneCodec):
         maps, offsets = fields["center"].maps.float(), fields["offsets"].maps
         height, cells = peaks(maps, people, center_kernel((maps.shape[-2], maps.shape[-1])))
         way = at_cells(offsets, cells.expand(-1, offsets.shape[1], -1, -1)).float().unflatten(1, (-1, 2))
+        # What is drawn of these becomes an index: a network gone bad must not point anywhere.
+        way = way.nan_to_num().clamp(-FARTHEST, FARTHEST)
         return cells.transpose(1, 2) - way.permute(0, 3, 1, 2), height.squeeze(1) * (height.squeeze(1) > LEAST_CENTER)
 
 

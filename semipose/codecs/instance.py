@@ -16,7 +16,7 @@ from semipose.codecs.heatmap import HeatmapCodec
 from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, center_kernel, peaks
 from semipose.codecs.rendering import Windows, on_map
 from semipose.codecs.scene_codec import SceneCodec, joined, paired, ranked, rescaled
-from semipose.codecs.suppression import better, oks_between, survivors
+from semipose.codecs.suppression import FEW, better, oks_between, survivors
 from semipose.fields import Field, Fields, InstanceFields
 from semipose.geometry import constant, indices
 from semipose.scene import Found, Scene
@@ -72,6 +72,15 @@ class Instance(SceneCodec):
         total, peaked = focal(joined(fields), joined(targets), joined(weights))
         return {"heatmap": total / peaked.clamp_min(1)}
 
+    def consistency(self, fields: Fields, targets: Fields, weights: Fields) -> Tensor:
+        """Cross entropy with the teacher's probabilities, times the square of the difference (the quality focal loss
+        of Li et al., NeurIPS 2020), by the number of the teacher's peaks above 0.5."""
+        p, target = (joined(each).float().clamp(EDGE, 1 - EDGE) for each in (fields, targets))
+        entropy = -(target * p.log() + (1 - target) * (1 - p).log())
+        loss = (joined(weights) * (p - target).square() * entropy).sum()
+        peaked = (target > 0.5) & (F.max_pool2d(target, 3, 1, 1) == target)
+        return loss / peaked.sum().clamp_min(1)
+
     def instance_losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
         """Focal loss of people's own maps, times 4, and what makes the features of an image's people alike."""
         answer, drawn = _instances_of(fields), self._drawn(scene)
@@ -117,7 +126,7 @@ class Instance(SceneCodec):
         keypoints, score = self._read(_instances_of(fields), rows.flatten(), cells.flatten(0, 1))
         keypoints, score = keypoints.unflatten(0, center.shape), score.unflatten(0, center.shape)
         person = center * score.mean(-1)
-        person = person * survivors(self._same(keypoints), person, 4)
+        person = person * survivors(self._same(keypoints), person, FEW)
         visible = score * ((score > LEAST_KEYPOINT) & (person > 0)[..., None])
         known = center.new_ones(len(center), 1, *self.cells)
         scene = Scene(keypoints, visible, person, torch.zeros_like(keypoints[:, :, 0]), known)

@@ -58,6 +58,10 @@ class SceneCodec(ABC):
     def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
         """The published losses between scalar maps and what `targets` answered: scalars."""
 
+    def consistency(self, fields: Fields, targets: Fields, weights: Fields) -> Tensor:
+        """How far scalar maps are from a teacher's, which are soft and no Gaussians; as large as `map_losses`."""
+        return torch.stack(list(self.map_losses(fields, targets, weights).values())).sum()
+
     @abstractmethod
     def instance_losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
         """What tells people apart: scalars, with `scene.visible` and `scene.weight` as weights, 0 without people.
@@ -96,6 +100,11 @@ class SceneCodec(ABC):
     def in_pixels(self, cells: Tensor, stride: int = 4) -> Tensor:
         """Cells of a map as pixels of the input."""
         return cells * stride + (stride - 1) / 2
+
+
+def tells_people_apart(fields: Fields) -> bool:
+    """Whether `fields` are those of a detector-free network."""
+    return "tags" in fields or "center" in fields
 
 
 def scene_codec(fields: Fields, size: tuple[int, int], skeleton: Skeleton) -> SceneCodec:
@@ -148,13 +157,13 @@ def rescaled(points: Tensor, fields: Fields, first: Fields) -> Tensor:
 
 
 def ranked(keypoints: Tensor, scores: Tensor, person: Tensor, people: int) -> Found:
-    """The best `people` by `person` (B, M), best first and on the CPU; everything is 0 beyond those found."""
-    person, order = person.topk(min(people, person.shape[1]))
+    """The best `people` by `person` (B, M), best first and on the CPU; 0 beyond those found, and in place of NaN."""
+    person, order = person.nan_to_num().topk(min(people, person.shape[1]))
     there = person > 0
     keypoints = keypoints.gather(1, order[..., None, None].expand(-1, -1, *keypoints.shape[2:]))
     scores = scores.gather(1, order[..., None].expand(-1, -1, scores.shape[2]))
     return Found(
         keypoints.masked_fill(~there[..., None, None], 0).float().cpu(),
-        scores.masked_fill(~there[..., None], 0).float().cpu(),
+        scores.masked_fill(~there[..., None], 0).nan_to_num().float().cpu(),
         person.float().cpu(),
     )

@@ -5,12 +5,16 @@ from torch import Tensor
 
 from semipose.geometry import constant
 
+# Rounds where there is no time for all: chains of five are rare.
+FEW = 5
+
 
 def survivors(same: Tensor, score: Tensor, rounds: int) -> Tensor:
     """(B, M) bool: who stays when everybody gives way to a better one who stays (greedy suppression).
 
     `same[b, i, j]` (B, M, M) bool says that i is the person j found again; `score` (B, M), 0 for nobody. All are judged
     at once, `rounds` times: exact where no chain of people who give way to each other is longer, so M is always enough.
+    After fewer rounds, an odd number, all who stay are right, and some who should may be missing.
     """
     yields = same & better(score)
     there = score > 0

@@ -9,6 +9,7 @@ import torch
 
 from semipose.codecs.associative import AssociativeEmbedding, pull_push
 from semipose.fields import Field, Fields
+from semipose.scene import Scene
 from tests.codecs import plain
 from tests.codecs.scenes import SIZE, SKELETON, answer, scene, twice, worst
 
@@ -87,7 +88,12 @@ def test_trust_weighs_keypoints_and_people() -> None:
     # The first person's mean is 1, and the spread (1 * 1 + 0.5 * 4) / 1.5.
     assert pull.item() == pytest.approx(0.5 * 2 / 1.5)
     assert push.item() == pytest.approx(0.5)
-    less = pull_push(tags, trust, torch.tensor([[0.0, 1.0]]))
+    trust, weight = torch.ones(1, 3, 1), torch.tensor([[1.0, 0.25, 1.0]])
+    push = pull_push(torch.tensor([0.0, 0.5, 3.0]).view(1, 3, 1, 1), trust, weight)[1]
+    pairs = ((0.5, 0.5), (1.0, 3.0), (0.5, 2.5))
+    expected = 0.5 * sum(share * math.exp(-(away**2)) for share, away in pairs) / 2
+    assert push.item() == pytest.approx(expected)
+    less = pull_push(tags, torch.ones(1, 2, 2), torch.tensor([[0.0, 1.0]]))
     assert [each.item() for each in less] == [0, 0]
 
 
@@ -107,6 +113,19 @@ def test_targets_have_both_resolutions_and_peaks_of_one() -> None:
     assert fields["heatmap"].maps[2].abs().max() == 0
     assert all((weight.maps == 1).all() for weight in weights.values())
     assert set(AssociativeEmbedding(SIZE, SKELETON, fine=False).targets(scene())[0]) == {"heatmap"}
+
+
+def test_a_zero_answer_costs_what_is_published_for_one_keypoint_and_half_where_half_is_known() -> None:
+    one = replace(SKELETON, keypoints=("nose",), bones=(), flip=(0,), sigmas=(0.1,))
+    codec = AssociativeEmbedding((512, 512), one)
+    ones, sides = torch.ones(1, 1), torch.full((1, 1, 2), 50.0)
+    here = Scene(torch.full((1, 1, 1, 2), 241.5), ones[None], ones, sides, torch.ones(1, 1, 128, 128))
+    for known in (1.0, 0.5):
+        targets, weights = codec.targets(replace(here, known=known * here.known))
+        zeros = Fields({name: replace(field, maps=0 * field.maps) for name, field in targets.items()})
+        losses = codec.map_losses(zeros, targets, weights)
+        assert losses["heatmap"].item() == pytest.approx(known * 7.67e-4, rel=1e-3)
+        assert losses["fine_heatmap"].item() == pytest.approx(known * 1.917e-4, rel=1e-3)
 
 
 def test_the_finer_map_is_known_where_the_coarser_is() -> None:
@@ -138,6 +157,18 @@ def test_tags_of_the_flip_test_are_a_second_dimension_and_tell_people_apart_by_b
     for found in (CODEC.decode(fields), CODEC.found(fields, 8)):
         assert worst(found, here) <= 2.2
     assert (CODEC.decode(fields).person > 0).sum() == 3
+
+
+def test_people_in_a_chain_of_near_tags_are_told_apart() -> None:
+    """Tags 0, 0.8 and 1.6 of one keypoint each, better ones first: the one between belongs to a neighbor."""
+    heat, tags = torch.zeros(1, 5, 32, 32), torch.zeros(1, 5, 32, 32)
+    for k, (x, score, tag) in enumerate(((4, 0.9, 0.0), (12, 0.8, 0.8), (20, 0.7, 1.7), (28, 0.6, 2.6))):
+        heat[0, k, 9, x], tags[0, k, 8:11, x - 1 : x + 2] = score, tag
+    codec = AssociativeEmbedding(SIZE, SKELETON, fine=False)
+    found = codec.found(Fields({"heatmap": Field(heat, "scalar", 4, SKELETON.flip),
+                                "tags": Field(tags, "embedding", 4, SKELETON.flip)}), 4)  # fmt: skip
+    shown = (found.visible[0] > 0).long().tolist()
+    assert shown == [[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0] * 5, [0] * 5]
 
 
 def test_a_missing_keypoint_is_filled_in_for_evaluation_and_not_for_training() -> None:

@@ -58,6 +58,14 @@ def test_offsets_equal_loops_where_people_overlap_at_borders_and_without_labels(
     assert 0 < written.mean() < 0.9
 
 
+def test_keypoints_off_the_map_or_without_label_have_no_offsets() -> None:
+    here = scene((1,), room=1)
+    here.keypoints[0, 0, 1, 0] = 128.5
+    here.visible[0, 0, 2] = 0
+    _, weight = CODEC.offset_targets(here)
+    assert (weight[0, :, 0].amax((1, 2)) > 0).tolist() == [True, False, False, True, True]
+
+
 def test_the_reference_weighs_by_the_distance_from_the_images_corner() -> None:
     here = scene((1,), room=1)
     _, weight = replace(CODEC, extent="origin").offset_targets(here)
@@ -154,11 +162,11 @@ def test_scales_agree_on_people_and_other_scales_find_whom_the_first_does_not() 
     large = CenterOffset((256, 256), SKELETON)
     fields, other = answer(CODEC, here), answer(large, twice(here))
     alone, both = CODEC.decode(fields), CODEC.decode_scales([fields, other])
-    assert worst(both, here) <= 0.5
+    assert worst(both, here) <= 0.1
     assert (both.person > 0).sum() == 2
     torch.testing.assert_close(both.person[0, :2], alone.person[0, :2], atol=0.2, rtol=0)
     x, y = (CODEC.in_cells(here.centers[0, 1]) + 0.5).long().tolist()
     fields["center"].maps[0, 0, y - 9 : y + 10, x - 9 : x + 10] = 0
     both = CODEC.decode_scales([fields, other])
-    assert worst(both, here) <= 0.5
+    assert worst(both, here) <= 0.1
     assert 0.7 * both.person[0, 0] < both.person[0, 1] < 0.95 * both.person[0, 0]

@@ -60,11 +60,20 @@ def test_the_published_example_gives_three_people_with_their_scores() -> None:
     assert cells[1, :2].tolist() == [[20.25, 20.25], [22.25, 21.25]]
     assert cells[2, 2].tolist() == [10.25, 10.25]
     torch.testing.assert_close(found.scores[0, 0, :2], torch.tensor([0.9, 0.7]))
+    few = codec.decode(fields, people=2)
+    assert torch.equal(few.person, found.person[:, :2])
+    assert torch.equal(few.keypoints, found.keypoints[:, :2])
 
 
 def test_people_with_the_very_same_tag_stay_two() -> None:
     members = grouped(np.array([[0.9, 0.8], [0.7, 0.6]], np.float32), np.ones((2, 2, 1), np.float32))
     assert sorted(members.tolist()) == [[0, 0], [1, 1]]
+
+
+def test_among_candidates_with_near_tags_the_score_decides() -> None:
+    score = np.array([[0.9, 0.0], [0.5, 0.8]], np.float32)
+    tag = np.array([[[0.0], [0.0]], [[0.1], [0.3]]], np.float32)
+    assert grouped(score, tag).tolist() == [[0, 1], [-1, 0]]
 
 
 def test_nobody_is_found_where_no_candidate_is_sure_enough() -> None:

@@ -1,5 +1,6 @@
 """The highest places of maps, and values at places, against plain indexing."""
 
+import pytest
 import torch
 
 from semipose.codecs.peaks import at_cells, at_points, center_kernel, peaks, quarter
@@ -17,6 +18,16 @@ def test_peaks_are_the_highest_of_their_neighborhood_best_first() -> None:
     torch.testing.assert_close(height, torch.tensor([[[0.9, 0.5, 0.0], [0.3, 0.0, 0.0]]]))
     assert cells[0, 0, :2].tolist() == [[4, 3], [15, 9]]
     assert cells[0, 1, 0].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_a_peak_is_the_highest_of_as_many_cells_as_pooling_looks_at(kernel: int) -> None:
+    maps = noise(2, 3, 17, 14)
+    top = torch.nn.functional.max_pool2d(maps, kernel, 1, kernel // 2)
+    height, cells = peaks(maps, 40, kernel)
+    expected = torch.where(maps == top, maps, 0).flatten(2).topk(40).values
+    assert torch.equal(height, expected)
+    assert torch.equal(at_cells(maps, cells)[height > 0], height[height > 0])
 
 
 def test_centers_merge_within_more_cells_on_larger_maps() -> None:

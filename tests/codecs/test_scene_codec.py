@@ -192,6 +192,20 @@ def test_half_precision_answers_have_losses_and_people_in_full(codec: SceneCodec
     assert (codec.decode(fields.detach()).person > 0).sum() == 6
 
 
+@by_codec
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_a_network_gone_bad_is_read_without_harm(codec: SceneCodec, number: float) -> None:
+    here = scene()
+    for broken in answer(codec, here):
+        fields = answer(codec, here)
+        fields[broken] = replace(fields[broken], maps=torch.full_like(fields[broken].maps, number))
+        found, on_device = codec.decode(fields), codec.found(fields, 5)
+        assert all(torch.isfinite(each).all() for each in (found.keypoints, on_device.keypoints))
+        assert not any(each.isnan().any() for each in (found.scores, found.person))
+        codec.targets(on_device)
+        codec.instance_losses(fields, on_device)
+
+
 def step(codec: SceneCodec, fields: Fields, here: Scene) -> None:
     """All that a training step asks of a codec."""
     weights, targets = codec.targets(here, negatives=False)

@@ -26,11 +26,20 @@ def test_half_of_the_keypoints_are_not_enough_for_the_same_person() -> None:
         assert bool(near_poses(torch.stack([pose, other])[None], 0.05)[0, 0, 1]) is same
 
 
+def test_the_one_who_stays_says_how_near_is_the_same() -> None:
+    """A small pose within a large one's reach; not the other way round."""
+    small = torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0], [5.0, 5.0]])
+    large = torch.tensor([[0.0, 0.0], [5.0, 3.0], [3.0, 5.0], [100.0, 100.0]])
+    assert near_poses(torch.stack([small, large])[None], 0.05)[0].tolist() == [[True, True], [False, True]]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_all_at_once_equals_one_after_the_other(seed: int) -> None:
     random = np.random.default_rng(seed)
     same, score = random.random((4, 12, 12)) < 0.3, random.integers(0, 6, (4, 12)) / 6
     stays = survivors(torch.from_numpy(same), torch.from_numpy(score), 12)
+    few = survivors(torch.from_numpy(same), torch.from_numpy(score), 3)
+    assert not (few & ~stays).any()
     for image in range(4):
         assert stays[image].nonzero().flatten().tolist() == plain.suppressed(same[image], score[image])
 
