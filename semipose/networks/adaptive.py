@@ -5,7 +5,7 @@ Beyond the map there are zeros. Sampling is `grid_sample`, which has a backward 
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 
 import torch
@@ -21,8 +21,8 @@ _TAPS = (
     (-1.0, -1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0),
     (-1.0, 0.0, 1.0, -1.0, 0.0, 1.0, -1.0, 0.0, 1.0),
 )
-# As many sampled numbers are kept for the way back (of 4 bytes); of more, so many at a time are made twice.
-_KEPT = 2**26
+# As many sampled numbers of 4 bytes are made at once.
+_AT_ONCE = 2**26
 
 
 class AdaptiveBlock(nn.Module):
@@ -67,9 +67,12 @@ def adaptive_convolution(x: Tensor, weight: Tensor, matrix: Tensor, shift: Tenso
     """Convolve `x` (B, G C, H, W) within G groups by `weight` (G D, C, 3, 3) to (B, G D, H, W).
 
     `matrix` (B, 4 G, H, W) holds A of every group and pixel row by row, y before x, `shift` (B, 2 G, H, W) its t as y,
-    x, in pixels of the map. torchvision's operator does it where it works. Else at most 256 MB of samples are kept for
-    the backward pass: beyond that they are made again there, so many groups at a time.
+    x, in pixels of the map. torchvision's operator does it where it works, which is tried once. Else at most 256 MB of
+    samples are made at once, some groups after the others where there are more, and made again for the backward pass.
     """
+    if torch.compiler.is_exporting():
+        # Of any batch, and by operators that every runtime has.
+        return _sampled(x, weight, matrix, shift)
     groups = shift.shape[1] // 2
     operator = _operator(x.device)
     if operator is not None:
@@ -77,22 +80,23 @@ def adaptive_convolution(x: Tensor, weight: Tensor, matrix: Tensor, shift: Tenso
         apart = _displacements(matrix, shift, groups) - _taps(x)[:, :, None, None]
         found = operator(_exact(x), apart.transpose(2, 3).flatten(1, 3), _exact(weight), padding=1)
         return found.to(x.dtype)
-    at_once = max(1, _KEPT * groups // max(1, 9 * x.numel()))
-    if at_once >= groups or not torch.is_grad_enabled():
+    at_once = max(1, _AT_ONCE * groups // max(1, 9 * x.numel()))
+    if at_once >= groups:
         return _sampled(x, weight, matrix, shift)
     pieces = zip(
         *(part.split(at_once * part.shape[axis] // groups, axis)
           for part, axis in ((x, 1), (weight, 0), (matrix, 1), (shift, 1))),
         strict=True,
     )  # fmt: skip
-    return torch.cat(
-        [checkpoint(_sampled, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces], 1
-    )
+    if not torch.is_grad_enabled():
+        return torch.cat([_sampled(*piece) for piece in pieces], 1)
+    again = partial(checkpoint, _sampled, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([again(*piece) for piece in pieces], 1)
 
 
 def _sampled(x: Tensor, weight: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     """`adaptive_convolution` by `grid_sample`; all of its samples at once."""
-    batch, groups, (height, width) = len(x), shift.shape[1] // 2, x.shape[2:]
+    (batch, _, height, width), groups = x.shape, shift.shape[1] // 2
     with torch.autocast(x.device.type, enabled=False):
         grid = _normalized(_displacements(matrix, shift, groups)).flatten(0, 1).flatten(1, 2)
         found = F.grid_sample(_exact(x).reshape(batch * groups, -1, height, width), grid, align_corners=False)

@@ -72,11 +72,13 @@ def test_every_parameter_of_a_network_that_finds_everybody_gets_a_gradient(
     name: str, backbone: str, options: dict[str, bool]
 ) -> None:
     network = small_scene(name, backbone, **options)
-    if name == "dekr" and network.config["adaptive"]:
-        # All taps start at centers of pixels, where bilinear sampling has no way to go.
-        for block in network.head.offset_feature_layers:
-            torch.nn.init.normal_(block.translation_conv.bias, std=0.3)
-    sum(maps.square().sum() for maps in answer(network, torch.rand(2, 3, 64, 64)).values()).backward()
+    generator = torch.Generator().manual_seed(0)
+    for value in network.head.parameters():
+        if value.ndim > 1:
+            # As published heads start so low that some of their first gradients are next to nothing.
+            torch.nn.init.normal_(value, std=0.1, generator=generator)
+    image = torch.rand(2, 3, 64, 64, generator=generator)
+    sum(maps.square().sum() for maps in answer(network, image).values()).backward()
     without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
 
@@ -102,12 +104,10 @@ def test_the_config_of_a_network_that_finds_everybody_is_enough_to_build_it_agai
         assert maps.abs().max() < 0.1, "an untrained network in eval mode has low maps"
 
 
-@pytest.mark.parametrize(("name", "backbone", "options"), SCENES)
-def test_a_network_that_finds_everybody_reads_nothing_back_from_its_device(
-    name: str, backbone: str, options: dict[str, bool]
-) -> None:
+@pytest.mark.parametrize("name", DETECTOR_FREE)
+def test_a_network_that_finds_everybody_reads_nothing_back_from_its_device(name: str) -> None:
     with on_meta() as meta:
-        network, image = small_scene(name, backbone, **options).to(meta), torch.rand(2, 3, 64, 64, device=meta)
+        network, image = small_scene(name).to(meta), torch.rand(2, 3, 64, 64, device=meta)
         network(image)  # constants are put on the device once
         with Operators() as seen:
             fields = network(image)

@@ -1,5 +1,7 @@
 """CID: probabilities, one person's maps against the published formula, and fields that keep the ability to draw."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -86,6 +88,15 @@ def test_probabilities_stay_between_0_and_1_under_autocast() -> None:
         assert maps.dtype == torch.float32
         assert torch.isfinite(torch.log1p(-maps)).all()
     assert maps.max().item() == pytest.approx(1 - 1e-4)
+
+
+def test_high_probabilities_are_told_apart_under_autocast() -> None:
+    """In bfloat16 the next number below 1 is 0.996."""
+    network = small_scene("cid")
+    torch.nn.init.constant_(network.head.iia.keypoint_center_conv.bias, 7.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = network(IMAGE)["center"].maps
+    torch.testing.assert_close(maps, torch.full_like(maps, 1 / (1 + math.exp(-7))), atol=1e-4, rtol=0)
 
 
 def test_nobody_is_no_maps_and_no_gradient_that_is_not_finite() -> None:

@@ -59,3 +59,13 @@ def test_the_branches_of_all_keypoints_at_once_equal_one_after_the_other() -> No
             x = F.relu(y + x)
         final, two = head.offset_final_layer, slice(2 * k, 2 * k + 2)
         torch.testing.assert_close(F.conv2d(x, final.weight[two], final.bias[two]), found[:, two])
+
+
+@pytest.mark.parametrize("identity", [False, True])
+def test_taps_start_where_the_option_says(identity: bool) -> None:
+    for block in small_scene("dekr", identity_init=identity).head.offset_feature_layers:
+        assert not block.transform_matrix_conv.weight.any()
+        assert not block.translation_conv.weight.any()
+        assert not block.translation_conv.bias.any()
+        expected = torch.tensor([1.0, 0.0, 0.0, 1.0]) * identity
+        assert torch.equal(block.transform_matrix_conv.bias.view(14, 4), expected.expand(14, 4))
