@@ -84,8 +84,8 @@ PLAIN = {"reviewer": "none", "levels": (0.0, 0.0), "mixes": 0}
 # One part changed at a time: what a gain, or its absence, comes from. Run by name, shown apart.
 ABLATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "pose_cons-no_ramp": ("pose_cons", {"ramp": 0.0}, False),
+    "pose_cons-as_published": ("pose_cons", {"ramp": 0.0, "batch_statistics": True}, False),
     "pose_cons-background": ("pose_cons", {"outside": "background"}, False),
-    "pose_cons-batch_statistics": ("pose_cons", {"batch_statistics": True}, False),
     "pose_cons-no_cutouts": ("pose_cons", {"cutouts": 0}, False),
     "mean_teacher-no_average": ("mean_teacher", {"decay": 0.0}, False),
     "pose_dual-no_ramp": ("pose_dual", {"ramp": 0.0}, False),

@@ -1,7 +1,10 @@
-"""Does the demo's answer hold? `semipose demo` over several seeds, and other difficulties beside the chosen one.
+"""Does the demo's answer hold? `semipose demo` over several seeds, and other settings beside the chosen ones.
 
     python -m benchmarks.demo --seeds 0 1 2
-    python -m benchmarks.demo --seeds 0 --difficulty 0.2 0.8   # how the difficulty was chosen
+    OMP_NUM_THREADS=2 python -m benchmarks.demo --seeds 0     # another number of threads rounds otherwise
+    python -m benchmarks.demo --seeds 0 --labeled 30 --difficulty 0.2 0.6     # how labels and difficulty were chosen
+
+Runs of other labels, difficulties or numbers of threads are rows of their own.
 """
 
 import argparse
@@ -11,56 +14,61 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from semipose.files import write_json
 from semipose.tasks import demo as demo_module
 from semipose.tasks.run import Run
 
 FILE = Path(__file__).parent / "results" / "demo.json"
+# What tells rows apart.
+KEYS = ("labeled", "difficulty", "threads", "seed")
 
 
 def main() -> None:
     """Run what is asked for; each finished row is written at once."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--labeled", type=int, nargs="*", default=[demo_module.PICTURES["labeled"]])
     parser.add_argument("--difficulty", type=float, nargs="*", default=[demo_module.PICTURES["difficulty"]])
     parser.add_argument("--runs", type=Path, default=Path("runs/demo-benchmark"))
     parser.add_argument("--out", type=Path, default=FILE)
     args = parser.parse_args()
-    for difficulty in args.difficulty:
-        demo_module.PICTURES["difficulty"] = difficulty
-        for seed in args.seeds:
-            folder = args.runs / f"{difficulty:g}-{seed}"
-            shutil.rmtree(folder, ignore_errors=True)
-            start = time.perf_counter()
-            run = demo_module.demo(folder, seed)
-            record(args.out, row_of(run, seed, difficulty, time.perf_counter() - start))
+    chosen = {name: demo_module.PICTURES[name] for name in ("labeled", "difficulty")}
+    for labeled in args.labeled:
+        for difficulty in args.difficulty:
+            demo_module.PICTURES.update(labeled=labeled, difficulty=difficulty)
+            for seed in args.seeds:
+                folder = args.runs / f"{labeled}-{difficulty:g}-{torch.get_num_threads()}-{seed}"
+                shutil.rmtree(folder, ignore_errors=True)
+                start = time.perf_counter()
+                row = row_of(demo_module.demo(folder, seed))
+                record(args.out, {**row, "seed": seed, "seconds": round(time.perf_counter() - start)}, chosen)
 
 
-def row_of(run: Run, seed: int, difficulty: float, seconds: float) -> dict[str, Any]:
-    """Twin, deployed network, their difference and the time."""
+def row_of(run: Run) -> dict[str, Any]:
+    """Settings that differ, twin, deployed network and their difference."""
     metrics = run.metrics
     assert metrics is not None
     metric, name = metrics["metric"], metrics["deployed"]["network"]
     values = {net: round(rows["best"]["values"][metric], 2) for net, rows in metrics["val"].items()}
     answer = {key: round(metrics["answer"][key], 2) for key in ("value", "low", "high")}
     return {
-        "seed": seed, "difficulty": difficulty, "metric": metric, "deployed": values[name], "networks": values,
+        "labeled": demo_module.PICTURES["labeled"], "difficulty": demo_module.PICTURES["difficulty"],
+        "threads": torch.get_num_threads(), "metric": metric, "deployed": values[name], "networks": values,
         "twin": round(metrics["twin"]["score"]["values"][metric], 2),
         "twin_kind": f"{metrics['twin']['folder']}, {metrics['twin']['network']}",
-        "answer": {**answer, "helped": metrics["answer"]["helped"]}, "seconds": round(seconds),
+        "answer": {**answer, "helped": metrics["answer"]["helped"]},
     }  # fmt: skip
 
 
-def record(file: Path, row: dict[str, Any]) -> None:
-    """Add or replace a row; the chosen difficulty's rows stand apart from the others."""
-    results = json.loads(file.read_text()) if file.is_file() else {"rows": [], "others": []}
-    chosen = row["difficulty"] == demo_module.DIFFICULTY
-    rows = results["rows" if chosen else "others"]
-    rows[:] = [old for old in rows if (old["seed"], old["difficulty"]) != (row["seed"], row["difficulty"])]
-    rows.append(row)
-    rows.sort(key=lambda old: (old["difficulty"], old["seed"]))
-    settings = {**demo_module.SETTINGS, **{k: v for k, v in demo_module.PICTURES.items() if k != "difficulty"}}
-    write_json(file, {"settings": settings, "difficulty": demo_module.DIFFICULTY, **results})
+def record(file: Path, row: dict[str, Any], chosen: dict[str, Any]) -> None:
+    """Add or replace a row; those of the `chosen` labels and difficulty come first."""
+    rows = json.loads(file.read_text())["rows"] if file.is_file() else []
+    rows = [old for old in rows if any(old[key] != row[key] for key in KEYS)] + [row]
+    rows.sort(key=lambda old: (any(old[key] != value for key, value in chosen.items()), *(old[key] for key in KEYS)))
+    settings = {**demo_module.SETTINGS, **{k: v for k, v in demo_module.PICTURES.items() if k not in chosen}}
+    write_json(file, {"settings": settings, "chosen": chosen, "rows": rows})
 
 
 if __name__ == "__main__":

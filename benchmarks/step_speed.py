@@ -33,8 +33,9 @@ from benchmarks.limit import Limit
 from benchmarks.operators import Operators, counted, on_meta, one
 from semipose import methods
 from semipose.data.coco import load_labels
+from semipose.data.figure_crowd import write_crowds
 from semipose.data.figures import write_figures
-from semipose.data.load import Data
+from semipose.data.load import Data, load
 from semipose.engine.settings import Settings
 from semipose.engine.setup import Stores, choose_precision, make_trainer
 from semipose.engine.trainer import Trainer
@@ -42,7 +43,7 @@ from semipose.files import write_json
 from semipose.memory import peak_memory
 from semipose.methods.method import Method
 from semipose.networks.backbone import Backbone
-from semipose.networks.heads import DeconvHead
+from semipose.networks.heads import DeconvHead, SceneHead
 
 # Late in a run: ramps are at their end, and methods of several stages in their last.
 UPDATES, AT = 1000, 900
@@ -58,18 +59,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8, help="one more is measured and dropped")
     parser.add_argument("--batch", type=int, help="labeled people, and as many unlabeled: 8 on a CPU, 64 on a GPU")
     parser.add_argument("--network", default="resnet18")
+    parser.add_argument("--backbone", help="of higher_hrnet, dekr and cid, which see whole images with several people")
+    parser.add_argument("--input-size", default="256x192")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
-    parser.add_argument("--methods", nargs="*", default=methods.available(), choices=methods.available())
+    parser.add_argument("--methods", nargs="*", choices=methods.available(), help="all that train the network")
     parser.add_argument("--compile", choices=("default", "reduce-overhead", "max-autotune"), help="both sides, so")
     args = parser.parse_args()
     settings = Settings.from_values({
-        "network": args.network, "batch_size": args.batch or BATCH[args.device], "duration": UPDATES,
-        "device": args.device, "precision": args.precision, "workers": 1, "log_every": UPDATES,
+        "network": args.network, "backbone": args.backbone, "input_size": args.input_size,
+        "batch_size": args.batch or BATCH[args.device], "duration": UPDATES, "device": args.device,
+        "precision": args.precision, "workers": 1, "log_every": UPDATES,
     })  # fmt: skip
     results = {**conditions(settings, args), "rows": []}
     with tempfile.TemporaryDirectory() as folder:
-        data = drawn(Path(folder), 2 * settings.batch_size)
-        for name in args.methods:
+        make = crowds if settings.detector_free else drawn
+        data = make(Path(folder), 2 * settings.batch_size)
+        for name in args.methods or methods.able(args.network):
             chosen = settings.chosen("flag", "", method=name)
             row = {"method": name, **measure(chosen, data, args.rounds, args.compile), **count(chosen, data)}
             with multiprocessing.get_context("spawn").Pool(1) as process:
@@ -86,7 +91,8 @@ def conditions(settings: Settings, args: argparse.Namespace) -> dict[str, Any]:
     return {
         "device": args.device, "name": name, "torch": torch.__version__, "threads": torch.get_num_threads(),
         "wait_policy": os.environ["OMP_WAIT_POLICY"], "load": [round(load, 1) for load in os.getloadavg()],
-        "network": settings.network, "input_size": list(settings.input_size), "batch": settings.batch_size,
+        "network": settings.network + (f" on {settings.backbone}" if settings.backbone else ""),
+        "input_size": list(settings.input_size), "batch": settings.batch_size,
         "precision": choose_precision(settings, device), "compile": args.compile, "rounds": args.rounds,
     }  # fmt: skip
 
@@ -96,6 +102,13 @@ def drawn(folder: Path, count: int) -> Data:
     labels = write_figures(folder, count, seed=0, size=(320, 240))
     people = load_labels(labels, folder / "images")
     return Data(people, people, None, "none")
+
+
+def crowds(folder: Path, count: int) -> Data:
+    """Drawn pictures of several people, all of them once with and once without labels."""
+    labels = write_crowds(folder, count, seed=0, size=(256, 256))
+    images = folder / "images"
+    return load(labels, images, images, val=labels, whole_images=True)
 
 
 def late(settings: Settings, data: Data, device: torch.device) -> Trainer:
@@ -162,7 +175,7 @@ def memory(settings: Settings, data: Data) -> int:
 
 def compile_networks(method: Method, mode: str) -> None:
     """Compile backbones and heads where they stand; the first round, which is dropped, pays for it."""
-    for part in [part for part in method.modules() if isinstance(part, Backbone | DeconvHead)]:
+    for part in [part for part in method.modules() if isinstance(part, Backbone | DeconvHead | SceneHead)]:
         part.compile(mode=mode)
 
 

@@ -36,7 +36,8 @@ def main() -> int:
 
 def filled(text: str) -> str:
     """`text` with every table between its markers as the results say; a page has some of them."""
-    for make in (accuracy, measured, ablations, demo, step_speed, decode_speed, scoring, views_speed, loading):
+    tables = (accuracy, measured, ablations, demo, demo_choice, step_speed, decode_speed, scoring, views_speed, loading)
+    for make in tables:
         name = make.__name__
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if start not in text:
@@ -202,19 +203,31 @@ def spanned(row: dict[str, Any], metric: str) -> str:
 
 
 def demo() -> str:
-    """What `semipose demo` reaches with three seeds."""
+    """What `semipose demo` reaches with several seeds, and other labels and difficulties beside it."""
     file = RESULTS / "demo.json"
     if not file.is_file():
         return ""
     results = json.loads(file.read_text())
-    lines = ["| seed | labels only | with unlabeled | difference (95 %) |", "|---|---|---|---|"]
-    for row in results["rows"]:
-        answer = row["answer"]
-        lines.append(
-            f"| {row['seed']} | {row['twin']:.1f} | {row['deployed']:.1f} | {answer['value']:+.1f} "
-            f"({answer['low']:+.1f} to {answer['high']:+.1f}) |"
-        )
-    return "\n".join(lines) + "\n"
+    shown = [row for row in results["rows"] if all(row[key] == value for key, value in results["chosen"].items())]
+    return lined(
+        ("seed", "threads", "labels only", "with unlabeled", "difference (95 %)"),
+        ((row["seed"], row["threads"], *_compared(row)) for row in shown),
+    )
+
+
+def demo_choice() -> str:
+    """The settings that were tried for the demo."""
+    results = json.loads((RESULTS / "demo.json").read_text())
+    return lined(
+        ("labeled", "difficulty", "threads", "seed", "labels only", "with unlabeled", "difference (95 %)"),
+        ((row["labeled"], row["difficulty"], row["threads"], row["seed"], *_compared(row)) for row in results["rows"]),
+    )
+
+
+def _compared(row: dict[str, Any]) -> tuple[str, str, str]:
+    answer = row["answer"]
+    span = f"{answer['value']:+.1f} ({answer['low']:+.1f} to {answer['high']:+.1f})"
+    return f"{row['twin']:.1f}", f"{row['deployed']:.1f}", span
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from semipose.networks import DETECTOR_FREE
 from semipose.values import convert as convert_value
 from semipose.values import nearest
 
-__all__ = ["REQUIRED", "MethodInfo", "Option", "available", "convert", "describe", "load", "refuse_network"]
+__all__ = ["REQUIRED", "MethodInfo", "Option", "able", "available", "convert", "describe", "load", "refuse_network"]
 
 FOLDER = Path(__file__).parent
 
@@ -59,14 +59,26 @@ def load(name: str) -> type[Any]:
     return found
 
 
+def able(network: str) -> tuple[str, ...]:
+    """Names of the methods that can train `network`."""
+    return tuple(name for name in available() if _trains(name, network))
+
+
+def _trains(name: str, network: str) -> bool:
+    info = describe(name)
+    return info.detector_free if network in DETECTOR_FREE else info.top_down
+
+
 def refuse_network(name: str, network: str) -> None:
-    """Raise a UsageError where method `name` cannot train `network`: those of whole images need one that is able to."""
-    if network not in DETECTOR_FREE or describe(name).detector_free:
+    """Raise a UsageError where method `name` cannot train `network`: one person in a crop, or whole images."""
+    if _trains(name, network):
         return
-    able = ", ".join(other for other in available() if describe(other).detector_free)
+    whole, one = "sees whole images", "looks at one person in a crop"
+    does, is_for = (whole, one) if network in DETECTOR_FREE else (one, whole)
+    other = "" if network in DETECTOR_FREE else f" Networks for {name} are {', '.join(DETECTOR_FREE)}."
     raise UsageError(
-        f"--method {name} looks at one person in a crop, and --network {network} sees whole images; methods that can "
-        f"train it: {able}."
+        f"--method {name} {is_for}, and --network {network} {does}; methods that can train it: "
+        f"{', '.join(able(network))}.{other}"
     )
 
 

@@ -43,6 +43,7 @@ class MethodInfo:
     options: tuple[Option, ...]
     deployed: str | None
     uses_unlabeled: bool
+    top_down: bool
     detector_free: bool
     source: Path
 
@@ -85,8 +86,8 @@ def read_class(name: str, file: Path, class_name: str) -> MethodInfo:
             options = _options(place, init)
             break
     deployed, uses_unlabeled = _attribute(chain, "deployed", None), _attribute(chain, "uses_unlabeled", True)
-    detector_free = _attribute(chain, "detector_free", False)
-    return MethodInfo(name, class_name, docstring, options, deployed, uses_unlabeled, detector_free, file)
+    kinds = _attribute(chain, "top_down", True), _attribute(chain, "detector_free", False)
+    return MethodInfo(name, class_name, docstring, options, deployed, uses_unlabeled, *kinds, file)
 
 
 def _lineage(file: Path, class_name: str) -> list[tuple[Path, ast.ClassDef]]:

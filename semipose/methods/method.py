@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from semipose.codecs.heatmap import HeatmapCodec
-from semipose.codecs.scene_codec import scene_codec
+from semipose.codecs.scene_codec import scene_codec, tells_people_apart
 from semipose.fields import Field, Fields
 from semipose.geometry import Affine, constant, exchange
 from semipose.losses import field_loss
@@ -73,7 +73,8 @@ class Method(nn.Module, ABC):
     uses_unlabeled = True
     # Whether a trained network may get no gradient in some updates, as in a burn-in: several processes must know.
     networks_wait = False
-    # Whether it can train networks that find everybody in whole images: it compares fields and looks at nobody alone.
+    # Whether it can train networks for one person in a crop, and those that find everybody in whole images.
+    top_down = True
     detector_free = False
     # The option that learns from `after_evaluation`, so that there must be people to validate on; None: no such one.
     needs_validation: str | None = None
@@ -140,15 +141,19 @@ class Method(nn.Module, ABC):
         """Student's fields on `strong` against the teacher's `answer` on `weak`, moved there.
 
         `trusted` (B, K) in 0..1 weighs whole maps. What lies outside of the weak view is unknown and weighs 0; the
-        papers call it background (`outside="background"`: target 0 with weight 1). All scalar maps are compared;
-        those of people's centers are always trusted.
+        papers call it background (`outside="background"`: target 0 with weight 1). Of whole images all scalar maps are
+        compared, in the scale of their supervised losses; those of people's centers are always trusted.
         """
-        move, losses = weak.to(strong), []
-        for name, target in answer.moved(move).detach().items():
-            of_keypoints = trusted if len(target.flip) == len(self.skeleton) else None
-            weight = self._moved_weight(target, move, of_keypoints, outside)
-            losses.append(field_loss(predicted, Fields({name: target}), weight))
-        return sum(losses[1:], start=losses[0])
+        move = weak.to(strong)
+        targets = answer.moved(move).detach()
+        weights = {
+            name: self._moved_weight(each, move, trusted if len(each.flip) == len(self.skeleton) else None, outside)
+            for name, each in targets.items()
+        }
+        if not tells_people_apart(answer):
+            return field_loss(predicted, targets, weights["heatmap"])
+        cells = Fields({name: replace(each, maps=weights[name].expand_as(each.maps)) for name, each in targets.items()})
+        return scene_codec(answer, strong.size, self.skeleton).consistency(predicted, targets, cells)
 
     def moved_target(self, answer: Fields, weak: View, strong: View, trusted: Tensor | None = None,
                      outside: str = "unknown") -> tuple[Fields, Tensor]:

@@ -1,20 +1,25 @@
 """Pseudo-labels in two stages: the labels teach a network, its averaged answers become labels of the other images."""
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import torch
 
+from semipose.codecs.scene_codec import scene_codec
 from semipose.errors import UsageError
 from semipose.fields import Field, Fields
 from semipose.geometry import Affine
-from semipose.methods.method import Build, Method, Progress, Step, peaks, teaching, trust
+from semipose.methods._pseudo_people import believed, signals
+from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, teaching, trust
 from semipose.networks.ema import Ema, ema_decay
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
 from semipose.views.occlude import cutout
-from semipose.views.view import Batch, Crops, View
+from semipose.views.view import Batch, Crops, SceneCrops, View
 
+# People in a whole image at most, and the score from which they are believed where no threshold is set.
+PEOPLE, SURE = 30, 0.3
 # Enlargement and mirror of each look whose answers are averaged.
 LOOKS = ((1.0, False), (1.0, True), (0.85, False), (1.2, False))
 
@@ -27,6 +32,7 @@ class PseudoLabel(Method):
     renewed every period. Its answers are computed when they are used: it only changes with the period, so they are
     those of labels kept in a file. Teacher BatchNorm: the labeler's running statistics. EMA: the average follows the
     student (EMAN). Deployed: raw or averaged weights, whichever is better on validation.
+    In whole images the labels are people, found in one plain look, with a score of at least `threshold` (0: 0.3).
     Differs from the paper: labels are heatmaps (`hard` draws peaks anew), they are renewed, and the student goes on
     from stage one instead of starting anew.
     """
@@ -54,8 +60,8 @@ class PseudoLabel(Method):
         self.threshold, self.quantile = threshold, quantile
         self.augmentation, self.outside, self.decay = augmentation, outside, decay
         self.raw = build("student")
-        if hard and self.raw.detector_free:
-            raise UsageError("--method.hard draws one peak a map; whole images show several people: leave it out.")
+        if self.raw.detector_free and (hard or quantile):
+            raise UsageError("--method.hard and --method.quantile judge maps of one person: leave them out here.")
         self.ema = Ema(self.raw, decay if decay is not None else 0.999)
         # A decay of 0 makes every update of it a plain copy.
         self.labeler = Ema(self.raw, 0.0)
@@ -71,6 +77,8 @@ class PseudoLabel(Method):
         losses = {"labeled": self.labeled_loss(self.raw(seen.image), batch.labeled, seen)}
         if batch.unlabeled is None or progress.fraction < self.stage_one:
             return Step(losses)
+        if isinstance(batch.unlabeled, SceneCrops):
+            return self._people(losses, batch.unlabeled)
         plain = batch.unlabeled.plain()
         label, confidence = self.label(batch.unlabeled, plain)
         trusted = trust(confidence, self.threshold, self.quantile)
@@ -78,6 +86,21 @@ class PseudoLabel(Method):
         loss = self.consistency_loss(self.raw(view.image), label, plain, view, trusted, self.outside)
         losses["pseudo_label"] = loss * self.weight
         return Step(losses, {"confidence": confidence.mean(), "trusted": trusted.mean()})
+
+    def _people(self, losses: dict[str, torch.Tensor], crops: SceneCrops) -> Step:
+        """The labeled `losses`, and those of the people that the labeler finds in whole images, taken for labels."""
+        plain = crops.plain()
+        answer = ask(self.labeler, plain)
+        codec = scene_codec(answer, plain.size, self.skeleton)
+        found = replace(codec.found(answer, PEOPLE), known=crops.known_in(plain))
+        least = torch.full_like(found.weight[0, 0], self.threshold or SURE)
+        pseudo = believed(codec, answer, found, least)
+        view = self.view(crops)
+        there = pseudo.moved(plain.to(view), self.skeleton.flip, view.size)
+        labels = replace(there, visible=(there.visible > 0).float(), weight=(there.weight > 0).float())
+        learned = codec.losses(self.raw(view.image), labels)
+        losses["pseudo_label"] = torch.stack(list(learned.values())).sum() * self.weight
+        return Step(losses, signals(codec, answer, found, pseudo, least))
 
     def label(self, crops: Crops, plain: View) -> tuple[Fields, torch.Tensor]:
         """Pseudo-labels on the `plain` view: fields, and the confidence (U, K) of each map."""

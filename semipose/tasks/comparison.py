@@ -71,7 +71,7 @@ def compare(
     if settings.weights is not None:
         settings = replace(settings, weights=settings.weights.absolute())
     sources = [] if unlabeled is None else [unlabeled] if isinstance(unlabeled, str | Path) else list(unlabeled)
-    planned = plan(methods, labeled, seeds)
+    planned = plan(methods, labeled, seeds, settings.network)
     folder, console = Path(out).absolute(), Console(stderr=True)
     data = {
         "labels": labels, "images": images, "unlabeled": sources, "val": val, "val_images": val_images,

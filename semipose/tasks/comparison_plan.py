@@ -44,12 +44,14 @@ class Job:
         return self.place.replace("/", "-")
 
 
-def plan(which: str | Sequence[str], labeled: str | Sequence[str], seeds: int) -> list[Job]:
-    """All jobs, those of the first seed first: `which` methods, on `labeled` amounts of the labels, and beside them
-    the twins and the bound.
+def plan(
+    which: str | Sequence[str], labeled: str | Sequence[str], seeds: int, network: str = Settings.network
+) -> list[Job]:
+    """All jobs, those of the first seed first: `which` methods of training `network`, on `labeled` amounts of the
+    labels, and beside them the twins and the bound.
     """
     rows = {name: ("supervised", methods.convert("supervised", {"augmentation": kind}))
-            for name, kind in _TWINS.items()} | read_methods(which)  # fmt: skip
+            for name, kind in _TWINS.items()} | read_methods(which, network)  # fmt: skip
     amounts, every = read_amounts(labeled), methods.convert("supervised", {})
     jobs = []
     for seed in range(seeds):
@@ -59,14 +61,16 @@ def plan(which: str | Sequence[str], labeled: str | Sequence[str], seeds: int) -
     return jobs
 
 
-def read_methods(which: str | Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Row -> method and all its options.
+def read_methods(
+    which: str | Sequence[str], network: str = Settings.network
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Row -> method and all its options; "all" are those that can train `network`.
 
     >>> read_methods("pose_cons[ramp=0.1],mean_teacher")["pose_cons[ramp=0.1]"][1]["ramp"]
     0.1
     """
     if which == "all":
-        which = [name for name in methods.available() if name != "supervised"]
+        which = [name for name in methods.able(network) if name != "supervised"]
     # Commas in brackets stand between options.
     texts = re.split(r",(?![^\[]*\])", which) if isinstance(which, str) else list(which)
     rows = {}
@@ -77,6 +81,7 @@ def read_methods(which: str | Sequence[str]) -> dict[str, tuple[str, dict[str, A
             raise UsageError(f"--methods {text}: expected all, or names such as mean_teacher, pose_cons[ramp=0.1].")
         if match[1] == "supervised":
             raise UsageError("--methods supervised: labels alone are in every comparison, as the twin; leave it out.")
+        methods.refuse_network(match[1], network)
         options = methods.convert(match[1], {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs})
         rows[re.sub(r"[^\w.=,+\[\]-]", ".", text)] = (match[1], options)
     return rows

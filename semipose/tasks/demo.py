@@ -11,10 +11,10 @@ from semipose.errors import UsageError
 from semipose.tasks.run import Run
 from semipose.tasks.train import resume, train
 
-# Chosen with `python -m benchmarks.demo`; what it gives over three seeds is in benchmarks/results/demo.json.
+# Chosen with `python -m benchmarks.demo`; what it gives over several seeds is in benchmarks/results/demo.json.
 DIFFICULTY = 0.2
 PICTURES: dict[str, Any] = {
-    "labeled": 30, "unlabeled": 1500, "val": 300, "size": (128, 96), "difficulty": DIFFICULTY,
+    "labeled": 15, "unlabeled": 1500, "val": 300, "size": (128, 96), "difficulty": DIFFICULTY,
 }  # fmt: skip
 SETTINGS: dict[str, Any] = {
     "method": "mean_teacher", "network": "resnet18", "width": 0.25, "head_channels": 64, "input_size": "128x96",

@@ -23,7 +23,7 @@ from semipose.engine.trainer import Trainer
 from semipose.networks.backbone import Backbone
 from tests import drawn
 
-ALL = methods.available()
+ALL = methods.able("resnet18")
 MOST = 1.5
 
 

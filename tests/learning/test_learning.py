@@ -26,7 +26,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     return Stores.read(data, SETTINGS, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("name", methods.available())
+@pytest.mark.parametrize("name", methods.able("mobilenet_v1"))
 def test_a_method_learns_the_people_it_is_shown(name: str, stores: Stores, tmp_path: Path) -> None:
     trainer = make_trainer(
         SETTINGS.chosen("flag", "", method=name), {}, stores.labeled.people.skeleton, stores, tmp_path

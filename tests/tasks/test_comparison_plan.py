@@ -22,7 +22,8 @@ def test_beside_the_methods_run_both_twins_and_for_each_seed_the_bound() -> None
 
 
 def test_all_means_every_method_but_the_twins() -> None:
-    assert set(read_methods("all")) == set(methods.available()) - {"supervised"}
+    assert set(read_methods("all")) == set(methods.able("resnet18")) - {"supervised"}
+    assert set(read_methods("all", "dekr")) == {"instance_pseudo_label", "mean_teacher", "pseudo_label"}
 
 
 def test_options_stand_in_brackets_and_name_the_row() -> None:

@@ -1,0 +1,51 @@
+"""Pseudo people: whom a teacher finds in a whole image and who of them is believed, on the device."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from semipose.codecs.associative import AssociativeEmbedding
+from semipose.codecs.scene_codec import SceneCodec
+from semipose.fields import Fields
+from semipose.scene import KNOWN_STRIDE, Scene
+from semipose.views.occlude import cover
+
+# Somebody with fewer keypoints is not learned from; the box of a doubtful person is this much larger than the hull.
+FEWEST, ROOM = 3, 1.25
+
+
+def counted(scene: Scene) -> Tensor:
+    """(B, M) bool: who has enough keypoints to be learned from."""
+    return (scene.trust > 0).sum(-1) >= FEWEST
+
+
+def believed(
+    codec: SceneCodec, answer: Fields, found: Scene, least: Tensor, keypoint: float = 0.3, doubt: float = 0.5
+) -> Scene:
+    """The pseudo people among those `found` in a teacher's `answer`; the others have weight 0.
+
+    Their scores reach `least` and those of their keypoints `keypoint`, they have FEWEST keypoints, and the answer
+    tells them from their neighbors (`SceneCodec.reliable`). Where others reach the share `doubt` of `least` it is
+    unknown who is there.
+    """
+    found = replace(found, visible=found.visible * (found.visible >= keypoint))
+    sure = counted(found) & (found.weight >= least) & codec.reliable(answer, found)
+    doubtful = (found.weight >= doubt * least) & found.present & ~sure
+    # A rectangle of no size covers nothing.
+    half = (found.hull * (ROOM / 2) / KNOWN_STRIDE + 1) * doubtful[..., None]
+    covered = cover(codec.in_cells(found.centers), half, (found.known.shape[-2], found.known.shape[-1]))
+    return replace(found, weight=found.weight * sure, known=found.known * ~covered[:, None])
+
+
+def signals(codec: SceneCodec, answer: Fields, found: Scene, pseudo: Scene, least: Tensor) -> dict[str, Tensor]:
+    """People found and believed in an image, from which score on, with how many keypoints, how far apart in tags."""
+    told = {
+        "found": found.present.float().sum(1).mean(), "pseudo_people": pseudo.present.float().sum(1).mean(),
+        "threshold": least, "pseudo_keypoints": (pseudo.trust > 0).float().sum((1, 2)).mean(),
+    }  # fmt: skip
+    if isinstance(codec, AssociativeEmbedding):
+        margin = codec.margins(answer, pseudo)[1]
+        several = margin.isfinite()
+        told["tag_margin"] = torch.where(several, margin, 0).sum() / several.sum().clamp_min(1)
+    return told

@@ -1,0 +1,117 @@
+"""Detector-free people without labels: an averaged teacher's maps and the people it finds teach a student."""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from semipose.codecs.scene_codec import scene_codec
+from semipose.fields import Fields
+from semipose.methods._people_threshold import PeopleThreshold
+from semipose.methods._pseudo_people import believed, counted, signals
+from semipose.methods.method import Build, Method, Progress, Step, teaching
+from semipose.networks.ema import Ema, ema_decay
+from semipose.networks.network import PoseNetwork
+from semipose.scene import Scene
+from semipose.skeleton import Skeleton
+from semipose.views.occlude import joint_cutout
+from semipose.views.view import Batch, SceneCrops, View
+
+
+class InstancePseudoLabel(Method):
+    """Heatmap consistency and instance-specific pseudo annotations, end to end (Wang et al., MIR 2025).
+
+    The teacher answers on a weak view. Its maps, moved, are one lesson; the people it finds there, moved point by
+    point, are the other: what tells people apart (tags, offsets, maps of one person) is learned from whom the teacher
+    is sure of, where it is sure, and nothing is learned where it is not. Teacher BatchNorm: averaged running
+    statistics, eval mode (EMAN). EMA: warm-up min(1 - 1/(t+1), decay). Deployed: the teacher; its best checkpoint on
+    validation.
+    Not stated in what we have of the paper (its abstract); we choose: all of it but the two lessons. `instances 0` is
+    heatmap consistency alone, `heatmaps 0` the pseudo people alone.
+    """
+
+    deployed = "teacher"
+    top_down = False
+    detector_free = True
+
+    def __init__(
+        self,
+        build: Build,
+        skeleton: Skeleton,
+        *,
+        decay: float | None = None,  # of the teacher; None: a horizon of 2 % of the run, at most 0.999
+        burn_in: float = 0.1,  # share of the run in which only the labels are learned
+        ramp: float = 0.1,  # share of the run over which both lessons' weights grow from 0 after that
+        heatmaps: float = 1.0,  # weight of the heatmap consistency
+        instances: float = 1.0,  # weight of what is learned from pseudo people
+        redrawn: float = 0.5,  # part of it: new peaks at their keypoints and centers
+        rule: Literal["matched", "mixture", "fixed"] = "matched",  # who is a pseudo person: as many as labels have, ...
+        threshold: float = 0.3,  # least score of a person for the rule fixed
+        keypoint: float = 0.3,  # least score of a keypoint
+        doubt: float = 0.5,  # between this share of the threshold and it, nobody is learned to be there or not
+        people: int = 20,  # the most in an image
+        cutouts: int = 5,  # rectangles cut around keypoints of the student's view
+        outside: Literal["unknown", "background"] = "unknown",  # what lies beyond the teacher's view
+    ) -> None:
+        super().__init__(build, skeleton)
+        self.student = build("student")
+        self.decay, self.burn_in, self.ramp, self.outside = decay, burn_in, ramp, outside
+        self.heatmaps, self.instances, self.redrawn = heatmaps, instances, redrawn
+        self.keypoint, self.doubt, self.people, self.cutouts = keypoint, doubt, people, cutouts
+        self.teacher = Ema(self.student, decay if decay is not None else 0.999)
+        self.threshold = PeopleThreshold(rule, threshold)
+
+    def prepare(self, updates: int) -> None:
+        """Set the teacher's decay from the run's length."""
+        if self.decay is None:
+            self.teacher.decay = ema_decay(updates)
+
+    def forward(self, batch: Batch, progress: Progress) -> Step:
+        """The labeled loss and, after the burn-in, both lessons of the teacher."""
+        seen = batch.labeled.weak()
+        losses = {"labeled": self.labeled_loss(self.student(seen.image), batch.labeled, seen)}
+        if batch.unlabeled is None or progress.fraction < self.burn_in:
+            return Step(losses)
+        assert isinstance(batch.labeled, SceneCrops)
+        assert isinstance(batch.unlabeled, SceneCrops)
+        weak = batch.unlabeled.weak()
+        strong = batch.unlabeled.strong(weak)
+        with teaching(self.teacher):
+            answer = self.teacher(weak.image)
+        codec = scene_codec(answer, weak.size, self.skeleton)
+        found = codec.found(answer, self.people)
+        found = replace(found, known=batch.unlabeled.known_in(weak))
+        self.threshold.update(found.weight, counted(batch.labeled.scene(seen, self.skeleton.flip)).sum(1))
+        least = self.threshold()
+        pseudo = believed(codec, answer, found, least, self.keypoint, self.doubt)
+        there = pseudo.moved(weak.to(strong), self.skeleton.flip, strong.size)
+        draw = batch.unlabeled.draw
+        spots, exists = there.keypoints.flatten(1, 2), there.trust.flatten(1)
+        on_strong = self.student(joint_cutout(strong.image, spots, draw, "cutout", self.cutouts, exists))
+        weight = min(1.0, (progress.fraction - self.burn_in) / self.ramp) if self.ramp > 0 else 1.0
+        if self.heatmaps > 0:
+            consistency = self.consistency_loss(on_strong, answer, weak, strong, outside=self.outside)
+            losses["heatmaps"] = consistency * (weight * self.heatmaps)
+        if self.instances > 0:
+            for name, loss in self.lessons(on_strong, there, strong).items():
+                losses[name] = loss * (weight * self.instances)
+        return Step(losses, signals(codec, answer, found, pseudo, least))
+
+    def lessons(self, fields: Fields, scene: Scene, view: View) -> dict[str, Tensor]:
+        """Losses of the student's `fields` on the pseudo people of `view`."""
+        codec = scene_codec(fields, view.size, self.skeleton)
+        losses = codec.instance_losses(fields, scene)
+        if self.redrawn > 0:
+            maps = codec.map_losses(fields, *codec.targets(scene, negatives=False))
+            losses["redrawn"] = torch.stack(list(maps.values())).sum() * self.redrawn
+        return losses
+
+    def after_update(self, progress: Progress) -> None:
+        """Move the teacher toward the student."""
+        self.teacher.update(self.student, progress.healthy)
+
+    def networks(self) -> dict[str, PoseNetwork]:
+        """The teacher and the raw student."""
+        return {"teacher": self.teacher.network, "student": self.student}
+

@@ -1,0 +1,158 @@
+"""Pseudo people: who is believed, what is learned from them and what is not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from semipose import methods
+from semipose.codecs.associative import AssociativeEmbedding
+from semipose.codecs.scene_codec import scene_codec
+from semipose.errors import UsageError
+from semipose.fields import Field, Fields
+from semipose.methods._pseudo_people import believed, counted
+from semipose.methods.instance_pseudo_label import InstancePseudoLabel
+from semipose.methods.method import Progress
+from semipose.methods.pseudo_label import PseudoLabel
+from semipose.methods.supervised import Supervised
+from semipose.networks import DETECTOR_FREE
+from semipose.scene import Scene
+from tests.people import SIZE, SKELETON
+from tests.whole import batch_of, builder_of
+
+LATE = Progress(900, 1000)
+
+
+def made(network: str, **options: object) -> InstancePseudoLabel:
+    torch.manual_seed(0)
+    method = InstancePseudoLabel(builder_of(f"x@{network}"), SKELETON, **options)  # type: ignore[arg-type]
+    method.prepare(1000)
+    return method.train()
+
+
+def gradient(method: torch.nn.Module, losses: list[Tensor]) -> dict[str, Tensor]:
+    torch.stack(losses).sum().backward()
+    return {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("network", DETECTOR_FREE)
+def test_people_that_are_surely_right_teach_what_labels_would(network: str) -> None:
+    """An oracle for a teacher, and no movement between the views: the terms that tell people apart are equal."""
+    method, batch = made(network, redrawn=0.0), batch_of(f"x@{network}")
+    view = batch.labeled.weak()
+    scene = batch.labeled.scene(view, SKELETON.flip)
+    fields = method.student(view.image)
+    supervised = scene_codec(fields, view.size, SKELETON).losses(fields, scene)
+    learned = method.lessons(fields, scene, view)
+    assert learned
+    assert all(torch.equal(loss, supervised[name]) for name, loss in learned.items())
+    assert any(loss > 0 for loss in learned.values())
+
+
+@pytest.mark.parametrize("network", DETECTOR_FREE)
+def test_a_teacher_that_sees_nobody_teaches_nothing_about_people(network: str) -> None:
+    method, batch = made(network), batch_of(f"x@{network}")
+    with torch.no_grad():
+        for name, parameter in method.teacher.network.head.named_parameters():
+            if name.endswith("bias"):
+                parameter.fill_(-9.0)
+            elif "final_layers" in name or "head_heatmap.1" in name or "conv" in name:
+                parameter.zero_()
+    step = method(batch, LATE)
+    people = {name: loss for name, loss in step.losses.items() if name not in ("labeled", "heatmaps")}
+    assert float(step.signals["pseudo_people"]) == 0
+    assert all(float(loss.detach()) == 0 for loss in people.values())
+    assert all(torch.isfinite(grad).all() for grad in gradient(method, list(step.losses.values())).values())
+
+
+@pytest.mark.parametrize("network", DETECTOR_FREE)
+def test_without_both_lessons_it_learns_as_supervised_does(network: str) -> None:
+    batch = batch_of(f"x@{network}")
+    ours = made(network, heatmaps=0.0, instances=0.0)
+    plain = Supervised(builder_of(f"x@{network}"), SKELETON).train()
+    mine = gradient(ours.student, [ours(batch, LATE).losses["labeled"]])
+    theirs = gradient(plain.raw, [plain(batch, LATE).losses["labeled"]])
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_each_lesson_can_be_switched_off_and_waits_for_the_end_of_the_burn_in() -> None:
+    batch = batch_of("x@higher_hrnet")
+    terms = {"labeled", "heatmaps", "pull", "push", "redrawn"}
+    assert set(made("higher_hrnet")(batch, LATE).losses) == terms
+    assert set(made("higher_hrnet", instances=0.0)(batch, LATE).losses) == {"labeled", "heatmaps"}
+    assert set(made("higher_hrnet", heatmaps=0.0)(batch, LATE).losses) == terms - {"heatmaps"}
+    assert set(made("higher_hrnet", redrawn=0.0)(batch, LATE).losses) == terms - {"redrawn"}
+    assert set(made("higher_hrnet", burn_in=0.95)(batch, LATE).losses) == {"labeled"}
+    ramped = [made("higher_hrnet", burn_in=0.5, ramp=0.2)(batch, Progress(at, 1000)).losses for at in (550, 600, 900)]
+    quarter, half, whole = (float(losses["heatmaps"].detach()) for losses in ramped)
+    assert (quarter / whole, half / whole) == pytest.approx((0.25, 0.5), rel=1e-3)
+
+
+def found(*scores: float, keypoint: float = 0.9) -> tuple[AssociativeEmbedding, Fields, Scene]:
+    """People of 14 keypoints within 8 px squares 20 px apart, whose tags differ."""
+    count = len(scores)
+    corner = torch.tensor([[8.0 + 20 * (n % 3), 8.0 + 20 * (n // 3)] for n in range(count)])
+    spread = torch.rand(count, len(SKELETON), 2, generator=torch.Generator().manual_seed(0)) * 8
+    keypoints = (corner[:, None] + spread)[None]
+    tags = torch.zeros(1, len(SKELETON), 16, 16)
+    for person, (x, y) in enumerate(corner.tolist()):
+        tags[..., int(y // 4) - 1 : int(y // 4) + 4, int(x // 4) - 1 : int(x // 4) + 4] = 3.0 * person
+    fields = Fields({
+        "heatmap": Field(torch.zeros(1, len(SKELETON), 16, 16), "scalar", 4, SKELETON.flip),
+        "tags": Field(tags, "embedding", 4, SKELETON.flip),
+    })  # fmt: skip
+    visible = torch.full(keypoints.shape[:-1], keypoint)
+    known = torch.ones(1, 1, 16, 16)
+    scene = Scene(keypoints, visible, torch.tensor([scores]), torch.full((1, count, 2), 8.0), known)
+    return AssociativeEmbedding(SIZE, SKELETON, fine=False), fields, scene
+
+
+def test_the_sure_are_believed_the_doubtful_unknown_and_the_rest_nobody() -> None:
+    codec, fields, scene = found(0.8, 0.3, 0.1)
+    pseudo = believed(codec, fields, scene, torch.tensor(0.5))
+    assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0, 0])
+    row = (scene.centers[0, :, 1] / 4).long(), (scene.centers[0, :, 0] / 4).long()
+    assert pseudo.known[0, 0][row].tolist() == [1, 0, 1]
+    # Three people in all: two cells of one of them must not hide the others.
+    assert 4 <= int((pseudo.known == 0).sum()) <= 30
+
+
+def test_unsure_keypoints_are_not_learned_and_too_few_make_nobody() -> None:
+    codec, fields, scene = found(0.8, 0.8)
+    visible = scene.visible.clone()
+    visible[0, 0, 4:] = 0.2
+    visible[0, 1, 2:] = 0.2
+    pseudo = believed(codec, fields, replace(scene, visible=visible), torch.tensor(0.5))
+    assert (pseudo.trust[0] > 0).sum(-1).tolist() == [4, 0]
+    assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0])
+    assert counted(pseudo)[0].tolist() == [True, False]
+
+
+def test_people_whose_tags_are_alike_are_not_believed() -> None:
+    codec, fields, scene = found(0.8, 0.8)
+    alike = Fields({**fields, "tags": replace(fields["tags"], maps=fields["tags"].maps * 0.2)})
+    assert believed(codec, fields, scene, torch.tensor(0.5)).weight.sum() > 1.5
+    assert believed(codec, alike, scene, torch.tensor(0.5)).weight.sum() == 0
+
+
+@pytest.mark.parametrize("network", DETECTOR_FREE)
+def test_pseudo_label_learns_people_from_whole_images(network: str) -> None:
+    torch.manual_seed(0)
+    method = PseudoLabel(builder_of(f"x@{network}"), SKELETON).train()
+    method.labeler.update(method.raw)
+    batch = batch_of(f"x@{network}")
+    assert set(method(batch, Progress(0, 1000)).losses) == {"labeled"}
+    step = method(batch, LATE)
+    assert float(step.losses["pseudo_label"].detach()) > 0
+    with pytest.raises(UsageError, match=r"--method\.quantile"):
+        PseudoLabel(builder_of(f"x@{network}"), SKELETON, quantile=0.5)
+
+
+def test_it_is_refused_for_one_person_in_a_crop_and_the_others_for_whole_images() -> None:
+    with pytest.raises(UsageError, match=r"sees whole images.*cid, dekr, higher_hrnet"):
+        methods.refuse_network("instance_pseudo_label", "resnet18")
+    with pytest.raises(UsageError, match=r"instance_pseudo_label, mean_teacher, pseudo_label, supervised"):
+        methods.refuse_network("sspcm", "dekr")
+    assert "instance_pseudo_label" not in methods.able("resnet18")
