@@ -54,8 +54,9 @@ def evaluate(
     which: str = "best",
     device: str = "auto",
     batch_size: int = 64,
+    easy_below: Annotated[float | None, arg(metavar="NUMBER")] = None,
 ) -> int:
-    """Score a run on labeled images: PCK, pixel error, OKS-AP.
+    """Score a run on labeled images: PCK, pixel error, OKS-AP; of detector-free networks OKS-AP alone.
 
     Args:
         images: Folder of its images.
@@ -65,7 +66,8 @@ def evaluate(
         decode: How a peak's sub-pixel place is read from a map.
         which: "best" or "last" of the deployed network, or a network's name.
         device: auto, cpu, cuda, cuda:1 or mps.
-        batch_size: People per pass.
+        batch_size: People, or whole images, per pass.
+        easy_below: CrowdPose's images are easy below this crowdIndex; none = 0.2, as published, the paper says 0.1.
     """
     from semipose.tasks.evaluate import evaluate as score
 
@@ -80,6 +82,7 @@ def evaluate(
         batch_size=batch_size,
         which=which,
         detections=detections,
+        easy_below=easy_below,
     )
     for metric, value in result.values.items():
         low, high = result.intervals.get(metric, (None, None))
@@ -105,7 +108,8 @@ def predict(
     Args:
         inputs: Images, folders or globs.
         out: Folder for the results.
-        detections: COCO detections json of people's boxes; without it each image is one person.
+        detections: COCO detections json of people's boxes; without it each image is one person, or a detector-free
+            network finds everybody in it.
         flip_test: Average each prediction with that of the mirrored image.
         draw: Also write pictures with the poses drawn.
         device: auto, cpu, cuda, cuda:1 or mps.

@@ -96,12 +96,12 @@ class Poses:
             raise DataError(f"Poses: parts with {sorted(counts)} keypoints cannot be joined; expected one number.")
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
-    def to_coco_results(self, category_id: int = 1) -> list[dict[str, Any]]:
+    def to_coco_results(self, category_id: int = 1, rescored: bool = True) -> list[dict[str, Any]]:
         """COCO keypoint results: x, y, score flat; a person's score is the mean of the keypoint scores above
-        `RESCORE_THRESHOLD` (0 when there is none) times the box score."""
+        `RESCORE_THRESHOLD` (0 when there is none) times the box score, or not `rescored` the latter alone."""
         counted = self.scores > RESCORE_THRESHOLD
         total = np.where(counted, self.scores, 0).sum(1, dtype=np.float64)
-        person = total / np.maximum(counted.sum(1), 1) * self.box_scores
+        person = total / np.maximum(counted.sum(1), 1) * self.box_scores if rescored else self.box_scores
         flat = np.concatenate([self.keypoints, self.scores[..., None]], 2).reshape(
             len(self), 3 * self.keypoints.shape[1]
         )

@@ -18,7 +18,8 @@ FEW = 20
 def check(data: Data, quick: bool) -> list[Finding]:
     """Everything found in `data`, errors first. `quick` leaves out what decodes every labeled image.
 
-    Errors make a run's result worthless; warnings are likely mistakes; notes say what follows from the data.
+    Errors make a run's result worthless; warnings are likely mistakes; notes say what follows from the data. Labels are
+    looked at of people who have some.
     """
     parts: list[Callable[[Data], Iterator[Finding]]] = [_amounts, copies, _skeleton, _labels]
     if not quick:
@@ -32,13 +33,13 @@ def _skeleton(data: Data) -> Iterator[Finding]:
 
 
 def _labels(data: Data) -> Iterator[Finding]:
-    yield from check_labels(data.labeled, data.skeleton, "labeled")
-    if data.val is not None:
-        yield from check_labels(data.val, data.skeleton, "validation")
+    for name, people in (("labeled", data.labeled), ("validation", data.val)):
+        if people is not None:
+            yield from check_labels(people.select(people.labeled), data.skeleton, name)
 
 
 def _amounts(data: Data) -> Iterator[Finding]:
-    labeled = len(data.labeled)
+    labeled = int(data.labeled.labeled.sum())
     if labeled < FEW:
         yield Finding(
             "warning",
@@ -51,15 +52,16 @@ def _amounts(data: Data) -> Iterator[Finding]:
             f"there is no validation set ({data.val_source})",
             f"Give --val, or label {FEWEST} people or more in several images; until then nothing says how good it is.",
         )
-    elif len(data.val) < FEW:
+    elif (held := int(data.val.labeled.sum())) < FEW:
         yield Finding(
             "note",
-            f"only {len(data.val)} people are in the validation set",
+            f"only {held} people are in the validation set",
             "Expect wide intervals; label more people for --val.",
         )
+    what, labeled = ("images", len(data.labeled.images)) if data.whole_images else ("people", labeled)
     if data.unlabeled is not None and len(data.unlabeled) < labeled:
         yield Finding(
             "note",
-            f"there are fewer unlabeled people ({len(data.unlabeled)}) than labeled ones ({labeled})",
+            f"there are fewer unlabeled {what} ({len(data.unlabeled)}) than labeled ones ({labeled})",
             "Unlabeled images help most when there are many more of them.",
         )

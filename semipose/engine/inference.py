@@ -12,8 +12,10 @@ from semipose.data.boxes import box_areas, keypoint_hulls
 from semipose.data.loader import CropStore
 from semipose.data.people import People
 from semipose.data.scenes import SceneStore
+from semipose.errors import UsageError
 from semipose.fields import Fields, mirrored_mean
 from semipose.geometry import Affine
+from semipose.metrics.crowding import EDGES
 from semipose.metrics.scenes import score_scenes
 from semipose.metrics.score import Score, score
 from semipose.networks.network import PoseNetwork
@@ -76,8 +78,12 @@ def _poses(found: Found, keypoints: torch.Tensor, image_ids: np.ndarray) -> Pose
     image, person = np.nonzero(found.person.numpy() > 0)
     poses = Poses.blank(len(image), keypoints.shape[2])
     poses.keypoints, poses.scores = keypoints.numpy()[image, person], found.scores.numpy()[image, person]
-    poses.box_scores, poses.visible = found.person.numpy()[image, person], poses.visible + np.uint8(2)
-    poses.image_ids, poses.boxes = image_ids[image], keypoint_hulls(poses.keypoints, poses.visible)[0]
+    poses.box_scores, poses.image_ids = found.person.numpy()[image, person], image_ids[image]
+    poses.visible = np.where(poses.scores > 0, np.uint8(2), np.uint8(0))
+    poses.boxes, known = keypoint_hulls(poses.keypoints, poses.visible)
+    # A single point has no hull, and a box must not be empty.
+    point = poses.keypoints[np.arange(len(poses)), poses.visible.argmax(1)]
+    poses.boxes[~known] = np.concatenate([point - 0.5, np.ones_like(point)], 1)[~known]
     return poses
 
 
@@ -89,13 +95,23 @@ def score_found(found: Poses, store: CropStore, skeleton: Skeleton, resamples: i
     return score_whole_images(found, store.everybody, skeleton, resamples)
 
 
-def score_whole_images(found: Poses, everybody: People, skeleton: Skeleton, resamples: int = 1000) -> Score:
-    """Score the people found in all images of `everybody`, by CrowdPose's classes where these have its index."""
+def score_whole_images(
+    found: Poses, everybody: People, skeleton: Skeleton, resamples: int = 1000, easy_below: float | None = None
+) -> Score:
+    """Score the people found in all images of `everybody`, by CrowdPose's classes where these have its index.
+
+    `easy_below` is where the easy ones end, default 0.2; UsageError where there is no index, or it is not 0 to 0.8.
+    """
     given = [extra.get("crowdIndex") for extra in everybody.images.extra]
     index = None if all(one is None for one in given) else np.array(given, float)
+    easy, hard = EDGES[0] if easy_below is None else easy_below, EDGES[1]
+    if not 0 < easy < hard or (easy_below is not None and index is None):
+        why = f"expected above 0, below {hard:g}" if index is not None else f"{everybody.source} has no crowdIndex"
+        raise UsageError(f"--easy-below {easy:g}: {why}.")
     return score_scenes(
-        found, everybody.poses, skeleton, everybody.images.ids, crowd_index=index, resamples=resamples
-    )
+        found, everybody.poses, skeleton, everybody.images.ids, crowd_index=index, edges=(easy, hard),
+        resamples=resamples,
+    )  # fmt: skip
 
 
 def _answers(

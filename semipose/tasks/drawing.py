@@ -18,6 +18,11 @@ Image = NDArray[np.uint8]
 
 # Left is warm, right is cool, the middle is light: told apart with every common kind of color blindness.
 SIDE_COLORS: dict[str, Color] = {"left": (255, 150, 30), "right": (70, 170, 255), "center": (245, 240, 225)}
+# For several people in one picture: each far from the others, also with the common kinds of color blindness.
+PEOPLE_COLORS: tuple[Color, ...] = (
+    (255, 150, 30), (70, 170, 255), (240, 228, 66), (0, 190, 140), (230, 120, 190), (245, 240, 225), (213, 60, 30),
+    (120, 90, 220),
+)  # fmt: skip
 EDGE: Color = (20, 22, 28)
 PAPER: Color = (38, 42, 48)
 
@@ -39,17 +44,20 @@ def sides(skeleton: Skeleton) -> list[str]:
 
 
 def draw(image: Image, poses: Poses, skeleton: Skeleton, *, faded: bool = True, names: bool = False,
-         color: Color | None = None) -> Image:
+         color: Color | None = None, colors: Sequence[Color] = ()) -> Image:
     """A copy of `image` (H, W, 3) RGB with every person of `poses` drawn on it.
 
     Keypoints with visible = 0 are left out. With `faded` the opacity follows the root of the score (predictions), else
-    everything is opaque (labels). `names` writes the keypoints' names; one `color` replaces those of the sides.
+    everything is opaque (labels). `names` writes the keypoints' names; one `color`, or `colors`, one a person, replace
+    those of the sides.
     """
     canvas = np.ascontiguousarray(image)
     shown = (poses.visible > 0) & np.isfinite(poses.keypoints).all(-1) & (np.abs(poses.keypoints) < FAR).all(-1)
     # Peaks of a good network are often 0.3 to 0.6 high: the root keeps those visible.
     opacity = np.sqrt(np.clip(np.nan_to_num(poses.scores), 0, 1)) if faded else np.ones_like(poses.scores)
-    point_colors = [color or SIDE_COLORS[side] for side in sides(skeleton)]
+    by_side = [SIDE_COLORS[side] for side in sides(skeleton)]
+    whole = colors or ([color] if color else []) * len(poses)
+    point_colors = [[one] * len(skeleton) for one in whole] or [by_side] * len(poses)
     level_of = np.searchsorted(np.asarray(LEVELS), np.maximum(opacity, LEVELS[0]) - 1e-6)
     for level, alpha in enumerate(LEVELS):
         if not (shown & (level_of == level)).any():
@@ -57,13 +65,18 @@ def draw(image: Image, poses: Poses, skeleton: Skeleton, *, faded: bool = True, 
         layer = canvas.copy()
         for person in range(len(poses)):
             at_level = np.where(shown[person], level_of[person], -1)
-            _draw_person(layer, poses.keypoints[person], at_level, level, skeleton, point_colors,
+            _draw_person(layer, poses.keypoints[person], at_level, level, skeleton, point_colors[person],
                          _thickness(poses.boxes[person], canvas.shape))
         mixed = layer if alpha == 1 else cv2.addWeighted(layer, alpha, canvas, 1 - alpha, 0)
         canvas = np.asarray(mixed, np.uint8)
     if names:
         canvas = _write_names(canvas.copy(), poses, shown, skeleton)
     return canvas.copy() if canvas is image else canvas
+
+
+def person_colors(count: int) -> list[Color]:
+    """A color for each of `count` people side by side in a picture; after a few they come again."""
+    return [PEOPLE_COLORS[person % len(PEOPLE_COLORS)] for person in range(count)]
 
 
 def _thickness(box: NDArray[Any], shape: tuple[int, ...]) -> int:
@@ -112,7 +125,7 @@ def write(canvas: Image, text: str, at: tuple[int, int], scale: float = 0.45, co
 
 @dataclass(frozen=True)
 class Tile:
-    """A square cut from an image: `pixels` (S, S, 3) and where image point (x, y) went: `(xy - origin) * scale`."""
+    """A piece of an image: `pixels` (H, W, 3) and where image point (x, y) went: `(xy - origin) * scale`."""
 
     pixels: Image
     origin: NDArray[Any]
@@ -142,6 +155,14 @@ def person_tile(image: Image, box: NDArray[Any], size: int = 192, margin: float 
     resample = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
     pixels = np.asarray(cv2.resize(square, (size, size), interpolation=resample), np.uint8)
     return Tile(pixels, np.asarray([x, y], np.float32), size / side)
+
+
+def scaled(image: Image, side: int) -> Tile:
+    """The whole `image` with its longer side at `side` px."""
+    scale = side / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    pixels = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return Tile(np.asarray(pixels, np.uint8), np.zeros(2, np.float32), scale)
 
 
 def contact_sheet(tiles: Sequence[Image], columns: int, gap: int = 8) -> Image:

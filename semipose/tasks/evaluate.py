@@ -18,25 +18,50 @@ if TYPE_CHECKING:
 
 def evaluate(run: "Run | Model | str | Path", labels: str | Path, images: str | Path, *, flip_test: bool = False,
              decode: Literal["dark", "quarter"] = "dark", out: str | Path | None = None, device: str = "auto",
-             batch_size: int = 64, which: str = "best", detections: str | Path | None = None) -> Score:
+             batch_size: int = 64, which: str = "best", detections: str | Path | None = None,
+             easy_below: float | None = None) -> Score:
     """Score a run on the people of COCO json `labels`, whose pictures are in folder `images`.
 
     `run` is a run folder, a `Run` or a `Model`; of a run, `which` is "best" or "last" (of the deployed network) or a
-    network's name. People are looked for in the json's boxes. `out` writes all of it as json: the metrics as flat
+    network's name. People are looked for in the json's boxes, or found by a detector-free network in the whole images,
+    where they are scored by OKS-AP; `easy_below` is the crowdIndex below which an image is easy, default 0.2, in
+    CrowdPose's paper 0.1. `out` writes all of it as json: the metrics as flat
     keys ("pck@0.1", "oks_ap", ...), then per_keypoint, intervals, counts and how they were measured.
     """
     if batch_size < 1:
         raise UsageError(f"--batch-size {batch_size}: expected at least 1.")
     model = as_model(run, which)
+    if model.detector_free:
+        model.refuse_boxes(detections=detections)
+        people = load_labels(labels, images, everyone=True)
+        _check_keypoints(model.skeleton, people, labels)
+        result = _score_images(model, people, easy_below, device=device, flip_test=flip_test, batch_size=batch_size,
+                               decode=decode)
+        return _written(result, out, _provenance(model, people) | {"flip_test": flip_test, "which": which})
+    if easy_below is not None:
+        raise UsageError(f"--easy-below {easy_below:g}: is for networks that find people themselves; leave it out.")
     people = load_labels(labels, images, detections=detections)
     _check_keypoints(model.skeleton, people, labels)
     predicted = _predict(model, people, device=device, flip_test=flip_test, batch_size=batch_size, decode=decode)
     # The run's skeleton: its sigmas and sides are those that training chose its checkpoint with.
     result = score(predicted, people.poses, model.skeleton)
+    how = _provenance(model, people) | {"flip_test": flip_test, "decode": decode, "which": which}
+    return _written(result, out, how)
+
+
+def _written(result: Score, out: str | Path | None, how: dict[str, Any]) -> Score:
     if out is not None:
-        how = _provenance(model, people) | {"flip_test": flip_test, "decode": decode, "which": which}
         write_json(out, flat(result, how))
     return result
+
+
+def _score_images(model: "Model", people: People, easy_below: float | None, *, device: str, **options: Any) -> Score:
+    """Score whom a detector-free network finds in all images of `people`."""
+    from semipose.engine.inference import score_whole_images
+    from semipose.engine.setup import choose_device
+
+    found = model.predict_store(model.store(people, choose_device(device), strict=True), **options)
+    return score_whole_images(found, people, model.skeleton, easy_below=easy_below)
 
 
 def flat(result: Score, how: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +110,7 @@ def _check_keypoints(skeleton: Skeleton, people: People, labels: str | Path) -> 
 def _provenance(model: "Model", people: People) -> dict[str, Any]:
     return {
         "labels": people.source,
-        "boxes": people.box_source,
+        "boxes": "none" if model.detector_free else people.box_source,
         "checkpoint": str(model.file) if model.file else None,
         "network": model.name,
         "update": model.update,

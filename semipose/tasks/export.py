@@ -49,6 +49,9 @@ def export(run: "Run | Model | str | Path", out: str | Path, which: str = "best"
     if out.suffix != ".onnx":
         raise UsageError(f"--out {out}: expected a file name that ends in .onnx.")
     model = as_model(run, which)
+    if model.detector_free:
+        raise UsageError(f"{model.kind} finds people by several fields, and the file would hold one person's heatmaps; "
+                         "export is for networks of one person.")
     network = Heatmaps(model.network).cpu().eval()
     graph = _trace(network, model.input_size)
     _describe(graph, model)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from semipose.codecs.heatmap import Decoding
 from semipose.data.loader import CropStore
 from semipose.data.people import People
+from semipose.data.scenes import SceneStore, whole_images
 from semipose.data.unlabeled import load_unlabeled
 from semipose.data.video import Clip, is_video
 from semipose.engine.checkpoint import load
-from semipose.engine.inference import predict_people
+from semipose.engine.inference import find_people, predict_people
 from semipose.engine.setup import choose_device
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.networks.build import build_network
@@ -28,6 +29,7 @@ from semipose.networks.network import PoseNetwork
 from semipose.poses import Poses
 from semipose.skeleton import Skeleton
 
+Frame = tuple[int, NDArray[np.uint8]]
 Source = str | Path | NDArray[np.uint8] | Sequence[str | Path]
 
 FRAMES_AT_ONCE = 64  # frames lie in a temporary folder for a moment; a whole film would fill the disk
@@ -76,7 +78,8 @@ class Model:
                 flip_test: bool = False, batch_size: int = 64, decode: Decoding = "dark") -> Poses:
         """The poses of every person in `source`, in pixels of the images.
 
-        `source` is an image file, a folder, a glob, a list of files, a video file, or one image as an array
+        A detector-free network finds people itself and takes no boxes; `box_scores` are the people's. `source` is
+        an image file, a folder, a glob, a list of files, a video file, or one image as an array
         (H, W, 3) uint8 **RGB** (an image read by OpenCV is BGR: give `image[..., ::-1]`). People are at `boxes`
         (N, 4) x, y, width, height px (for one image only), or where the `detections` json says, else each whole
         image is one person. `image_ids` of the result: those of a json, the frame's number in a video (from 0),
@@ -94,18 +97,20 @@ class Model:
                 raise UsageError(f"{source}: boxes and detections are for images; cut the video into frames first.")
             return Poses.concatenate([poses for _, poses in self.watch(source, **options)])  # type: ignore[arg-type]
         sources = [source] if isinstance(source, str | Path) else list(source)
-        people = load_unlabeled(sources, skeleton=self.skeleton, detections=detections, sampling=None)
+        self.refuse_boxes(boxes, detections)
+        people = load_unlabeled(sources, skeleton=self.skeleton, detections=detections, sampling=None,
+                                whole_images=self.detector_free)
         return self.predict_people(people if boxes is None else with_boxes(people, boxes), **options)  # type: ignore[arg-type]
 
     def predict_people(self, people: People, *, device: str = "auto", flip_test: bool = False, batch_size: int = 64,
                        decode: Decoding = "dark") -> Poses:
         """The pose of each of `people`, in their order; those of images that cannot be decoded are left out.
 
-        A warning names the images left out.
+        A detector-free network answers with whom it finds in their images instead. A warning names the images left out.
         """
-        if len(people) == 0:
+        if len(people.images if self.detector_free else people) == 0:
             return Poses.empty(len(self.skeleton))
-        store = CropStore(people, self.input_size, device=choose_device(device), strict=False)
+        store = self.store(people, choose_device(device))
         if store.unreadable:
             warnings.warn(f"{len(store.unreadable)} image(s) could not be decoded and were left out: "
                           f"{', '.join(store.unreadable[:5])}", stacklevel=2)
@@ -115,24 +120,50 @@ class Model:
                       decode: Decoding = "dark") -> Poses:
         """The pose of everybody in `store`, which is closed."""
         try:
+            if isinstance(store, SceneStore):
+                if decode != "dark":
+                    raise UsageError(f"decode {decode}: {self.kind} reads its maps in a way of its own; leave it out.")
+                return find_people(self.network.to(store.device), store, skeleton=self.skeleton, flip_test=flip_test,
+                                   batch_size=batch_size)
             return predict_people(self.network.to(store.device), store, size=self.input_size, device=store.device,
                                   batch_size=batch_size, flip_test=flip_test, decode=decode, skeleton=self.skeleton)
         finally:
             store.close()
 
-    def watch(self, video: str | Path | Clip, **options: Any) -> Iterator[tuple[list[NDArray[np.uint8]], Poses]]:
-        """(frames (H, W, 3) BGR, their poses) of a video, some frames at a time; options are those of `predict`.
+    @property
+    def detector_free(self) -> bool:
+        """Whether the network finds everybody in whole images."""
+        return self.network.detector_free
 
-        `image_ids` of the poses are the frames' numbers, from 0; every frame is one person.
+    @property
+    def kind(self) -> str:
+        """The network's name, such as "resnet18"."""
+        return str(self.network.config.get("name", "the ensemble"))
+
+    def refuse_boxes(self, boxes: Any = None, detections: Any = None) -> None:
+        """Raise a UsageError where people's boxes are given to a network that takes none."""
+        if self.detector_free and (boxes is not None or detections is not None):
+            raise UsageError(f"boxes or detections are given, and {self.kind} finds people itself; leave them out.")
+
+    def store(self, people: People, device: torch.device, strict: bool = False) -> CropStore:
+        """What the network looks at: crops of `people`, or the whole images that they are in."""
+        if self.detector_free:
+            return SceneStore(whole_images(people), self.input_size, device=device, strict=strict)
+        return CropStore(people, self.input_size, device=device, strict=strict)
+
+    def watch(self, video: str | Path | Clip, **options: Any) -> Iterator[tuple[list[Frame], Poses]]:
+        """(frames as number and picture (H, W, 3) BGR, their poses) of a video, some at a time; options as `predict`.
+
+        `image_ids` of the poses are the frames' numbers, from 0; every frame is one person, unless the network is
+        detector-free.
         """
         numbered = (video if isinstance(video, Clip) else Clip(video)).frames()
         while chunk := list(islice(numbered, FRAMES_AT_ONCE)):
-            frames = [frame for _, frame in chunk]
             with tempfile.TemporaryDirectory() as folder:
-                poses = self.predict(save_frames(frames, Path(folder)), **options)
-            # Files sort as they were numbered, so row n is frame n of this chunk.
-            poses.image_ids = np.array([number for number, _ in chunk], np.int64)
-            yield frames, poses
+                poses = self.predict(save_frames([frame for _, frame in chunk], Path(folder)), **options)
+            # Files sort as they were numbered, so image n, counted from 1, is frame n - 1 of this chunk.
+            poses.image_ids = np.array([number for number, _ in chunk], np.int64)[poses.image_ids - 1]
+            yield chunk, poses
 
 
 _EXPECTED = "expected a checkpoint of semipose, checkpoints/best-NAME.safetensors of a run's folder."

@@ -29,7 +29,9 @@ def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: 
             which: str = "best") -> Path:
     """Predict every person in `inputs` (images, folders, globs, lists, jsons with boxes, videos) into folder `out`.
 
-    Every frame of a video is one whole-picture person, called "clip.mp4/000123.jpg" (number 123, from 0).
+    Every frame of a video is one whole-picture person, called "clip.mp4/000123.jpg" (number 123, from 0). A
+    detector-free network finds everybody in each image or frame; who is scored 0.2 or less is only in
+    `predictions.json`.
     Writes `predictions.json` (COCO keypoint results), `poses.json` (a whole COCO json: the images' names, the
     category, and the predictions as annotations; keypoints scored below 0.2 are left unlabeled) and, with `draw`,
     `drawings/`. Images that cannot be decoded are skipped and counted. Returns `out`.
@@ -46,7 +48,8 @@ def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: 
     videos = [Path(file) for file in found.files if is_video(file)]
     if videos and detections is not None:
         raise UsageError(f"--detections is for images, and {videos[0]} is a video; cut it into frames first.")
-    output = Output(out, model.skeleton, draw)
+    model.refuse_boxes(detections=detections)
+    output = Output(out, model.skeleton, draw, model.detector_free)
     output.notes += found.notes
     if images:
         _predict_images(model, images, output, detections, device, flip_test)
@@ -60,8 +63,8 @@ def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: 
 class Output:
     """The files of folder `out`; nothing is written anywhere else, whatever the inputs are called."""
 
-    def __init__(self, out: Path, skeleton: Skeleton, draw: bool) -> None:
-        self.out, self.skeleton, self.draw = out, skeleton, draw
+    def __init__(self, out: Path, skeleton: Skeleton, draw: bool, detector_free: bool = False) -> None:
+        self.out, self.skeleton, self.draw, self.detector_free = out, skeleton, draw, detector_free
         self.images: list[dict[str, Any]] = []
         self.parts: list[Poses] = []
         self.skipped: list[str] = []
@@ -84,11 +87,24 @@ class Output:
             raise DataError(f"{file.parent} is a link out of {self.out}; remove it or choose another --out.")
         return file
 
+    def drawn(self, image: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
+        """`image` (H, W, 3) RGB with `poses` on it; several people have a color each."""
+        from semipose.tasks.drawing import draw, person_colors
+
+        if not self.detector_free:
+            return draw(image, poses, self.skeleton)
+        poses = sure(poses)
+        # From left to right: the order of scores would change from frame to frame.
+        poses = poses[np.argsort(poses.boxes[:, 0], kind="stable")]
+        return draw(image, poses, self.skeleton, colors=person_colors(len(poses)))
+
     def write(self, how: dict[str, Any]) -> None:
         """Write both json files and say what came out."""
         poses = Poses.concatenate([Poses.empty(len(self.skeleton)), *self.parts])
-        write_json(self.out / "predictions.json", poses.to_coco_results())
-        write_json(self.out / "poses.json", coco(poses, self.images, self.skeleton, how))
+        rescored = not self.detector_free
+        write_json(self.out / "predictions.json", poses.to_coco_results(rescored=rescored))
+        poses = sure(poses) if self.detector_free else poses
+        write_json(self.out / "poses.json", coco(poses, self.images, self.skeleton, how, rescored))
         console = Console(stderr=True)
         text = f"{len(poses)} people in {len(self.images)} images -> {self.out}"
         if self.skipped:
@@ -96,10 +112,16 @@ class Output:
         console.print("\n".join([text, *self.notes]), markup=False, highlight=False)
 
 
-def coco(poses: Poses, images: list[dict[str, Any]], skeleton: Skeleton, how: dict[str, Any]) -> dict[str, Any]:
+def sure(poses: Poses) -> Poses:
+    """Those of the people found by a detector-free network who are not hardly sure (score <= 0.2)."""
+    return poses[poses.box_scores > RESCORE_THRESHOLD]
+
+
+def coco(poses: Poses, images: list[dict[str, Any]], skeleton: Skeleton, how: dict[str, Any],
+         rescored: bool = True) -> dict[str, Any]:
     """`poses` as a whole COCO json; keypoints that are hardly sure (score <= 0.2) are unlabeled in it."""
     annotations = []
-    for number, result in enumerate(poses.to_coco_results(), 1):
+    for number, result in enumerate(poses.to_coco_results(rescored=rescored), 1):
         triples = np.asarray(result["keypoints"], np.float64).reshape(-1, 3)
         sure = triples[:, 2] > RESCORE_THRESHOLD
         labels = np.column_stack([triples[:, :2], np.full(len(triples), 2)]) * sure[:, None]
@@ -115,26 +137,27 @@ def coco(poses: Poses, images: list[dict[str, Any]], skeleton: Skeleton, how: di
 
 def _predict_images(model: "Model", sources: Sequence[str | Path], output: Output, detections: str | Path | None,
                     device: str, flip_test: bool) -> None:
-    from semipose.data.loader import CropStore
     from semipose.data.unlabeled import load_unlabeled
     from semipose.engine.setup import choose_device
 
-    people = load_unlabeled(sources, skeleton=model.skeleton, detections=detections, sampling=None)
-    output.box_sources.append(people.box_source)
+    people = load_unlabeled(sources, skeleton=model.skeleton, detections=detections, sampling=None,
+                            whole_images=model.detector_free)
+    output.box_sources.append("none" if model.detector_free else people.box_source)
     if len(people) == 0:
         raise DataError(f"{people.source}: no person to predict; expected at least one image, or one box in the json.")
     output.notes += people.notes
-    store = CropStore(people, model.input_size, device=choose_device(device), strict=False)
+    store = model.store(people, choose_device(device))
     output.skipped += store.unreadable
     people = store.people
-    poses = model.predict_store(store, flip_test=flip_test)
     files, ids = people.images.files, _image_ids(people)
-    poses.image_ids = ids[people.image_index]
+    # So that whoever is found says in which image.
+    people.poses.image_ids = ids[people.image_index]
+    poses = model.predict_store(store, flip_test=flip_test)
     output.parts.append(poses)
     base = _common_folder(files)
     for position, (file, number) in enumerate(zip(files, ids.tolist(), strict=True)):
         if output.draw:
-            _draw_image(file, poses[people.image_index == position], output)
+            _draw_image(file, poses[poses.image_ids == number], output)
         height, width = _size_of(file, people.images.sizes[position])
         name = Path(os.path.relpath(file, base)).as_posix()
         output.images.append({"id": number, "file_name": name, "width": width, "height": height})
@@ -142,19 +165,19 @@ def _predict_images(model: "Model", sources: Sequence[str | Path], output: Outpu
 
 
 def _predict_video(model: "Model", video: Path, output: Output, device: str, flip_test: bool) -> None:
-    """One whole-picture person in every frame; the drawing is a video too."""
+    """One whole-picture person in every frame, or all that are found; the drawing is a video too."""
     first = 1 + max((image["id"] for image in output.images), default=0)
-    output.box_sources.append("image")
+    output.box_sources.append("none" if model.detector_free else "image")
     clip = Clip(video)
     with contextlib.ExitStack() as stack:
         film = stack.enter_context(_Film(output.drawing(video, ".mp4"), video)) if output.draw else None
         for frames, poses in model.watch(clip, device=device, flip_test=flip_test):
-            for frame, number in zip(frames, poses.image_ids.tolist(), strict=True):
+            for number, frame in frames:
                 height, width = frame.shape[:2]
                 output.images.append({"id": first + number, "file_name": frame_name(video, number), "width": width,
                                       "height": height, "frame_id": number})
                 if film is not None:
-                    film.add(frame, poses[poses.image_ids == number], model.skeleton)
+                    film.add(frame, poses[poses.image_ids == number], output)
             poses.image_ids = poses.image_ids + first
             output.parts.append(poses)
     if clip.fault:
@@ -183,12 +206,12 @@ def _size_of(file: str, known: NDArray[np.int64]) -> tuple[int, int]:
 
 def _draw_image(file: str, poses: Poses, output: Output) -> None:
     from semipose.data.crops import read_image
-    from semipose.tasks.drawing import draw, save_jpeg
+    from semipose.tasks.drawing import save_jpeg
 
     image = read_image(file)
     if image is None:
         raise DataError(f"{file}: could be decoded a moment ago and cannot now: was it changed or moved?")
-    save_jpeg(output.drawing(file, ".jpg"), draw(image, poses, output.skeleton))
+    save_jpeg(output.drawing(file, ".jpg"), output.drawn(image, poses))
 
 
 class _Film:
@@ -208,18 +231,16 @@ class _Film:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return self
 
-    def add(self, frame: NDArray[np.uint8], poses: Poses, skeleton: Skeleton) -> None:
+    def add(self, frame: NDArray[np.uint8], poses: Poses, output: Output) -> None:
         """Append `frame` (H, W, 3) BGR with `poses` drawn on it."""
         import cv2
-
-        from semipose.tasks.drawing import draw
 
         if self.writer is None:
             size = (frame.shape[1], frame.shape[0])
             self.writer = cv2.VideoWriter(str(self.temporary), cv2.VideoWriter.fourcc(*"mp4v"), self.rate, size)
             if not self.writer.isOpened():
                 raise SemiposeError(f"{self.path}: OpenCV cannot write mp4 videos here; run again with --no-draw.")
-        drawn = draw(frame[..., ::-1], poses, skeleton)
+        drawn = output.drawn(frame[..., ::-1], poses)
         self.writer.write(np.ascontiguousarray(drawn[..., ::-1]))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

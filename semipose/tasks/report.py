@@ -173,6 +173,8 @@ def _keypoints(run: Run, metrics: Mapping[str, Any]) -> str:
     if not metrics.get("val"):
         return ""
     metric = metrics["metric"] if not metrics["metric"].startswith("oks") else "pck@0.1"
+    if not _best(metrics, metrics["deployed"]["network"]).get("per_keypoint"):
+        return ""  # people who are found are not scored keypoint by keypoint
     mine = _best(metrics, metrics["deployed"]["network"]).get("per_keypoint", {}).get(metric, {})
     twins = ((metrics.get("twin") or {}).get("score") or {}).get("per_keypoint", {}).get(metric, {})
     gains = (metrics.get("answer") or {}).get("per_keypoint", {}) if metrics["metric"] == metric else {}
@@ -210,16 +212,17 @@ def _pictures(run: Run, val: People | None, unlabeled: People | None) -> str:
     """Predictions on val and on unlabeled people, by the deployed network."""
     if val is None and unlabeled is None:
         return ""
+    from semipose.tasks import report_pictures, report_scenes
     from semipose.tasks.report_correction import correction
-    from semipose.tasks.report_pictures import unlabeled_pictures, val_pictures
 
     try:
         model = run.model()
     except SemiposeError as error:
         return section("Pictures", _say(f"None: {error}", "muted"))
     device = "cpu" if str(run.config.get("device", "")).startswith("cpu") else "auto"
-    on_val = val_pictures(model, val, device) if val is not None else ""
-    on_unlabeled = unlabeled_pictures(model, unlabeled, device) if unlabeled is not None else ""
+    drawn = report_scenes if model.detector_free else report_pictures
+    on_val = drawn.val_pictures(model, val, device) if val is not None else ""
+    on_unlabeled = drawn.unlabeled_pictures(model, unlabeled, device) if unlabeled is not None else ""
     lead = "What the deployed network now says about unlabeled people; in training, answers like these, of earlier " \
            "weights, were the targets. The number is the mean height of its peaks: a confidence, not a probability."
     changed = correction(run, unlabeled, device) if unlabeled is not None else ""
