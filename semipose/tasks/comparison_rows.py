@@ -10,10 +10,13 @@ from semipose import methods
 from semipose.data.load import skeleton_of
 from semipose.data.people import People
 from semipose.engine.checkpoint import read_record
+from semipose.engine.inference import score_whole_images
+from semipose.engine.settings import Settings
 from semipose.engine.trainer import better
 from semipose.metrics.intervals import mean_difference
 from semipose.metrics.score import Score, score
 from semipose.metrics.truth import digest_of
+from semipose.poses import Poses
 from semipose.tasks.comparison_plan import BOUND, protocol, refuse_unlike
 from semipose.tasks.job import read_found
 from semipose.tasks.phases import read_phases
@@ -61,7 +64,7 @@ class Judge:
         shared = protocol(ended[0].run.config) if ended else {}
         return {
             "format": 1, "metric": self.metric, "protocol": shared,
-            "judged_on": {"name": self.name, "people": len(self.people), "source": self.people.source},
+            "judged_on": {"name": self.name, "people": int(self.people.labeled.sum()), "source": self.people.source},
             "rows": [*rows, *([self._row("bound", bound, {})] if bound else [])],
         }  # fmt: skip
 
@@ -82,10 +85,14 @@ class Judge:
         amount, seed, row = file.parts[-4:-1]
         metrics = run.metrics or {}
         best, last = (
-            score(found[f"{which}-{metrics['deployed']['network']}"], self.people.poses, run.skeleton, resamples=0)
-            for which in ("best", "last")
+            self._score(found[f"{which}-{metrics['deployed']['network']}"], run) for which in ("best", "last")
         )
         return Ended(amount, int(seed.removeprefix("seed")), row, run, metrics, best, last, networks)
+
+    def _score(self, found: Poses, run: Run) -> Score:
+        if Settings.from_record(run.config["settings"]).detector_free:
+            return score_whole_images(found, self.people, run.skeleton, resamples=0)
+        return score(found, self.people.poses, run.skeleton, resamples=0)
 
     def _rows(self, ended: list[Ended]) -> list[dict[str, Any]]:
         """The rows of one amount of labels, the twin first."""
@@ -116,7 +123,7 @@ class Judge:
                        for metric in dict.fromkeys((self.metric, *OTHER_METRICS))},
             "last": spread([one.last.values.get(self.metric) for one in ended]), "against_twin": gain,
             "per_keypoint": {keypoint: spread([one.best.per_keypoint[each].get(keypoint) for one in ended])
-                             for keypoint in ended[0].best.per_keypoint[each]},
+                             for keypoint in ended[0].best.per_keypoint.get(each, ())},
             "curve": _curve(ended, self.metric), "cost": _costs(ended),
         }  # fmt: skip
 

@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from semipose.data.load import load
 from semipose.data.loader import CropStore
 from semipose.data.people import People
+from semipose.data.scenes import SceneStore, whole_images
 from semipose.data.video import Sampling
 from semipose.engine.checkpoint import load as read_tensors
 from semipose.engine.checkpoint import read_record, save
@@ -44,7 +46,7 @@ def work(file: str | Path) -> None:
             resume(folder)
         else:
             command = [sys.executable, "-m", "semipose.tasks.job", str(file)]
-            data = load(**job["data"])
+            data = load(**job["data"], whole_images=settings.detector_free)
             train(data, settings=settings, method_settings=job["options"], out=folder, command=command)
     people = judges(job)
     if not is_done(job, digest_of(people.poses, Run(folder).skeleton)):
@@ -54,7 +56,8 @@ def work(file: str | Path) -> None:
 def judges(job: dict[str, Any]) -> People:
     """The people whom all runs of the comparison are judged by: val, or those of --test."""
     given = {"val": job["data"]["val"], "val_images": job["data"]["val_images"]} | job["judges"]
-    people = load(**job["data"] | given | LABELS_ALONE).val
+    whole_images = Settings.from_record(job["settings"]).detector_free
+    people = load(**job["data"] | given | LABELS_ALONE, whole_images=whole_images).val
     assert people is not None
     return people
 
@@ -72,15 +75,15 @@ def is_done(job: dict[str, Any], people: str) -> bool:
 
 
 def read_found(file: Path, truth: Poses) -> dict[str, Poses]:
-    """Checkpoint ("best-teacher") -> its poses of the people `truth`."""
+    """Checkpoint ("best-teacher") -> its poses of the people `truth`, or of whom it found where they are."""
     tensors, record = read_tensors(file)
-    return {
-        name: replace(
-            truth, keypoints=tensors[f"{name}/keypoints"].numpy(), scores=tensors[f"{name}/scores"].numpy(),
-            visible=truth.visible * 0 + 2,
-        )
-        for name in record["checkpoints"]
-    }  # fmt: skip
+    found = {}
+    for name in record["checkpoints"]:
+        part = {key.removeprefix(f"{name}/"): value.numpy() for key, value in tensors.items()
+                if key.startswith(f"{name}/")}  # fmt: skip
+        people = truth if "image_ids" not in part else Poses.blank(*part["scores"].shape)
+        found[name] = replace(people, visible=np.full(part["scores"].shape, 2, np.uint8), **part)
+    return found
 
 
 def _find(run: Run, settings: Settings, people: People, file: Path) -> None:
@@ -88,15 +91,22 @@ def _find(run: Run, settings: Settings, people: People, file: Path) -> None:
     device = choose_device(settings.device)
     size, deployed = (settings.input_size[0], settings.input_size[1]), run.checkpoint("best").stem
     names = sorted({*(f"best-{name}" for name in (run.metrics or {})["val"]), deployed.replace("best-", "last-")})
-    store = CropStore(people, size, device=device, workers=settings.workers)
+    if settings.detector_free:
+        store: CropStore = SceneStore(
+            whole_images(people), size, device=device, workers=settings.workers, everybody=people
+        )
+    else:
+        store = CropStore(people, size, device=device, workers=settings.workers)
     predict = predictor(store, settings, run.skeleton, choose_precision(settings, device))
-    tensors, inference = {}, 0
+    tensors: dict[str, torch.Tensor] = {}
+    inference = 0
     try:
         for name in names:
             network = run.model(name).network
             found = predict(network.to(device))
-            tensors[f"{name}/keypoints"] = torch.from_numpy(found.keypoints)
-            tensors[f"{name}/scores"] = torch.from_numpy(found.scores)
+            # Who was found in whole images is nobody that is known.
+            kept = ("keypoints", "scores", *(("image_ids", "box_scores") if settings.detector_free else ()))
+            tensors |= {f"{name}/{part}": torch.from_numpy(getattr(found, part)) for part in kept}
             if name == deployed:
                 inference = len(network.members) if isinstance(network, Ensemble) else 1
     finally:

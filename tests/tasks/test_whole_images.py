@@ -11,9 +11,13 @@ import torch
 from semipose.data.check import check
 from semipose.data.figure_crowd import reduced, write_crowds
 from semipose.data.load import Data, load
+from semipose.engine.inference import score_whole_images
+from semipose.engine.settings import Settings
 from semipose.errors import UsageError
 from semipose.poses import Poses
+from semipose.tasks import job
 from semipose.tasks.check import sheet
+from semipose.tasks.comparison_rows import Judge
 from semipose.tasks.drawing import draw, person_colors
 from semipose.tasks.evaluate import evaluate
 from semipose.tasks.export import export
@@ -160,3 +164,18 @@ def test_check_looks_at_labels_and_not_at_what_is_ignored(data: Data) -> None:
     after = [finding.text for finding in check(data, quick=True)]
     assert not any("fewer than 3" in text for text in after if text not in before)
     assert sheet(everybody).shape[2] == 3
+
+
+def test_a_comparison_keeps_whom_a_run_found_and_judges_it_by_them(run: Run, data: Data, tmp_path: Path) -> None:
+    assert data.val is not None
+    settings, file = Settings.from_record(run.config["settings"]), tmp_path / "found.safetensors"
+    job._find(run, settings, data.val, file)
+    kept = job.read_found(file, data.val.poses)
+    assert set(kept) == {"best-teacher", "best-student", "last-teacher"}
+    judge = Judge(tmp_path, data.val, "oks_ap", "val")
+    for name, found in kept.items():
+        again = run.model(name).predict_people(data.val, device="cpu")
+        assert len(found) == len(again)
+        np.testing.assert_allclose(found.keypoints, again.keypoints, atol=1e-3)
+        np.testing.assert_array_equal(found.image_ids, again.image_ids)
+        assert judge._score(found, run).values == score_whole_images(again, data.val, data.skeleton, 0).values
