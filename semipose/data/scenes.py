@@ -89,15 +89,15 @@ class SceneStore(CropStore):
         """Everybody in the images of `rows`, in pixels of their crops; float32 on the CPU."""
         assert self.everybody is not None, "unlabeled images have no scene"
         poses, seats = self.everybody.poses, self._seats[rows]
-        there = torch.from_numpy(seats >= 0)
-        scale = self.affines[rows][:, None, [0, 1], [0, 1]]
-        shift = self.affines[rows][:, None, None, :2, 2]
-        keypoints = torch.from_numpy(poses.keypoints[seats]) * scale[:, :, None] + shift
-        visible = torch.from_numpy(poses.visible[seats] > 0) & there[..., None]
-        sides = torch.from_numpy(poses.boxes[seats, 2:]) * scale * there[..., None]
+        there, to_crop = seats >= 0, self.affines.numpy()[rows]
+        scale, shift = to_crop[:, None, [0, 1], [0, 1]], to_crop[:, None, None, :2, 2]
+        visible = (poses.visible[seats] > 0) & there[..., None]
         # Tools write anything where nothing is labeled: it must not become a number that is not finite.
-        keypoints = keypoints.masked_fill(~visible[..., None], 0)
-        return Scene(keypoints, visible.float(), there.float(), sides, self.known(rows))
+        keypoints = np.where(visible[..., None], poses.keypoints[seats] * scale[:, :, None] + shift, 0)
+        sides = poses.boxes[seats, 2:] * scale * there[..., None]
+        arrays = (np.asarray(part, np.float32) for part in (keypoints, visible, there, sides))
+        at, shown, weight, wide = map(torch.from_numpy, arrays)
+        return Scene(at, shown, weight, wide, self.known(rows))
 
     def _seat(self, everybody: People) -> None:
         """Give every labeled person a place, and find what is to be ignored."""
