@@ -18,9 +18,11 @@ SEATS = 3
 
 
 def kinds() -> list[str]:
-    """NAME of each method for one person in a crop, and NAME@NETWORK of each method and each detector-free network."""
-    whole = [f"{name}@{network}" for network in DETECTOR_FREE for name in methods.able(network)]
-    return [*methods.able("resnet18"), *whole]
+    """NAME of each method for one person in a crop, and NAME@NETWORK of methods for detector-free networks: the one
+    that uses all of them with each, the others with one."""
+    whole = [(name, "higher_hrnet") for name in methods.able("higher_hrnet") if methods.describe(name).top_down]
+    whole += [("instance_pseudo_label", network) for network in DETECTOR_FREE]
+    return [*methods.able("resnet18"), *(f"{name}@{network}" for name, network in whole)]
 
 
 def builder_of(kind: str, seed: int = 0, skeleton: Skeleton = SKELETON) -> Build:

@@ -5,6 +5,7 @@ step, most of them in loops over samples (SSPCM, MultiAugs). A CPU's clock hides
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from semipose.data.people import People
 from semipose.engine.settings import Settings
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer
+from semipose.networks import DETECTOR_FREE
 from semipose.networks.backbone import Backbone
-from tests import drawn
+from tests import drawn, scenes
 
 ALL = methods.able("resnet18")
 MOST = 1.5
@@ -58,6 +60,30 @@ def test_operators_are_few_and_as_many_for_any_batch(people: People, name: str) 
     assert seen.count <= MOST * bare.count, f"{seen.count} operators, the networks' passes alone {bare.count}"
     assert counted(late(people, name, 8)).count == seen.count
     assert not seen.blocking
+
+
+@pytest.fixture(scope="module")
+def crowds(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    return scenes.crowds(tmp_path_factory.mktemp("crowds"))
+
+
+WHOLE = [("instance_pseudo_label", network) for network in DETECTOR_FREE] + [("pseudo_label", "higher_hrnet")]
+
+
+@pytest.mark.parametrize(("name", "network"), WHOLE)
+def test_a_step_on_whole_images_reads_nothing_back_and_asks_as_much_for_any_batch(
+    crowds: Data, name: str, network: str
+) -> None:
+    def late_in(batch_size: int, device: torch.device) -> Trainer:
+        settings = scenes.SETTINGS.chosen("flag", "", network=network, method=name, batch_size=batch_size, duration=100)
+        stores = Stores.read(crowds, settings, device)
+        trainer = make_trainer(settings, {}, crowds.skeleton, replace(stores, val=None), Path("nowhere"))
+        trainer.update = 90
+        return trainer
+
+    assert counted(late_in(2, CPU)).count == counted(late_in(4, CPU)).count
+    with on_meta() as meta:
+        assert counted(late_in(2, meta)).blocking == []
 
 
 class OneLayer(Backbone):

@@ -1,0 +1,234 @@
+"""Detector-free networks on pictures of several people: the ladder from labels alone to all labels.
+
+    python -m benchmarks.multi_person --data crowds --network higher_hrnet --labels 20pct
+    python -m benchmarks.multi_person --data coco_multi --network higher_hrnet --labels 20pct --rows S H H+I F
+
+Rows: `S` supervised on the labeled part, `H` heatmap consistency alone, `T` two stages of pseudo-labels, `I` pseudo
+people alone, `H+I` both, `F` supervised on all labels. `crowds` are drawn by the program, 128 px with 8 keypoints;
+`coco_multi` are real pictures, found through SEMIPOSE_DATA (default ../shared/data). Everything is chosen on val; test
+is scored once per row. Each finished row is written to `--out` at once, and a row that was interrupted goes on.
+"""
+
+import argparse
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+import semipose
+from semipose.data.coco import load_labels
+from semipose.data.figure_crowd import write_crowds
+from semipose.data.load import load
+from semipose.data.splits import load_split
+from semipose.files import write_json
+from semipose.metrics.intervals import difference
+from semipose.metrics.scenes import people_found
+from semipose.metrics.score import Score
+from semipose.tasks.evaluate import evaluate
+from semipose.tasks.run import Run
+from semipose.tasks.train import resume, train
+
+METHOD = "instance_pseudo_label"
+# row -> method, options, whether all labels are used
+ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "S": ("supervised", {}, False),
+    "H": (METHOD, {"instances": 0.0}, False),
+    "T": ("pseudo_label", {}, False),
+    "I": (METHOD, {"heatmaps": 0.0}, False),
+    "H+I": (METHOD, {}, False),
+    "F": ("supervised", {}, True),
+}
+METRICS = ("oks_ap", "oks_ap50", "oks_ar", "oks_ap_easy", "oks_ap_medium", "oks_ap_hard")
+# Drawn pictures: for training, val and test.
+COUNTS = {"train": 1500, "val": 150, "test": 600}
+# Where a method has no threshold of its own, whom to count as pseudo people, and in how many images.
+SURE, LOOKED_AT = 0.3, 300
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What all rows of a table share."""
+
+    input_size: str
+    duration: int
+    batch_size: int = 8
+    backbone: str = "mobilenet_v1"
+    width: float = 0.75
+    head_channels: int = 64
+    lr: float = 1e-3
+    adaptive: bool = False  # DEKR's convolution
+    metric: str = "oks_ap"
+    eval_every: int = 200
+
+
+PROFILES = {"crowds": Profile("128x128", 1000), "coco_multi": Profile("256x256", 1500)}
+
+
+class Files(NamedTuple):
+    """Labels and images of each part."""
+
+    train: Path
+    val: Path
+    test: Path
+    images: dict[str, Path]
+    split: Path
+
+
+def main() -> None:
+    """Run the rows that are asked for and not yet in the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=list(PROFILES), required=True)
+    parser.add_argument("--network", choices=["higher_hrnet", "dekr", "cid"], default="higher_hrnet")
+    parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--labels", choices=["5pct", "20pct", "50pct"], default="20pct")
+    parser.add_argument("--seed", type=int, default=0, help="of the split, the drawing and all random numbers")
+    parser.add_argument("--runs", type=Path, default=Path("runs/multi_person"), help="where run folders lie")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    args = parser.parse_args()
+    root = Path(os.environ.get("SEMIPOSE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    name = f"{args.data}-{args.network}-{args.labels}-seed{args.seed}"
+    make = crowds if args.data == "crowds" else real
+    files = make(args.runs / f"crowds-seed{args.seed}", root, args.labels, args.seed)
+    file, profile = args.out / f"multi_person-{name}.json", PROFILES[args.data]
+    weights = root / "weights" / "mobilenet_v1_075.safetensors"
+    for row in args.rows:
+        run, seconds = run_row(row, profile, files, args.network, weights, args.runs / name / row, args.seed)
+        record(file, profile, args, row, describe(run, files, seconds))
+        compare(file, args.runs / name, files)
+
+
+def crowds(folder: Path, root: Path, labels: str, seed: int) -> Files:
+    """Pictures drawn by the program, drawn once; the first ones are labeled, so that the parts are nested."""
+    found = {}
+    for number, (part, count) in enumerate(COUNTS.items()):
+        place = folder / part
+        done = sorted(place.glob("*.json"))
+        found[part] = done[0] if done else write_crowds(place, count, seed=seed, first_index=number * 1_000_000)
+    ids = load_labels(found["train"], folder / "train" / "images", everyone=True).images.ids.tolist()
+    first = round(len(ids) * int(labels.removesuffix("pct")) / 100)
+    split = folder / f"semi_{labels}.json"
+    write_json(split, {"labeled": ids[:first], "unlabeled": ids[first:]})
+    images = {part: folder / part / "images" for part in COUNTS}
+    return Files(found["train"], found["val"], found["test"], images, split)
+
+
+def real(folder: Path, root: Path, labels: str, seed: int) -> Files:
+    """COCO photos with several people."""
+    place = root / "coco_multi"
+    train, val, test = (place / "annotations" / f"person_keypoints_{part}.json" for part in COUNTS)
+    split = place / "splits" / f"semi_{labels}_seed{seed}.json"
+    return Files(train, val, test, dict.fromkeys(COUNTS, place / "images"), split)
+
+
+def run_row(
+    name: str, profile: Profile, files: Files, network: str, weights: Path, folder: Path, seed: int
+) -> tuple[Run, float]:
+    """Train one row, or finish it; gives the run and the seconds that this call spent."""
+    start = time.perf_counter()
+    if (folder / "metrics.json").is_file():
+        return Run(folder), 0.0
+    if (folder / "run.json").is_file():
+        return resume(folder), time.perf_counter() - start
+    method, options, all_labels = ROWS[name]
+    data = load(
+        files.train, files.images["train"], split=None if all_labels else files.split, val=files.val,
+        val_images=files.images["val"], seed=seed, whole_images=True,
+    )  # fmt: skip
+    settings = asdict(profile)
+    if network != "dekr":
+        del settings["adaptive"]
+    run = train(
+        data, method=method, method_settings=options, out=folder, seed=seed, network=network, weights=weights,
+        **settings,
+    )  # fmt: skip
+    return run, time.perf_counter() - start
+
+
+def describe(run: Run, files: Files, seconds: float) -> dict[str, Any]:
+    """What a row of the results says, test scores apart."""
+    metrics, config = run.metrics, run.config
+    assert metrics is not None
+    logged = [row["signals"]["threshold"] for row in run.log() if "threshold" in row.get("signals", {})]
+    threshold = logged[-1] if logged and config["method_settings"].get("rule") else SURE
+    return {
+        "method": config["method"], "options": config["method_settings"],
+        "deployed": metrics["deployed"]["network"], "update": metrics["deployed"]["update"], "seconds": round(seconds),
+        "val": {net: {which: short(each["values"]) for which, each in rows.items()}
+                for net, rows in metrics["val"].items()},
+        "pseudo_people": pseudo_people(run, files, threshold), "thresholds": [round(each, 3) for each in logged[::5]],
+    }  # fmt: skip
+
+
+def pseudo_people(run: Run, files: Files, threshold: float) -> dict[str, float]:
+    """Precision and recall, by the hidden labels, of whom the deployed network finds in unlabeled images."""
+    everybody = load_labels(files.train, files.images["train"], everyone=True)
+    hidden = np.isin(everybody.images.ids, load_split(files.split).unlabeled)
+    people = everybody.within(np.flatnonzero(hidden)[:LOOKED_AT])
+    found = run.model().predict_people(people)
+    precision, recall = people_found(
+        found[found.box_scores >= threshold], people.poses, run.skeleton, people.images.ids
+    )
+    return {"threshold": round(threshold, 3), "precision": round(precision, 1), "recall": round(recall, 1)}
+
+
+def compare(file: Path, base: Path, files: Files) -> None:
+    """Score what is there on test, and set every row against the supervised one."""
+    results = json.loads(file.read_text())
+    rows = results["rows"]
+    scores = {name: score_test(base / name, files) for name in rows}
+    for name, row in rows.items():
+        mine = scores[name]
+        row["test"] = {which: values(each) for which, each in mine.items()}
+        if "S" in rows and name not in ("S", "F"):
+            row["against_S"] = {
+                metric: {key: round(getattr(found, key), 2) for key in ("value", "low", "high")}
+                | {"helped": found.helped}
+                for metric in METRICS if metric in mine["best"].values
+                for found in [difference(mine["best"], scores["S"]["best"], metric)]
+            }  # fmt: skip
+    write_json(file, results)
+
+
+def score_test(folder: Path, files: Files) -> dict[str, Score]:
+    """The best and the last checkpoint of the deployed network on the test images."""
+    run = Run(folder)
+    return {which: evaluate(run, files.test, files.images["test"], which=which) for which in ("best", "last")}
+
+
+def record(file: Path, profile: Profile, args: argparse.Namespace, name: str, row: dict[str, Any]) -> None:
+    """Add a row to the results file; one that was already there keeps its measured time."""
+    old = json.loads(file.read_text()).get("rows", {}) if file.is_file() else {}
+    if row["seconds"] == 0 and name in old:
+        row["seconds"] = old[name]["seconds"]
+    rows = {**old, name: row}
+    write_json(file, {
+        "data": args.data, "network": args.network, "labels": args.labels, "seed": args.seed,
+        "profile": asdict(profile), "pictures": COUNTS if args.data == "crowds" else None,
+        "semipose": semipose.__version__, "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "protocol": "own detections, whole images letterboxed, no flip test; everything chosen on val, test scored for "
+        "the chosen and the last checkpoint of the deployed network; intervals: 95 %, bootstrap over test images; one "
+        "seed; seconds are wall time, whatever else the machine was doing",
+        "initialization": "ImageNet backbone (mobilenet_v1_075.safetensors), head random",
+        "rows": {row: rows[row] for row in ROWS if row in rows},
+    })  # fmt: skip
+
+
+def short(found: dict[str, float]) -> dict[str, float]:
+    """The metrics that tables show."""
+    return {key: round(found[key], 2) for key in METRICS if key in found}
+
+
+def values(found: Score) -> dict[str, Any]:
+    """Metrics of a test score with their intervals."""
+    spans = {key: [round(v, 2) for v in span] for key, span in found.intervals.items() if key in METRICS}
+    return {**short(found.values), "intervals": spans}
+
+
+if __name__ == "__main__":
+    main()
