@@ -151,17 +151,19 @@ def test_every_image_of_a_json_is_unlabeled_once_whoever_is_in_it(tmp_path: Path
 def test_a_split_divides_images_and_reads_no_label_of_the_others(tmp_path: Path) -> None:
     def change(value: dict[str, Any]) -> None:
         more(BOX)(value)
-        value["annotations"][1] |= {"keypoints": "broken", "segmentation": "broken", "bbox": None}
+        value["annotations"][1] |= {"keypoints": "broken", "segmentation": "broken"}
+        del value["annotations"][2]  # nobody is in the third picture
 
     path, images = project(tmp_path, change, images=4)
     split = tmp_path / "split.json"
-    split.write_text(json.dumps({"labeled": [1, 4], "unlabeled": [2]}))
+    split.write_text(json.dumps({"labeled": [1, 4], "unlabeled": [2, 3]}))
     data = load(path, images, split=split, whole_images=True)
     assert data.labeled.images.ids.tolist() == [1, 4]
     assert data.labeled.poses.ids.tolist() == [10, 40, 90]
     assert data.labeled.labeled.tolist() == [True, True, False]
     assert data.unlabeled is not None
-    assert data.unlabeled.images.ids.tolist() == [2]
+    assert data.unlabeled.images.ids.tolist() == [2, 3]
+    assert data.unlabeled.poses.boxes.tolist() == [[0, 0, 64, 48]] * 2
     split.write_text(json.dumps({"labeled": [1, 4], "unlabeled": [2], "labeled_people": [10]}))
     with pytest.raises(UsageError, match="divide the images"):
         load(path, images, split=split, whole_images=True)

@@ -134,7 +134,8 @@ def test_everybody_in_a_video_is_predicted_frame_by_frame(model: Model, tmp_path
 def test_people_who_are_hardly_sure_are_only_in_the_results(data: Data, model: Model, tmp_path: Path) -> None:
     model.network.heatmap.maps.mul_(0.15)  # type: ignore[operator, union-attr]
     out = predict(model, [data.labeled.images.files[0]], tmp_path / "out", device="cpu", draw=False)
-    assert len(json.loads((out / "predictions.json").read_text())) == 2
+    results = json.loads((out / "predictions.json").read_text())
+    assert [one["score"] > 0.1 for one in results] == [True] * 2  # not rescored: all keypoints are below 0.2
     assert json.loads((out / "poses.json").read_text())["annotations"] == []
 
 
