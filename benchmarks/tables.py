@@ -86,7 +86,7 @@ def accuracy_table(results: dict[str, Any]) -> str:
 def measured() -> str:
     """Each method's deployed network on all sets side by side."""
     sets = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("accuracy-*-small-seed0.json"))]
-    methods = [name for name in sets[0]["rows"] if "-" not in name]
+    methods = list(dict.fromkeys(name for each in sets for name in each["rows"] if "-" not in name))
     columns = [f"{each['data']}{word}" for each in sets for word in ("", ", against the twin")]
     return lined(("run", *columns), [
         (named(name, {}), *(cell for each in sets for cell in against_twin(each, name))) for name in methods
