@@ -2,6 +2,7 @@
 
     python -m benchmarks.accuracy --data lspet --profile small
     python -m benchmarks.accuracy --data lspet --profile full --rows twin_weak twin_strong pose_dual   # on a GPU
+    python -m benchmarks.accuracy --data lspet --updates 1200 --rows twin_weak twin_strong pose_mum pose_mum-no_eman
 
 Rows: `bound` (supervised on all training labels), `twin_weak` and `twin_strong` (supervised on the labeled part, both
 kinds of augmentation), and the methods. Everything is chosen on val; test is scored once per row, for the best and
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", choices=[*ROWS, *ABLATIONS], default=list(ROWS))
     parser.add_argument("--labels", choices=["1pct", "5pct", "10pct", "20pct", "50pct"], default="10pct")
     parser.add_argument("--seed", type=int, default=0, help="of the split and of all random numbers")
+    parser.add_argument("--updates", type=int, help="instead of the profile's; kept apart, for changes of one part")
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), help="where run folders lie")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
@@ -121,7 +123,10 @@ def main() -> None:
     profile = replace(PROFILES[args.profile][args.data], labels=args.labels)
     share = "" if args.labels == Profile.labels else f"-{args.labels}"
     name = f"{args.data}-{args.profile}{share}-seed{args.seed}"
-    file, base = args.out / f"accuracy-{name}.json", args.runs / name
+    kind = "accuracy"
+    if args.updates is not None:
+        profile, kind, name = replace(profile, duration=args.updates), "ablations", f"{name}-{args.updates}_updates"
+    file, base = args.out / f"{kind}-{name}.json", args.runs / name
     for name in args.rows:
         run, seconds = run_row(name, profile, root, args.data, base / name, args.seed)
         record(file, profile, args.data, args.seed, {name: describe(run, seconds)})
@@ -175,15 +180,24 @@ def compare(file: Path, base: Path, data: Path, profile: Profile) -> None:
     people = load_labels(data / "annotations" / "person_keypoints_test.json", data / "images")
     height, width = (int(side) for side in profile.input_size.split("x"))
     store = CropStore(people, (height, width))
-    scores = {name: score_test(base / name, store, people) for name in rows}
-    for name, row in rows.items():
-        row["test"] = {net: {which: values(s) for which, s in each.items()} for net, each in scores[name].items()}
     twins = {(name, net): row["val"][net]["best"][profile.metric]
              for name, row in rows.items() if name in TWINS for net in row["val"]}  # fmt: skip
-    if all(name in rows for name in TWINS):
-        twin, net = max(twins, key=lambda key: twins[key])
-        results["twin"] = {"row": twin, "network": net, "rule": f"best on val by {profile.metric}"}
-        for name in (name for name in rows if name not in (*TWINS, "bound")):
+    twin, net = max(twins, key=lambda key: twins[key]) if all(name in rows for name in TWINS) else (None, None)
+    chosen = {"row": twin, "network": net, "rule": f"best on val by {profile.metric}"}
+    if results.get("twin") != chosen:
+        for row in rows.values():
+            row.pop("against_twin", None)
+    fresh = {name for name, row in rows.items() if "test" not in row}
+    compared = {name for name, row in rows.items()
+                if twin and "against_twin" not in row and name not in (*TWINS, "bound")}  # fmt: skip
+    needed = fresh | compared | ({twin} if twin and compared else set())
+    scores = {name: score_test(base / name, store, people) for name in rows if name in needed}
+    for name in fresh:
+        rows[name]["test"] = {net: {which: values(s) for which, s in each.items()}
+                              for net, each in scores[name].items()}  # fmt: skip
+    if twin and net:
+        results["twin"] = chosen
+        for name in compared:
             mine, other = scores[name][rows[name]["deployed"]]["best"], scores[twin][net]["best"]
             rows[name]["against_twin"] = {
                 metric: {key: round(getattr(found, key), 2) for key in ("value", "low", "high")}

@@ -105,8 +105,8 @@ def against_twin(results: dict[str, Any], name: str) -> tuple[str, str]:
 
 def ablations() -> str:
     """Rows named METHOD-CHANGE beside the method they change one part of."""
-    lines = ["| data | run | val | test | test, last | against the twin |", "|---|---|---|---|---|---|"]
-    for file in sorted(RESULTS.glob("accuracy-*.json")):
+    lines = ["| data | updates | run | val | test | test, last | against the twin |", "|---|---|---|---|---|---|---|"]
+    for file in sorted([*RESULTS.glob("accuracy-*.json"), *RESULTS.glob("ablations-*.json")]):
         results = json.loads(file.read_text())
         rows, twin = results["rows"], results["twin"]["row"]
         changed = {name.partition("-")[0] for name in rows if "-" in name}
@@ -115,7 +115,8 @@ def ablations() -> str:
             val, test = row["val"][row["deployed"]], row["test"][row["deployed"]]
             against = row.get("against_twin", {}).get("pck@0.1")
             told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if against else ""
-            lines.append(f"| {results['data']} | {named(name, row)} | {val['best']['pck@0.1']:.1f} | "
+            updates = results["profile"]["duration"]
+            lines.append(f"| {results['data']} | {updates:,} | {named(name, row)} | {val['best']['pck@0.1']:.1f} | "
                          f"{test['best']['pck@0.1']:.1f} | {test['last']['pck@0.1']:.1f} | {told} |")
     return "\n".join(lines) + "\n"
 
