@@ -79,6 +79,7 @@ ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "pose_mum": ("pose_mum", {}, False),
     "teacher_reviewer_student": ("teacher_reviewer_student", {}, False),
     "multi_augs": ("multi_augs", {}, False),
+    "mean_teacher_paths": ("mean_teacher_paths", {}, False),
 }
 # Teacher-Reviewer-Student without its three parts.
 PLAIN = {"reviewer": "none", "levels": (0.0, 0.0), "mixes": 0}

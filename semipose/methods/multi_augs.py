@@ -5,15 +5,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from semipose.errors import UsageError
 from semipose.fields import Fields
 from semipose.methods.method import Build, Method, Progress, Step, peaks, teaching
 from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
 from semipose.networks.recompute import recomputed
 from semipose.skeleton import Skeleton
-from semipose.values import nearest
-from semipose.views.paths import PATHS
+from semipose.views.paths import PATHS, read_paths
 from semipose.views.view import Batch, View
 
 
@@ -44,13 +42,7 @@ class MultiAugs(Method):
         recompute: bool = False,  # compute each path's forward pass twice instead of keeping it: less memory
     ) -> None:
         super().__init__(build, skeleton)
-        self.paths = [path.strip() for path in paths.split(",")]
-        for path in self.paths:
-            if path not in PATHS:
-                raise UsageError(
-                    f"--method.paths {paths}: there is no path {path!r}{nearest(path, PATHS)}; there are "
-                    f"{', '.join(PATHS)}."
-                )
+        self.paths = read_paths(paths)
         self.weight, self.ramp, self.outside, self.recompute = weight, ramp, outside, recompute
         self.first = build("student")
         self.pair = {"first": self.first}

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from semipose.errors import UsageError
+from semipose.values import nearest
 from semipose.views.cut_occlude import cut_occlude
 from semipose.views.draw import Draw
 from semipose.views.mix import cutmix, mixup
@@ -51,3 +53,14 @@ PATHS: dict[str, Path] = {
     "joco": joco,
     "jccm": jccm,
 }
+
+
+def read_paths(text: str) -> list[str]:
+    """Names of `PATHS` from a comma-separated `text`, as `--method.paths` takes it; UsageError where one is none."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in PATHS:
+            raise UsageError(
+                f"--method.paths {text}: there is no path {name!r}{nearest(name, PATHS)}; there are {', '.join(PATHS)}."
+            )
+    return names
