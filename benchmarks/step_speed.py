@@ -9,7 +9,8 @@ changes with every round; the first round is dropped; medians. `efficiency` is t
 are the dispatcher calls of one update that does not log, `blocking_reads` what the host would wait for in it; see
 benchmarks/operators.py. `memory_mb` is the most that a process of its own takes for a few updates: all of it in RAM on
 a CPU, libraries and crops included; torch's tensors on a GPU. On a GPU `sync_warnings` are those of torch's own sync
-debug mode.
+debug mode. For networks that see whole images `targets_ms` is what drawing the labeled images' targets takes, and
+`losses_ms` what targets, losses and the gradients of the network's answer take; both are parts of the step.
 """
 
 import argparse
@@ -32,6 +33,7 @@ import torch
 from benchmarks.limit import Limit
 from benchmarks.operators import Operators, counted, on_meta, one
 from semipose import methods
+from semipose.codecs.scene_codec import scene_codec
 from semipose.data.coco import load_labels
 from semipose.data.figure_crowd import write_crowds
 from semipose.data.figures import write_figures
@@ -39,11 +41,13 @@ from semipose.data.load import Data, load
 from semipose.engine.settings import Settings
 from semipose.engine.setup import Stores, choose_precision, make_trainer
 from semipose.engine.trainer import Trainer
+from semipose.fields import InstanceFields
 from semipose.files import write_json
 from semipose.memory import peak_memory
 from semipose.methods.method import Method
 from semipose.networks.backbone import Backbone
 from semipose.networks.heads import DeconvHead, SceneHead
+from semipose.views.view import SceneCrops
 
 # Late in a run: ramps are at their end, and methods of several stages in their last.
 UPDATES, AT = 1000, 900
@@ -157,9 +161,34 @@ def measure(settings: Settings, data: Data, rounds: int, mode: str | None) -> di
         "efficiency": round(wall["limit"] / wall["step"], 3), "cpu_efficiency": round(cpu["limit"] / cpu["step"], 3),
         "cpu_s": round(cpu["step"], 4), "limit_cpu_s": round(cpu["limit"], 4),
     }  # fmt: skip
+    if settings.detector_free:
+        row |= scene_times(trainer, rounds)
     if device.type == "cuda":
         row["sync_warnings"] = sync_warnings(trainer)
     return row
+
+
+def scene_times(trainer: Trainer, rounds: int) -> dict[str, float]:
+    """Milliseconds that the labeled images' targets take, and those with all supervised losses and gradients."""
+    crops = trainer.batches(trainer.update).labeled
+    assert isinstance(crops, SceneCrops)
+    view, method = crops.weak(), trainer.method
+    fields = next(iter(method.networks().values())).train()(view.image)
+    scene, codec = crops.scene(view, method.skeleton.flip), scene_codec(fields, view.size, method.skeleton)
+    answer = [field.maps for field in fields.values()]
+    if isinstance(fields, InstanceFields):
+        answer += [fields.features, fields.shared]
+
+    def learn() -> None:
+        total = torch.stack(list(codec.losses(fields, scene).values())).sum()
+        torch.autograd.grad(total, answer, allow_unused=True)
+
+    ways = {"targets_ms": lambda: codec.targets(scene), "losses_ms": learn}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            times[name].append(timed(way, trainer.device)[0])
+    return {name: round(1e3 * median(each[1:]), 2) for name, each in times.items()}
 
 
 def memory(settings: Settings, data: Data) -> int:
@@ -179,7 +208,7 @@ def compile_networks(method: Method, mode: str) -> None:
         part.compile(mode=mode)
 
 
-def timed(way: Callable[[], None], device: torch.device) -> tuple[float, float]:
+def timed(way: Callable[[], object], device: torch.device) -> tuple[float, float]:
     """Wall and CPU seconds of one call, over a few."""
     repeat = REPEAT[device.type]
     if device.type == "cuda":

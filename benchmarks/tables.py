@@ -134,15 +134,18 @@ def step_table(results: dict[str, Any]) -> str:
         f"{height}x{width}, batch {results['batch']} + {results['batch']}, {results['precision']}, "
         f"{results['rounds']} rounds:\n\n"
     )
-    columns = ("images/s", "limit", "efficiency", "by CPU time", "operators", "to the limit", "blocking reads",
-               "peak MB")
+    columns = ["images/s", "limit", "efficiency", "by CPU time", "operators", "to the limit", "blocking reads",
+               "peak MB"]
+    parts = {key: told for key, told in (("targets_ms", "targets, ms"), ("losses_ms", "targets and losses, ms"))
+             if key in results["rows"][0]}  # fmt: skip
     rows = [
         (f"`{row['method']}`", f"{row['images_per_s']:.2f}", f"{row['limit_images_per_s']:.2f}",
          f"{row['efficiency']:.2f}", f"{row['cpu_efficiency']:.2f}", row["operators"],
-         f"{row['operators'] / row['limit_operators']:.2f}", row["blocking_reads"], f"{row['memory_mb']:,}")
+         f"{row['operators'] / row['limit_operators']:.2f}", row["blocking_reads"], f"{row['memory_mb']:,}",
+         *(row[key] for key in parts))
         for row in results["rows"]
     ]  # fmt: skip
-    return head + lined(("method", *columns), rows)
+    return head + lined(("method", *columns, *parts.values()), rows)
 
 
 def decode_speed() -> str:

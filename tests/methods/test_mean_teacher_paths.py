@@ -8,6 +8,7 @@ from semipose.fields import mirrored_mean
 from semipose.methods.mean_teacher_paths import MeanTeacherPaths
 from semipose.methods.method import Progress
 from semipose.networks.build import build_network
+from semipose.views.paths import PATHS
 from tests.methods.test_pose_mum import loud
 from tests.people import SIZE, SKELETON, batch, builder
 
@@ -69,6 +70,33 @@ def test_every_path_has_a_loss_that_reaches_the_student_alone() -> None:
         losses[path].backward()
         assert any(p.grad is not None and p.grad.any() for p in method.student.parameters())
         assert all(p.grad is None for p in method.teacher.parameters())
+
+
+def test_paths_get_the_strong_view_and_the_teachers_keypoints_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, black = [], torch.zeros(4, 3, *SIZE)
+
+    def blackened(image: torch.Tensor, keypoints: torch.Tensor, draw: object, name: str) -> torch.Tensor:
+        asked.append((image, keypoints, name))
+        return black
+
+    monkeypatch.setitem(PATHS, "cutout", blackened)
+    method, both = made(paths="cutout,cutout"), batch()
+    seen: list[torch.Tensor] = []
+    method.student.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    losses = method(both, LATE).losses
+    (image, there, name), (_, _, other) = asked
+    weak = both.unlabeled.weak()
+    strong = both.unlabeled.strong(weak)
+    assert torch.equal(image, strong.image)
+    answer, _, _ = method._answer(weak)
+    want, _ = method.codec(weak, answer).decode(answer, "quarter")
+    torch.testing.assert_close(
+        there, strong.affine.keypoints(weak.affine.inverse().keypoints(want, SKELETON.flip), SKELETON.flip)
+    )
+    assert name != other
+    assert all(each is black for each in seen[1:])
+    monkeypatch.setitem(PATHS, "mixup", blackened)
+    torch.testing.assert_close(losses["cutout"], 2 * made(paths="mixup")(both, LATE).losses["mixup"])
 
 
 def test_the_weight_grows_from_nothing_over_the_ramp() -> None:
