@@ -13,7 +13,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("decisions", "methods", "speed")))
+DOCS = ("decisions", "detector_free", "methods", "speed")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in DOCS))
 NAMES = {
     "bound": "all labels (bound)", "twin_weak": "labels only, weak views", "twin_strong": "labels only, strong views",
 }  # fmt: skip
@@ -36,7 +37,8 @@ def main() -> int:
 
 def filled(text: str) -> str:
     """`text` with every table between its markers as the results say; a page has some of them."""
-    tables = (accuracy, measured, ablations, demo, demo_choice, step_speed, decode_speed, scoring, views_speed, loading)
+    tables = (accuracy, measured, ablations, demo, demo_choice, ladder, step_speed, decode_speed, scoring, scene_speed,
+              views_speed, loading)
     for make in tables:
         name = make.__name__
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
@@ -146,6 +148,52 @@ def step_table(results: dict[str, Any]) -> str:
         for row in results["rows"]
     ]  # fmt: skip
     return head + lined(("method", *columns, *parts.values()), rows)
+
+
+def ladder() -> str:
+    """Detector-free networks, from labels alone to all labels, one table a file."""
+    parts = [ladder_table(json.loads(file.read_text())) for file in sorted(RESULTS.glob("multi_person-*.json"))]
+    return "\n".join(parts) or "Not run yet.\n"
+
+
+def ladder_table(results: dict[str, Any]) -> str:
+    """Test AP of the chosen checkpoint, by crowdedness where it is known, and the pseudo people."""
+    profile = results["profile"]
+    head = (
+        f"**{results['data']}**, {results['network']} on {profile['backbone']} {profile['width']} from ImageNet, "
+        f"{profile['input_size']}, {profile['duration']} updates of {profile['batch_size']} labeled (+ "
+        f"{profile['batch_size']} unlabeled) images, {results['labels'].removesuffix('pct')} % labeled, seed "
+        f"{results['seed']}, test:\n\n"
+    )
+    parts = [name for name in ("easy", "medium", "hard")
+             if all(f"oks_ap_{name}" in row["test"]["best"] for row in results["rows"].values())]  # fmt: skip
+    rows = []
+    for name, row in results["rows"].items():
+        best, against, people = row["test"]["best"], row.get("against_S", {}).get("oks_ap"), row["pseudo_people"]
+        told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if against else ""
+        rows.append((
+            f"{name}, {row['deployed']}", f"{row['val'][row['deployed']]['best']['oks_ap']:.1f}",
+            f"{best['oks_ap']:.1f}", f"{best['oks_ap50']:.1f}", *(f"{best[f'oks_ap_{part}']:.1f}" for part in parts),
+            f"{row['test']['last']['oks_ap']:.1f}", told, f"{people['precision']:.0f}", f"{people['recall']:.0f}",
+        ))  # fmt: skip
+    columns = ("row", "val AP", "AP", "AP50", *parts, "last AP", "AP against S", "precision", "recall")
+    return head + lined(columns, rows)
+
+
+def scene_speed() -> str:
+    """What reading people from whole images costs, by their number; grouping beside plain loops."""
+    found = json.loads((RESULTS / "scene_speed.json").read_text())
+    kinds = {"AssociativeEmbedding": "higher_hrnet", "CenterOffset": "dekr", "Instance": "cid"}
+    decoding = lined(
+        ("people", *(f"{name}, ms" for name in kinds.values())),
+        [(row["people"], *(row[kind] for kind in kinds)) for row in found["decoding_ms"]],
+    )
+    grouping = lined(
+        ("people", "plain loops, ms", "ours, ms", "times faster", "ours on a network's maps, ms"),
+        [(row["people"], row["ms"]["plain"], row["ms"]["ours"], row["times_faster"], row["ms"]["network"])
+         for row in found["grouping"]],
+    )  # fmt: skip
+    return f"{decoding}\n{grouping}"
 
 
 def decode_speed() -> str:

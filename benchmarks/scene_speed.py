@@ -1,12 +1,13 @@
-"""What reading people from tagged heatmaps costs, beside plain loops; what targets and losses of images cost.
+"""What reading people from a detector-free network's answer costs, and grouping by tags beside plain loops.
 
-    python -m benchmarks.grouping_speed --out benchmarks/results/grouping_speed.json
+    python -m benchmarks.scene_speed --out benchmarks/results/scene_speed.json
 
 Grouping: maps of 512 px of 17 keypoints with two tags each, as the flip test gives them, of random people three of
 four of whose keypoints are seen. "plain" goes about it as public code for HigherHRNet does (tests/codecs/plain.py:
 for each person the maps are copied and every keypoint is searched for in a loop), from candidates that it is given;
 "ours" finds the candidates too, and people and places must be the same. "network" reads the same people from maps of
-the sizes that a network gives, 256 and 128 cells. One thread, CPU time, medians of rounds in turn.
+the sizes that a network gives, 256 and 128 cells. "decoding" is the same for all three kinds of network, answers to
+512 px drawn of people side by side, one plain look. One thread, CPU time, medians of rounds in turn.
 """
 
 import argparse
@@ -25,8 +26,10 @@ from semipose.codecs.associative import AssociativeEmbedding
 from semipose.codecs.center_offset import CenterOffset
 from semipose.codecs.instance import Instance
 from semipose.codecs.peaks import peaks
-from semipose.fields import Field, Fields
+from semipose.codecs.scene_codec import SceneCodec
+from semipose.fields import Field, Fields, InstanceFields
 from semipose.files import write_json
+from semipose.networks.build import build_network
 from semipose.scene import Scene
 from semipose.skeleton import PRESETS
 from tests.codecs import plain
@@ -50,6 +53,7 @@ def main() -> None:
                          "machine": platform.machine()},
             "side": SIDE, "keypoints": KEYPOINTS, "rounds": args.rounds, "target_at_10_people": TARGET,
             "grouping": [grouping(people, args.rounds) for people in args.people],
+            "decoding_ms": [{"people": people} | decoding(people, args.rounds) for people in args.people],
             "targets_ms": {kind.__name__: targets(kind, args.rounds) for kind in (
                 AssociativeEmbedding, CenterOffset, Instance
             )},
@@ -110,6 +114,51 @@ def fields_of(heat: Tensor, tags: Tensor) -> Fields:
     """One image's answer."""
     embedding = Field(tags.flatten(0, 1)[None].contiguous(), "embedding", 4, SKELETON.flip * 2)
     return Fields({"heatmap": Field(heat[None].contiguous(), "scalar", 4, SKELETON.flip), "tags": embedding})
+
+
+def decoding(people: int, rounds: int) -> dict[str, float]:
+    """Milliseconds to read an image of so many people, by the kind of network."""
+    random = torch.Generator().manual_seed(people)
+    corner = torch.tensor([[16.0 + 100 * (person % 5), 16.0 + 100 * (person // 5)] for person in range(people)])
+    keypoints = corner[:, None] + 80 * torch.rand(people, KEYPOINTS, 2, generator=random)
+    one = torch.ones(1, people)
+    scene = Scene(keypoints[None], one[..., None].expand(-1, -1, KEYPOINTS), one, 80 * one[..., None].expand(-1, -1, 2),
+                  torch.ones(1, 1, SIDE // 4, SIDE // 4))  # fmt: skip
+    size = (SIDE, SIDE)
+    codecs = AssociativeEmbedding(size, SKELETON), CenterOffset(size, SKELETON), Instance(size, SKELETON)
+    ways: dict[str, Callable[[], object]] = {}
+    for codec in codecs:
+        fields = answered(codec, scene, random)
+        found = int((codec.decode(fields).person > 0).sum())
+        if found != people:
+            raise RuntimeError(f"{type(codec).__name__} found {found} of {people} people")
+        ways[type(codec).__name__] = lambda codec=codec, fields=fields: codec.decode(fields)
+    return {name: round(1e3 * median(each), 2) for name, each in measured(ways, rounds).items()}
+
+
+def answered(codec: SceneCodec, scene: Scene, random: torch.Generator) -> Fields:
+    """What a perfect network answers to an image with the people of `scene`; CID's maps of a person are random."""
+    maps = codec.targets(scene)[0]
+    cells = codec.cells
+    if isinstance(codec, AssociativeEmbedding):
+        near = torch.cdist(codec.in_pixels(torch.cartesian_prod(*map(torch.arange, cells)).flip(-1).float()),
+                           scene.keypoints[0].mean(1))  # fmt: skip
+        tags = 5.0 * near.argmin(-1).view(1, 1, *cells).expand(-1, KEYPOINTS, -1, -1)
+        maps["tags"] = Field(tags.contiguous(), "embedding", 4, SKELETON.flip)
+    if isinstance(codec, CenterOffset):
+        maps["offsets"] = Field(codec.offset_targets(scene)[0].flatten(1, 2), "vector", 4, tuple(range(2 * KEYPOINTS)))
+    if isinstance(codec, Instance):
+        head = build_network("cid", SKELETON, backbone="mobilenet_v1", width=0.25).eval().head.gfd
+        described = torch.randn(1, head.conv_down.in_channels, *cells, generator=random)
+        x, y = (torch.arange(side) for side in cells[::-1])
+
+        def draw(parameters: Tensor, shared: Tensor, at: Tensor) -> Tensor:
+            # Poses must differ, or they are taken for one person: all keypoints lie at the center.
+            away = (x - at[:, :1]).square()[:, None] + (y - at[:, 1:]).square()[..., None]
+            return torch.lerp(torch.exp(-away / 8.0)[:, None], head(parameters, shared, at), 1e-3)
+
+        return InstanceFields(maps, described, head.conv_down(described), draw)
+    return maps
 
 
 def targets(kind: type[AssociativeEmbedding | CenterOffset | Instance], rounds: int) -> float:
