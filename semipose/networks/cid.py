@@ -28,7 +28,7 @@ class CidHead(SceneHead):
         self.flip = flip
         self.neck = neck_of(backbone, max(1, channels // 2))
         self.iia = _Centers(self.neck.channels, len(flip))
-        self.gfd = _Person(self.neck.channels, len(flip))
+        self.gfd = PersonHead(self.neck.channels, len(flip))
         self.rows = {f"iia.keypoint_center_conv.{part}": ((0, 1), (1, 0)) for part in ("weight", "bias")}
         self.rows |= {f"gfd.heatmap_conv.{part}": ONE_EACH for part in ("weight", "bias")}
         initialize_low(self)
@@ -74,7 +74,7 @@ class _Space(_Channels):
         self.conv = nn.Conv2d(3, 1, 5, padding=2)
 
 
-class _Person(nn.Module):
+class PersonHead(nn.Module):
     """Heatmaps of one person each: parameters (n, C), shared maps (n, D, h, w) and cells (n, 2) to (n, K, h, w).
 
     As published the shared maps weighted by channel and by place are put side by side and mixed 1x1. Both weights are
