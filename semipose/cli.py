@@ -55,6 +55,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int = 64,
     easy_below: Annotated[float | None, arg(metavar="NUMBER")] = None,
+    scales: tuple[float, ...] = (1.0,),
 ) -> int:
     """Score a run on labeled images: PCK, pixel error, OKS-AP; of detector-free networks OKS-AP alone.
 
@@ -68,6 +69,7 @@ def evaluate(
         device: auto, cpu, cuda, cuda:1 or mps.
         batch_size: People, or whole images, per pass.
         easy_below: CrowdPose's images are easy below this crowdIndex; none = 0.2, as published, the paper says 0.1.
+        scales: Sizes in which detector-free networks look at an image, as shares of their own, such as 1 0.5 2.
     """
     from semipose.tasks.evaluate import evaluate as score
 
@@ -83,6 +85,7 @@ def evaluate(
         which=which,
         detections=detections,
         easy_below=easy_below,
+        scales=scales,
     )
     for metric, value in result.values.items():
         low, high = result.intervals.get(metric, (None, None))
@@ -102,6 +105,7 @@ def predict(
     flip_test: bool = False,
     draw: bool = True,
     device: str = "auto",
+    scales: tuple[float, ...] = (1.0,),
 ) -> int:
     """Find poses in images and write them as COCO json, with drawings.
 
@@ -113,12 +117,24 @@ def predict(
         flip_test: Average each prediction with that of the mirrored image.
         draw: Also write pictures with the poses drawn.
         device: auto, cpu, cuda, cuda:1 or mps.
+        scales: Sizes in which detector-free networks look at an image, as shares of their own, such as 1 0.5 2.
     """
     if not inputs:
         raise UsageError("no INPUT is given; expected images, folders or globs after the run.")
     from semipose.tasks.predict import predict as find
 
-    print(find(run, list(inputs), out, device=device, flip_test=flip_test, detections=detections, draw=draw))
+    print(
+        find(
+            run,
+            list(inputs),
+            out,
+            device=device,
+            flip_test=flip_test,
+            detections=detections,
+            draw=draw,
+            scales=scales,
+        )
+    )
     return 0
 
 

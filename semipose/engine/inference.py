@@ -1,9 +1,10 @@
 """A network and people, or whole images, in; poses in image pixels out, and their score."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from semipose.codecs.heatmap import Decoding, HeatmapCodec
@@ -18,12 +19,15 @@ from semipose.geometry import Affine
 from semipose.metrics.crowding import EDGES
 from semipose.metrics.scenes import score_scenes
 from semipose.metrics.score import Score, score
+from semipose.networks import STRIDE_MULTIPLE
 from semipose.networks.network import PoseNetwork
 from semipose.poses import Poses
 from semipose.scene import Found
 from semipose.skeleton import Skeleton
 from semipose.views.draw import Draw
 from semipose.views.view import Augmentation, Crops
+
+LARGEST_SCALE = 4.0
 
 
 def predict_people(
@@ -48,7 +52,7 @@ def predict_people(
     codec = HeatmapCodec.for_size(size, skeleton.flip, network.stride)
     keypoints, scores = [], []
     with torch.no_grad():
-        for _, fields, to_image in _answers(network, store, batch_size, flip_test):
+        for _, (fields,), to_image in _answers(network, store, batch_size, flip_test, [store.size]):
             found, heights = codec.decode(fields, decode)
             keypoints.append(to_image.points(found).cpu())
             scores.append(heights.cpu())
@@ -56,21 +60,39 @@ def predict_people(
 
 
 def find_people(
-    network: PoseNetwork, store: SceneStore, *, skeleton: Skeleton, batch_size: int = 16, flip_test: bool = False
+    network: PoseNetwork, store: SceneStore, *, skeleton: Skeleton, batch_size: int = 16, flip_test: bool = False,
+    scales: Sequence[float] = (1.0,),
 ) -> Poses:
     """Everybody that a detector-free network finds in the images of `store`, the best of each image first.
 
-    `box_scores` are the people's scores, `boxes` the hulls of their keypoints, enlarged; ids count from 1.
+    `scales` are the sizes in which it looks at them, as shares of its own, which comes first (see `checked_scales`);
+    the store's size is that of the largest. `box_scores` are the people's scores, `boxes` the hulls of their
+    keypoints, enlarged; ids count from 1.
     """
-    parts = [Poses.empty(len(skeleton))]
+    parts, largest = [Poses.empty(len(skeleton))], max(scales)
+    sizes = [(round(store.size[0] * scale / largest), round(store.size[1] * scale / largest)) for scale in scales]
     with torch.no_grad():
-        for rows, fields, to_image in _answers(network, store, batch_size, flip_test):
-            found = scene_codec(fields, store.size, skeleton).decode(fields)
-            at = to_image.points(found.keypoints.flatten(1, 2).to(store.device)).cpu().view(found.keypoints.shape)
+        for rows, answers, to_image in _answers(network, store, batch_size, flip_test, sizes):
+            found = scene_codec(answers[0], sizes[0], skeleton).decode_scales(answers)
+            points = (found.keypoints.flatten(1, 2).to(store.device) + 0.5) * largest - 0.5
+            at = to_image.points(points).cpu().view(found.keypoints.shape)
             parts.append(_poses(found, at, store.people.poses.image_ids[rows]))
     everybody = Poses.concatenate(parts)
     everybody.ids, everybody.areas = np.arange(1, len(everybody) + 1), box_areas(everybody.boxes)
     return everybody
+
+
+def checked_scales(scales: Sequence[float], size: tuple[int, int]) -> tuple[float, ...]:
+    """`scales` with 1, the network's own `size` (H, W), first; UsageError where the network cannot look at one."""
+    told = f"--scales {' '.join(f'{scale:g}' for scale in scales)}: "
+    if 1 not in scales or len(set(scales)) < len(scales) or not all(0 < scale <= LARGEST_SCALE for scale in scales):
+        raise UsageError(f"{told}expected 1, the network's own size, and others above 0, up to {LARGEST_SCALE:g}, each "
+                         "once.")
+    for scale in scales:
+        if any(side * scale % STRIDE_MULTIPLE for side in size):
+            raise UsageError(f"{told}{scale:g} of {size[0]}x{size[1]} is {size[0] * scale:g}x{size[1] * scale:g}; both "
+                             f"sides must be multiples of {STRIDE_MULTIPLE}.")
+    return (1.0, *(scale for scale in scales if scale != 1))
 
 
 def _poses(found: Found, keypoints: torch.Tensor, image_ids: np.ndarray) -> Poses:
@@ -115,18 +137,24 @@ def score_whole_images(
 
 
 def _answers(
-    network: PoseNetwork, store: CropStore, batch_size: int, flip_test: bool
-) -> Iterator[tuple[np.ndarray, Fields, Affine]]:
-    """Some rows of `store` at a time: which, the network's fields of their plain views, and the map to the image."""
+    network: PoseNetwork, store: CropStore, batch_size: int, flip_test: bool, sizes: Sequence[tuple[int, int]]
+) -> Iterator[tuple[np.ndarray, list[Fields], Affine]]:
+    """Some rows of `store` at a time: which, the network's fields of their plain views in all `sizes`, and the map
+    from views of the store's size to the images."""
     training = network.training
     network.eval()
     try:
         for rows in np.array_split(np.arange(len(store)), max(1, -(-len(store) // batch_size))):
             view = crops_of(store, rows).plain()
             to_image = (view.affine @ Affine(store.affines[rows].to(store.device))).inverse()
-            yield rows, _answer(network, view.image, flip_test), to_image
+            yield rows, [_answer(network, _shrunk(view.image, size), flip_test) for size in sizes], to_image
     finally:
         network.train(training)
+
+
+def _shrunk(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Views (B, 3, H, W) in another size, edge to edge, without the patterns that leaving out pixels would make."""
+    return image if image.shape[-2:] == size else F.interpolate(image, size, mode="bilinear", antialias=True)
 
 
 def posed(store: CropStore, keypoints: torch.Tensor, scores: torch.Tensor) -> Poses:

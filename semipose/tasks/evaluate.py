@@ -1,5 +1,6 @@
 """A trained run scored on labeled people, with everything said that the numbers depend on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 def evaluate(run: "Run | Model | str | Path", labels: str | Path, images: str | Path, *, flip_test: bool = False,
              decode: Literal["dark", "quarter"] = "dark", out: str | Path | None = None, device: str = "auto",
              batch_size: int = 64, which: str = "best", detections: str | Path | None = None,
-             easy_below: float | None = None) -> Score:
+             easy_below: float | None = None, scales: Sequence[float] = (1.0,)) -> Score:
     """Score a run on the people of COCO json `labels`, whose pictures are in folder `images`.
 
     `run` is a run folder, a `Run` or a `Model`; of a run, `which` is "best" or "last" (of the deployed network) or a
     network's name. People are looked for in the json's boxes, or found by a detector-free network in the whole images,
     where they are scored by OKS-AP; `easy_below` is the crowdIndex below which an image is easy, default 0.2, in
-    CrowdPose's paper 0.1. `out` writes all of it as json: the metrics as flat
+    CrowdPose's paper 0.1, and `scales` the sizes in which the images are looked at, as shares of the network's own.
+    `out` writes all of it as json: the metrics as flat
     keys ("pck@0.1", "oks_ap", ...), then per_keypoint, intervals, counts and how they were measured.
     """
     if batch_size < 1:
@@ -36,10 +38,12 @@ def evaluate(run: "Run | Model | str | Path", labels: str | Path, images: str | 
         people = load_labels(labels, images, everyone=True)
         _check_keypoints(model.skeleton, people, labels)
         result = _score_images(model, people, easy_below, device=device, flip_test=flip_test, batch_size=batch_size,
-                               decode=decode)
-        return _written(result, out, _provenance(model, people) | {"flip_test": flip_test, "which": which})
+                               decode=decode, scales=scales)
+        how = _provenance(model, people) | {"flip_test": flip_test, "scales": list(scales), "which": which}
+        return _written(result, out, how)
     if easy_below is not None:
         raise UsageError(f"--easy-below {easy_below:g}: is for networks that find people themselves; leave it out.")
+    model.refuse_scales(scales)
     people = load_labels(labels, images, detections=detections)
     _check_keypoints(model.skeleton, people, labels)
     predicted = _predict(model, people, device=device, flip_test=flip_test, batch_size=batch_size, decode=decode)
@@ -60,7 +64,8 @@ def _score_images(model: "Model", people: People, easy_below: float | None, *, d
     from semipose.engine.inference import score_whole_images
     from semipose.engine.setup import choose_device
 
-    found = model.predict_store(model.store(people, choose_device(device), strict=True), **options)
+    store = model.store(people, choose_device(device), strict=True, scales=options["scales"])
+    found = model.predict_store(store, **options)
     return score_whole_images(found, people, model.skeleton, easy_below=easy_below)
 
 

@@ -20,7 +20,7 @@ from semipose.data.scenes import SceneStore, whole_images
 from semipose.data.unlabeled import load_unlabeled
 from semipose.data.video import Clip, is_video
 from semipose.engine.checkpoint import load
-from semipose.engine.inference import find_people, predict_people
+from semipose.engine.inference import checked_scales, find_people, predict_people
 from semipose.engine.setup import choose_device
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.networks.build import build_network
@@ -75,20 +75,23 @@ class Model:
         return cls(network.eval(), skeleton, size, name, update, values, path)
 
     def predict(self, source: Source, boxes: Any = None, detections: str | Path | None = None, device: str = "auto",
-                flip_test: bool = False, batch_size: int = 64, decode: Decoding = "dark") -> Poses:
+                flip_test: bool = False, batch_size: int = 64, decode: Decoding = "dark",
+                scales: Sequence[float] = (1.0,)) -> Poses:
         """The poses of every person in `source`, in pixels of the images.
 
         A detector-free network finds people itself and takes no boxes; `box_scores` are the people's. `source` is
         an image file, a folder, a glob, a list of files, a video file, or one image as an array
         (H, W, 3) uint8 **RGB** (an image read by OpenCV is BGR: give `image[..., ::-1]`). People are at `boxes`
         (N, 4) x, y, width, height px (for one image only), or where the `detections` json says, else each whole
-        image is one person. `image_ids` of the result: those of a json, the frame's number in a video (from 0),
+        image is one person; `scales` are the sizes in which a detector-free network looks at images, as shares of its
+        own. `image_ids` of the result: those of a json, the frame's number in a video (from 0),
         else the number of the image, from 1, in the order given (of a folder: sorted by path).
 
         >>> model.predict("frames/").keypoints.shape  # doctest: +SKIP
         (120, 14, 2)
         """
-        options = {"device": device, "flip_test": flip_test, "batch_size": batch_size, "decode": decode}
+        options = {"device": device, "flip_test": flip_test, "batch_size": batch_size, "decode": decode,
+                   "scales": scales}
         if isinstance(source, np.ndarray):
             with tempfile.TemporaryDirectory() as folder:
                 return self.predict(_save_array(source, Path(folder)), boxes, None, **options)  # type: ignore[arg-type]
@@ -103,28 +106,29 @@ class Model:
         return self.predict_people(people if boxes is None else with_boxes(people, boxes), **options)  # type: ignore[arg-type]
 
     def predict_people(self, people: People, *, device: str = "auto", flip_test: bool = False, batch_size: int = 64,
-                       decode: Decoding = "dark") -> Poses:
+                       decode: Decoding = "dark", scales: Sequence[float] = (1.0,)) -> Poses:
         """The pose of each of `people`, in their order; those of images that cannot be decoded are left out.
 
         A detector-free network answers with whom it finds in their images instead. A warning names the images left out.
         """
         if len(people.images if self.detector_free else people) == 0:
             return Poses.empty(len(self.skeleton))
-        store = self.store(people, choose_device(device))
+        store = self.store(people, choose_device(device), scales=scales)
         if store.unreadable:
             warnings.warn(f"{len(store.unreadable)} image(s) could not be decoded and were left out: "
                           f"{', '.join(store.unreadable[:5])}", stacklevel=2)
-        return self.predict_store(store, flip_test=flip_test, batch_size=batch_size, decode=decode)
+        return self.predict_store(store, flip_test=flip_test, batch_size=batch_size, decode=decode, scales=scales)
 
     def predict_store(self, store: CropStore, *, flip_test: bool = False, batch_size: int = 64,
-                      decode: Decoding = "dark") -> Poses:
-        """The pose of everybody in `store`, which is closed."""
+                      decode: Decoding = "dark", scales: Sequence[float] = (1.0,)) -> Poses:
+        """The pose of everybody in `store`, one of these `scales`, which is closed."""
         try:
             if isinstance(store, SceneStore):
                 if decode != "dark":
                     raise UsageError(f"decode {decode}: {self.kind} reads its maps in a way of its own; leave it out.")
                 return find_people(self.network.to(store.device), store, skeleton=self.skeleton, flip_test=flip_test,
-                                   batch_size=batch_size)
+                                   batch_size=batch_size, scales=checked_scales(scales, self.input_size))
+            self.refuse_scales(scales)
             return predict_people(self.network.to(store.device), store, size=self.input_size, device=store.device,
                                   batch_size=batch_size, flip_test=flip_test, decode=decode, skeleton=self.skeleton)
         finally:
@@ -145,10 +149,21 @@ class Model:
         if self.detector_free and (boxes is not None or detections is not None):
             raise UsageError(f"boxes or detections are given, and {self.kind} finds people itself; leave them out.")
 
-    def store(self, people: People, device: torch.device, strict: bool = False) -> CropStore:
-        """What the network looks at: crops of `people`, or the whole images that they are in."""
+    def refuse_scales(self, scales: Sequence[float]) -> None:
+        """Raise a UsageError where a network that is no detector-free one is to look in several `scales`."""
+        if not self.detector_free and tuple(scales) != (1.0,):
+            raise UsageError(f"--scales {' '.join(f'{scale:g}' for scale in scales)}: is for networks that find people "
+                             f"themselves, and {self.kind} sees each person in a crop of one size; leave it out.")
+
+    def store(self, people: People, device: torch.device, strict: bool = False,
+              scales: Sequence[float] = (1.0,)) -> CropStore:
+        """What the network looks at: crops of `people`, or the whole images that they are in, also at other `scales`
+        than its own size."""
         if self.detector_free:
-            return SceneStore(whole_images(people), self.input_size, device=device, strict=strict)
+            largest = max(checked_scales(scales, self.input_size))
+            size = round(self.input_size[0] * largest), round(self.input_size[1] * largest)
+            return SceneStore(whole_images(people), size, device=device, strict=strict)
+        self.refuse_scales(scales)
         return CropStore(people, self.input_size, device=device, strict=strict)
 
     def watch(self, video: str | Path | Clip, **options: Any) -> Iterator[tuple[list[Frame], Poses]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: str | Path, *, device: str = "auto",
             flip_test: bool = False, detections: str | Path | None = None, draw: bool = True,
-            which: str = "best") -> Path:
+            which: str = "best", scales: Sequence[float] = (1.0,)) -> Path:
     """Predict every person in `inputs` (images, folders, globs, lists, jsons with boxes, videos) into folder `out`.
 
     Every frame of a video is one whole-picture person, called "clip.mp4/000123.jpg" (number 123, from 0). A
@@ -52,11 +52,12 @@ def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: 
     output = Output(out, model.skeleton, draw, model.detector_free)
     output.notes += found.notes
     if images:
-        _predict_images(model, images, output, detections, device, flip_test)
+        _predict_images(model, images, output, detections, device, flip_test, scales)
     for video in videos:
-        _predict_video(model, video, output, device, flip_test)
-    output.write({"checkpoint": str(model.file), "flip_test": flip_test, "boxes": ",".join(output.box_sources),
-                  "images": ",".join(output.folders), "skipped": output.skipped, "notes": output.notes})
+        _predict_video(model, video, output, device, flip_test, scales)
+    output.write({"checkpoint": str(model.file), "flip_test": flip_test, "scales": list(scales),
+                  "boxes": ",".join(output.box_sources), "images": ",".join(output.folders),
+                  "skipped": output.skipped, "notes": output.notes})
     return out
 
 
@@ -136,7 +137,7 @@ def coco(poses: Poses, images: list[dict[str, Any]], skeleton: Skeleton, how: di
 
 
 def _predict_images(model: "Model", sources: Sequence[str | Path], output: Output, detections: str | Path | None,
-                    device: str, flip_test: bool) -> None:
+                    device: str, flip_test: bool, scales: Sequence[float]) -> None:
     from semipose.data.unlabeled import load_unlabeled
     from semipose.engine.setup import choose_device
 
@@ -146,13 +147,13 @@ def _predict_images(model: "Model", sources: Sequence[str | Path], output: Outpu
     if len(people) == 0:
         raise DataError(f"{people.source}: no person to predict; expected at least one image, or one box in the json.")
     output.notes += people.notes
-    store = model.store(people, choose_device(device))
+    store = model.store(people, choose_device(device), scales=scales)
     output.skipped += store.unreadable
     people = store.people
     files, ids = people.images.files, _image_ids(people)
     # So that whoever is found says in which image.
     people.poses.image_ids = ids[people.image_index]
-    poses = model.predict_store(store, flip_test=flip_test)
+    poses = model.predict_store(store, flip_test=flip_test, scales=scales)
     output.parts.append(poses)
     base = _common_folder(files)
     for position, (file, number) in enumerate(zip(files, ids.tolist(), strict=True)):
@@ -164,14 +165,15 @@ def _predict_images(model: "Model", sources: Sequence[str | Path], output: Outpu
     output.folders.append(str(base))
 
 
-def _predict_video(model: "Model", video: Path, output: Output, device: str, flip_test: bool) -> None:
+def _predict_video(model: "Model", video: Path, output: Output, device: str, flip_test: bool,
+                   scales: Sequence[float]) -> None:
     """One whole-picture person in every frame, or all that are found; the drawing is a video too."""
     first = 1 + max((image["id"] for image in output.images), default=0)
     output.box_sources.append("none" if model.detector_free else "image")
     clip = Clip(video)
     with contextlib.ExitStack() as stack:
         film = stack.enter_context(_Film(output.drawing(video, ".mp4"), video)) if output.draw else None
-        for frames, poses in model.watch(clip, device=device, flip_test=flip_test):
+        for frames, poses in model.watch(clip, device=device, flip_test=flip_test, scales=scales):
             for number, frame in frames:
                 height, width = frame.shape[:2]
                 output.images.append({"id": first + number, "file_name": frame_name(video, number), "width": width,

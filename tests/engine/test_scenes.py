@@ -12,10 +12,12 @@ from semipose.codecs.scene_codec import scene_codec
 from semipose.data.load import Data
 from semipose.data.scenes import SceneStore, whole_images
 from semipose.engine.batches import Stream
-from semipose.engine.inference import find_people, score_found
+from semipose.engine.inference import checked_scales, find_people, score_found
 from semipose.engine.settings import Settings
 from semipose.engine.setup import Stores, make_batches, make_trainer, scorer
 from semipose.errors import UsageError
+from semipose.fields import Fields
+from semipose.skeleton import Skeleton
 from semipose.views.view import Augmentation, SceneCrops
 from tests.scenes import SETTINGS, Told, crowds
 from tests.training import steps
@@ -140,6 +142,50 @@ def test_people_are_found_at_their_place_in_the_image(data: Data, flip_test: boo
     assert (found.box_scores > 0.5).all()
     score = score_found(found, store, data.skeleton, resamples=0)
     assert score.values["oks_ap50"] == pytest.approx(100)
+
+
+class Sizes(torch.nn.Module):
+    """Answers to images of each size with what finds the same two people there; keeps what it has seen."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        super().__init__()
+        self.seen: dict[int, torch.Tensor] = {}
+        self.of = {side: Told((((FOUND + 0.5) * side / 64) - 0.5)[:, None].expand(-1, 8, -1), skeleton, (side, side))
+                   for side in (32, 64, 128)}  # fmt: skip
+
+    def forward(self, image: torch.Tensor) -> Fields:
+        self.seen[image.shape[-1]] = image
+        return self.of[image.shape[-1]](image)
+
+
+@pytest.mark.parametrize("scales", [(1.0, 2.0), (1.0, 0.5), (1.0, 0.5, 2.0)])
+def test_people_are_found_at_their_place_in_several_scales(data: Data, scales: tuple[float, ...]) -> None:
+    store, network = labeled(data, 1), Sizes(data.skeleton)
+    store = SceneStore(store.people, (round(64 * max(scales)),) * 2, "ram", everybody=store.everybody)
+    found = find_people(network, store, skeleton=data.skeleton, scales=scales)  # type: ignore[arg-type]
+    order = np.argsort(found.keypoints[:, 0, 0])
+    np.testing.assert_allclose(found.keypoints[order], np.repeat(THERE[:, None], 8, 1), atol=2.0)
+    # Peaks lie on cells, or halfway between two, and are moved by a quarter of one whichever way; there are no black
+    # columns, so that nothing else is lost across.
+    off = np.abs(found.keypoints[order][..., 0] - np.repeat(THERE[:, :1], 8, 1))
+    np.testing.assert_allclose(off, 1.5, atol=0.1)
+    alone = find_people(network.of[64], labeled(data, 1), skeleton=data.skeleton)
+    assert (found.box_scores < 0.999 * alone.box_scores).all()
+    # All scales show the same, edge to edge: a large view made small is the small one.
+    assert list(network.seen) == [round(64 * scale) for scale in scales]
+    small, large = (network.seen[side(network.seen)] for side in (min, max))
+    shrunk = torch.nn.functional.interpolate(large, small.shape[-2:], mode="area")
+    assert (shrunk - small).abs().mean() < 0.5 * (shrunk.roll(1, -1) - small).abs().mean()
+
+
+@pytest.mark.parametrize(("scales", "said"), [
+    ((0.5, 2.0), "expected 1"), ((1.0, 1.0), "each once"), ((1.0, 0.0), "above 0"), ((1.0, 8.0), "up to 4"),
+    ((1.0, float("nan")), "above 0"), ((1.0, 0.75), "0.75 of 64x64 is 48x48; both sides must be multiples of 32"),
+])  # fmt: skip
+def test_scales_that_cannot_be_are_refused(scales: tuple[float, ...], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        checked_scales(scales, (64, 64))
+    assert checked_scales((2, 1), (64, 64)) == (1, 2)
 
 
 def test_images_in_which_nobody_is_count_against_who_is_found_there(data: Data) -> None:

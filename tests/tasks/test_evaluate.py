@@ -50,3 +50,10 @@ def test_other_keypoints_are_refused(run: Run, pictures: SimpleNamespace, tmp_pa
 def test_an_empty_batch_is_refused(run: Run, pictures: SimpleNamespace) -> None:
     with pytest.raises(UsageError, match="at least 1"):
         evaluate(run, pictures.val, pictures.val_images, batch_size=0)
+
+
+def test_scales_are_refused_for_a_network_of_one_person(run: Run, pictures: SimpleNamespace) -> None:
+    with pytest.raises(UsageError, match=r"--scales 1 2: .*mobilenet_v1 sees each person in a crop"):
+        evaluate(run, pictures.val, pictures.val_images, scales=(1, 2))
+    with pytest.raises(UsageError, match="sees each person in a crop"):
+        run.model().predict(pictures.val_images, scales=(0.5, 1))

@@ -88,6 +88,11 @@ def test_a_run_is_evaluated_in_whole_images_and_resumed(run: Run, data: Data, tm
         evaluate(run, labels, pictures(data), device="cpu", decode="quarter")
     with pytest.raises(UsageError, match=r"--easy-below 0.9: expected above 0, below 0.8"):
         evaluate(run, labels, pictures(data), device="cpu", easy_below=0.9)
+    several = evaluate(run, labels, pictures(data), device="cpu", scales=(1, 2), out=out)
+    assert json.loads(out.read_text())["scales"] == [1, 2]
+    assert several.counts["images"] == 14
+    with pytest.raises(UsageError, match=r"--scales 1 0.3: 0.3 of"):
+        evaluate(run, labels, pictures(data), device="cpu", scales=(1, 0.3))
     assert resume(run.folder).metrics == run.metrics
     with pytest.raises(UsageError, match="export is for networks of one person"):
         export(run, tmp_path / "cid.onnx")
