@@ -56,6 +56,7 @@ def evaluate(
     batch_size: int = 64,
     easy_below: Annotated[float | None, arg(metavar="NUMBER")] = None,
     scales: tuple[float, ...] = (1.0,),
+    rescore: bool = False,
 ) -> int:
     """Score a run on labeled images: PCK, pixel error, OKS-AP; of detector-free networks OKS-AP alone.
 
@@ -70,6 +71,7 @@ def evaluate(
         batch_size: People, or whole images, per pass.
         easy_below: CrowdPose's images are easy below this crowdIndex; none = 0.2, as published, the paper says 0.1.
         scales: Sizes in which detector-free networks look at an image, as shares of their own, such as 1 0.5 2.
+        rescore: Learn from the run's labeled images how good a pose found by dekr is, and score people by that.
     """
     from semipose.tasks.evaluate import evaluate as score
 
@@ -86,6 +88,7 @@ def evaluate(
         detections=detections,
         easy_below=easy_below,
         scales=scales,
+        rescore=rescore,
     )
     for metric, value in result.values.items():
         low, high = result.intervals.get(metric, (None, None))
@@ -106,6 +109,7 @@ def predict(
     draw: bool = True,
     device: str = "auto",
     scales: tuple[float, ...] = (1.0,),
+    rescore: bool = False,
 ) -> int:
     """Find poses in images and write them as COCO json, with drawings.
 
@@ -118,6 +122,7 @@ def predict(
         draw: Also write pictures with the poses drawn.
         device: auto, cpu, cuda, cuda:1 or mps.
         scales: Sizes in which detector-free networks look at an image, as shares of their own, such as 1 0.5 2.
+        rescore: Learn from the run's labeled images how good a pose found by dekr is, and score people by that.
     """
     if not inputs:
         raise UsageError("no INPUT is given; expected images, folders or globs after the run.")
@@ -133,6 +138,7 @@ def predict(
             detections=detections,
             draw=draw,
             scales=scales,
+        rescore=rescore,
         )
     )
     return 0

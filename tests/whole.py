@@ -60,13 +60,13 @@ def _builder(name: str, seed: int, skeleton: Skeleton) -> Build:
         built = build_network(
             name, skeleton, backbone="mobilenet_v1", width=0.25, head_channels=16, seed=seed + sum(role.encode())
         )
-        _find_somebody(built)
+        find_somebody(built)
         return built
 
     return build
 
 
-def _find_somebody(network: PoseNetwork) -> None:
+def find_somebody(network: PoseNetwork) -> None:
     """Let a random network see people: high maps, and keypoints that are not all in one place."""
     generator = torch.Generator().manual_seed(1)
     high = {"final_layers.0": 0.6, "final_layers.1": 0.6, "head_heatmap.1": 0.6, "iia.keypoint_center_conv": 0.5,

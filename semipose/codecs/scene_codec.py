@@ -6,7 +6,7 @@ Keypoints are in pixels of the network's input; cell i of a map with stride s li
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from torch import Tensor
 from semipose.fields import Field, Fields
 from semipose.scene import Found, Scene
 from semipose.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    from semipose.codecs.rescoring import Rescorer
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,11 @@ def tells_people_apart(fields: Fields) -> bool:
     return "tags" in fields or "center" in fields
 
 
-def scene_codec(fields: Fields, size: tuple[int, int], skeleton: Skeleton) -> SceneCodec:
-    """The codec of the network that answered with `fields` to images of `size` (H, W) in pixels."""
+def scene_codec(
+    fields: Fields, size: tuple[int, int], skeleton: Skeleton, rescorer: "Rescorer | None" = None
+) -> SceneCodec:
+    """The codec of the network that answered with `fields` to images of `size` (H, W) in pixels; see `CenterOffset`
+    for the `rescorer`."""
     # They are made of what stands above.
     from semipose.codecs.associative import AssociativeEmbedding
     from semipose.codecs.center_offset import CenterOffset
@@ -118,7 +124,7 @@ def scene_codec(fields: Fields, size: tuple[int, int], skeleton: Skeleton) -> Sc
         return AssociativeEmbedding(size, skeleton, fine="fine_heatmap" in fields)
     if "center" not in fields:
         raise ValueError(f"fields {sorted(fields)} tell no people apart; expected tags, or centers and offsets")
-    return CenterOffset(size, skeleton) if "offsets" in fields else Instance(size, skeleton)
+    return CenterOffset(size, skeleton, rescorer=rescorer) if "offsets" in fields else Instance(size, skeleton)
 
 
 def weighted_mse(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:

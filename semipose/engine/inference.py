@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from semipose.codecs.heatmap import Decoding, HeatmapCodec
+from semipose.codecs.rescoring import Rescorer
 from semipose.codecs.scene_codec import scene_codec
 from semipose.data.boxes import box_areas, keypoint_hulls
 from semipose.data.loader import CropStore
@@ -61,19 +62,19 @@ def predict_people(
 
 def find_people(
     network: PoseNetwork, store: SceneStore, *, skeleton: Skeleton, batch_size: int = 16, flip_test: bool = False,
-    scales: Sequence[float] = (1.0,),
+    scales: Sequence[float] = (1.0,), rescorer: Rescorer | None = None,
 ) -> Poses:
     """Everybody that a detector-free network finds in the images of `store`, the best of each image first.
 
     `scales` are the sizes in which it looks at them, as shares of its own, which comes first (see `checked_scales`);
-    the store's size is that of the largest. `box_scores` are the people's scores, `boxes` the hulls of their
-    keypoints, enlarged; ids count from 1.
+    the store's size is that of the largest. `rescorer` has learned to judge DEKR's poses. `box_scores` are the
+    people's scores, `boxes` the hulls of their keypoints, enlarged; ids count from 1.
     """
     parts, largest = [Poses.empty(len(skeleton))], max(scales)
     sizes = [(round(store.size[0] * scale / largest), round(store.size[1] * scale / largest)) for scale in scales]
     with torch.no_grad():
         for rows, answers, to_image in _answers(network, store, batch_size, flip_test, sizes):
-            found = scene_codec(answers[0], sizes[0], skeleton).decode_scales(answers)
+            found = scene_codec(answers[0], sizes[0], skeleton, rescorer).decode_scales(answers)
             points = (found.keypoints.flatten(1, 2).to(store.device) + 0.5) * largest - 0.5
             at = to_image.points(points).cpu().view(found.keypoints.shape)
             parts.append(_poses(found, at, store.people.poses.image_ids[rows]))

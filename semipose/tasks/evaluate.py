@@ -20,27 +20,29 @@ if TYPE_CHECKING:
 def evaluate(run: "Run | Model | str | Path", labels: str | Path, images: str | Path, *, flip_test: bool = False,
              decode: Literal["dark", "quarter"] = "dark", out: str | Path | None = None, device: str = "auto",
              batch_size: int = 64, which: str = "best", detections: str | Path | None = None,
-             easy_below: float | None = None, scales: Sequence[float] = (1.0,)) -> Score:
+             easy_below: float | None = None, scales: Sequence[float] = (1.0,),
+             rescore: bool = False) -> Score:
     """Score a run on the people of COCO json `labels`, whose pictures are in folder `images`.
 
     `run` is a run folder, a `Run` or a `Model`; of a run, `which` is "best" or "last" (of the deployed network) or a
     network's name. People are looked for in the json's boxes, or found by a detector-free network in the whole images,
     where they are scored by OKS-AP; `easy_below` is the crowdIndex below which an image is easy, default 0.2, in
     CrowdPose's paper 0.1, and `scales` the sizes in which the images are looked at, as shares of the network's own.
+    With `rescore` people's scores are those that DEKR's rescoring learns from the run's labeled images.
     `out` writes all of it as json: the metrics as flat
     keys ("pck@0.1", "oks_ap", ...), then per_keypoint, intervals, counts and how they were measured.
     """
     if batch_size < 1:
         raise UsageError(f"--batch-size {batch_size}: expected at least 1.")
-    model = as_model(run, which)
+    model = as_model(run, which, rescore, device)
     if model.detector_free:
         model.refuse_boxes(detections=detections)
         people = load_labels(labels, images, everyone=True)
         _check_keypoints(model.skeleton, people, labels)
         result = _score_images(model, people, easy_below, device=device, flip_test=flip_test, batch_size=batch_size,
                                decode=decode, scales=scales)
-        how = _provenance(model, people) | {"flip_test": flip_test, "scales": list(scales), "which": which}
-        return _written(result, out, how)
+        how = {"flip_test": flip_test, "scales": list(scales), "rescored": rescore, "which": which}
+        return _written(result, out, _provenance(model, people) | how)
     if easy_below is not None:
         raise UsageError(f"--easy-below {easy_below:g}: is for networks that find people themselves; leave it out.")
     model.refuse_scales(scales)
@@ -75,10 +77,14 @@ def flat(result: Score, how: dict[str, Any]) -> dict[str, Any]:
     return {**result.values, **rest, **how}
 
 
-def as_model(run: "Run | Model | str | Path", which: str) -> "Model":
-    """The model itself, the named network of a run, or the model of a checkpoint file."""
+def as_model(run: "Run | Model | str | Path", which: str, rescore: bool = False, device: str = "auto") -> "Model":
+    """The model itself, the named network of a run, or the model of a checkpoint file; see `rescored`."""
     from semipose.tasks.model import Model
 
+    if rescore:
+        from semipose.tasks.rescore import rescored
+
+        return rescored(run, which, device)
     if isinstance(run, Model):
         return run
     if isinstance(run, Run):

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from semipose.codecs.heatmap import Decoding
+from semipose.codecs.rescoring import Rescorer
 from semipose.data.loader import CropStore
 from semipose.data.people import People
 from semipose.data.scenes import SceneStore, whole_images
@@ -54,6 +55,8 @@ class Model:
     update: int = 0
     values: dict[str, float] = field(default_factory=dict)
     file: Path | None = None
+    # Of DEKR, where its people's scores are learned ones.
+    rescorer: Rescorer | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> "Model":
@@ -127,7 +130,8 @@ class Model:
                 if decode != "dark":
                     raise UsageError(f"decode {decode}: {self.kind} reads its maps in a way of its own; leave it out.")
                 return find_people(self.network.to(store.device), store, skeleton=self.skeleton, flip_test=flip_test,
-                                   batch_size=batch_size, scales=checked_scales(scales, self.input_size))
+                                   batch_size=batch_size, rescorer=self.rescorer,
+                                   scales=checked_scales(scales, self.input_size))
             self.refuse_scales(scales)
             return predict_people(self.network.to(store.device), store, size=self.input_size, device=store.device,
                                   batch_size=batch_size, flip_test=flip_test, decode=decode, skeleton=self.skeleton)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: str | Path, *, device: str = "auto",
             flip_test: bool = False, detections: str | Path | None = None, draw: bool = True,
-            which: str = "best", scales: Sequence[float] = (1.0,)) -> Path:
+            which: str = "best", scales: Sequence[float] = (1.0,), rescore: bool = False) -> Path:
     """Predict every person in `inputs` (images, folders, globs, lists, jsons with boxes, videos) into folder `out`.
 
     Every frame of a video is one whole-picture person, called "clip.mp4/000123.jpg" (number 123, from 0). A
@@ -41,7 +41,7 @@ def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: 
     inputs = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     if not inputs:
         raise UsageError("predict: no input given; expected images, folders, globs or videos.")
-    model, out = as_model(run, which), Path(out)
+    model, out = as_model(run, which, rescore, device), Path(out)
     jsons = [source for source in inputs if Path(source).suffix.lower() == ".json"]
     found = find_files([source for source in inputs if source not in jsons])
     images = [*jsons, *(file for file in found.files if not is_video(file))]
@@ -55,7 +55,7 @@ def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: 
         _predict_images(model, images, output, detections, device, flip_test, scales)
     for video in videos:
         _predict_video(model, video, output, device, flip_test, scales)
-    output.write({"checkpoint": str(model.file), "flip_test": flip_test, "scales": list(scales),
+    output.write({"checkpoint": str(model.file), "flip_test": flip_test, "scales": list(scales), "rescored": rescore,
                   "boxes": ",".join(output.box_sources), "images": ",".join(output.folders),
                   "skipped": output.skipped, "notes": output.notes})
     return out

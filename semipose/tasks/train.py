@@ -97,7 +97,7 @@ def resume(folder: str | Path, duration: str | int | None = None, device: str | 
         settings = settings.chosen("flag", "semipose resume", device=device).validate()
     refuse_uneven(settings, distributed.started())
     with distributed.together(choose_device(settings.device)), alone(run.folder):
-        data, console = _same_data(run), _console()
+        data, console = same_data(run), _console()
         event = "; ".join(changed(run.config, surroundings(settings)))
         if event:
             event = f"resumed with {event}: the weights will not be those of an uninterrupted run bit for bit"
@@ -107,7 +107,7 @@ def resume(folder: str | Path, duration: str | int | None = None, device: str | 
         return _complete(run.folder, data, settings, event, console)
 
 
-def _same_data(run: Run) -> Data:
+def same_data(run: Run) -> Data:
     """Load the data of a run again; anything else than it was started with is refused."""
     recorded = run.config["data"]
     arguments = recorded.get("arguments")
