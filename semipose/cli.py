@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import arg
@@ -128,19 +128,8 @@ def predict(
         raise UsageError("no INPUT is given; expected images, folders or globs after the run.")
     from semipose.tasks.predict import predict as find
 
-    print(
-        find(
-            run,
-            list(inputs),
-            out,
-            device=device,
-            flip_test=flip_test,
-            detections=detections,
-            draw=draw,
-            scales=scales,
-        rescore=rescore,
-        )
-    )
+    looking: dict[str, Any] = {"device": device, "flip_test": flip_test, "scales": scales, "rescore": rescore}
+    print(find(run, list(inputs), out, detections=detections, draw=draw, **looking))
     return 0
 
 
