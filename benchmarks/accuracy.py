@@ -236,7 +236,7 @@ def record(file: Path, profile: Profile, data: str, seed: int, rows: dict[str, A
         "and the last checkpoint; intervals: 95 %, bootstrap over test images; one seed; seconds are wall time, "
         "whatever else the machine was doing",
         "initialization": f"ImageNet ({profile.weights}), head random" if profile.weights else "random",
-        "rows": {**old, **rows},
+        "rows": {**old, **rows}, **{key: results[key] for key in ("twin",) if key in results},
     })  # fmt: skip
 
 
