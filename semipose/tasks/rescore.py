@@ -35,7 +35,10 @@ def rescored(run: Run | Model | str | Path, which: str, device: str) -> Model:
     if len(found) == 0:
         raise DataError(f"{run.folder}: finds nobody in its labeled images, so no scores can be learned; leave out "
                         "--rescore.")
-    rescorer = Rescorer(model.skeleton)
+    # The same scores every time, whatever random numbers were drawn before.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        rescorer = Rescorer(model.skeleton)
     told = best_oks(found, people, model.skeleton)
     rescorer.fit(torch.from_numpy(found.keypoints), torch.from_numpy(found.scores), torch.from_numpy(told))
     model.rescorer = rescorer.eval()

@@ -151,7 +151,7 @@ def test_what_the_host_need_not_wait_for_is_not_counted_as_a_read() -> None:
 
 def test_the_limit_repeats_the_passes_of_a_step(people: People) -> None:
     limit = Limit(late(people, "mean_teacher"))
-    told = sorted((each.network, each.shape[0], each.graded, each.training) for each in limit.passes)
+    told = sorted((each.network, each.shapes[0][0], each.graded, each.training) for each in limit.passes)
     assert told == [("student", 4, True, True), ("student", 4, True, True), ("teacher.network", 4, False, False)]
     weights = list(limit.networks["student"].parameters())
     before = [weight.clone() for weight in weights]

@@ -84,11 +84,13 @@ def test_eval_and_predict_multiply_scores_by_what_is_learned_from_labeled_images
     assert asked == [len(plain.predict_people(data.labeled, device="cpu"))] * 2
     before, after = (model.predict_people(data.labeled, device="cpu") for model in (plain, judged))
     assert judged.rescorer is not None
+    assert len(after)
     with torch.no_grad():
         oks = judged.rescorer(torch.from_numpy(after.keypoints), torch.from_numpy(after.scores)).clamp_min(0).numpy()
     of = {tuple(pose.ravel().round(2)): score for pose, score in zip(before.keypoints, before.box_scores, strict=True)}
     was = np.array([of[tuple(pose.ravel().round(2))] for pose in after.keypoints])
     np.testing.assert_allclose(after.box_scores, was * oks, rtol=1e-3, atol=1e-5)
+    torch.rand(1)
     predict(run, [images], tmp_path / "poses", device="cpu", draw=False, rescore=True)
     written = json.loads((tmp_path / "poses" / "predictions.json").read_text())
     scores = {round(one["score"], 5) for one in written}
