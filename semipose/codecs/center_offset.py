@@ -31,6 +31,8 @@ SAME, SAME_OF_SCALES = 0.05, 0.15
 FARTHEST = 1e4
 # Of the scores of other scales than the first; 0.8 on CrowdPose.
 OTHER_SCALES = 0.9
+# The lowest OKS that a rescorer is believed.
+LEAST_OKS = 1e-3
 # Keypoints go to a peak of the heatmap within this share of the pose's diagonal.
 SNAP = 0.05
 
@@ -171,7 +173,8 @@ class CenterOffset(SceneCodec):
         person = scores.mean(-1)
         if self.rescorer is not None:
             oks = self.rescorer(pose.flatten(0, 1), scores.flatten(0, 1))
-            person = person * oks.view_as(person).clamp_min(0)
+            # Nobody is lost for being judged badly.
+            person = person * oks.view_as(person).clamp_min(LEAST_OKS)
         return ranked(pose, scores, person, people)
 
     def _poses(self, fields: Fields, people: int) -> tuple[Tensor, Tensor]:
