@@ -10,7 +10,7 @@ from semipose.fields import Fields
 from semipose.geometry import constant
 from semipose.methods._agreement import mixed
 from semipose.methods._correction import correct
-from semipose.methods.method import Build, Method, Progress, Step, peaks, teaching
+from semipose.methods.method import Build, Method, Progress, Step, teaching
 from semipose.networks.ema import Ema, ema_decay
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
@@ -69,13 +69,13 @@ class MeanTeacherPaths(Method):
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
         answer, trusted, signals = self._answer(weak)
-        keypoints, _ = self.codec(weak, answer).decode(answer, "quarter")
+        keypoints, confidence = self.codec(weak, answer).decode(answer, "quarter")
         there = weak.to(strong).keypoints(keypoints, self.skeleton.flip)
         for number, path in enumerate(self.paths):
             hard = PATHS[path](strong.image, there, batch.unlabeled.draw, f"{number}/{path}")
             loss = self.consistency_loss(self.student(hard), answer, weak, strong, trusted, self.outside)
             losses[path] = losses.get(path, 0) + loss * (self.weight * progress.ramp(self.ramp))
-        return Step(losses, {"confidence": peaks(answer).mean(), **signals})
+        return Step(losses, {"confidence": confidence.mean(), **signals})
 
     def _answer(self, weak: View) -> tuple[Fields, Tensor | None, dict[str, Tensor]]:
         """The teacher's answer, the weight of each keypoint, and what is logged of how its two looks differ."""
