@@ -11,7 +11,7 @@ from semipose.fields import Fields
 from semipose.methods._people_threshold import PeopleThreshold
 from semipose.methods._pseudo_people import believed, counted, signals
 from semipose.methods.method import Build, Method, Progress, Step, teaching
-from semipose.networks.ema import Ema, ema_decay
+from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.scene import Scene
 from semipose.skeleton import Skeleton
@@ -56,16 +56,11 @@ class InstancePseudoLabel(Method):
     ) -> None:
         super().__init__(build, skeleton)
         self.student = build("student")
-        self.decay, self.burn_in, self.ramp, self.outside = decay, burn_in, ramp, outside
+        self.burn_in, self.ramp, self.outside = burn_in, ramp, outside
         self.heatmaps, self.instances, self.redrawn = heatmaps, instances, redrawn
         self.keypoint, self.doubt, self.people, self.cutouts = keypoint, doubt, people, cutouts
-        self.teacher = Ema(self.student, decay if decay is not None else 0.999)
+        self.teacher = Ema(self.student, decay)
         self.threshold = PeopleThreshold(rule, threshold)
-
-    def prepare(self, updates: int) -> None:
-        """Set the teacher's decay from the run's length."""
-        if self.decay is None:
-            self.teacher.decay = ema_decay(updates)
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """The labeled loss and, after the burn-in, both lessons of the teacher."""

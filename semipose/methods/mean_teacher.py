@@ -3,7 +3,7 @@
 from typing import Literal
 
 from semipose.methods.method import Build, Method, Progress, Step, both, peaks, teaching, trust
-from semipose.networks.ema import Ema, ema_decay
+from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
 from semipose.views.occlude import cutout
@@ -37,15 +37,10 @@ class MeanTeacher(Method):
         joined: bool = False,  # labeled and unlabeled views in one student batch
     ) -> None:
         super().__init__(build, skeleton)
-        self.decay, self.weight, self.ramp, self.outside, self.cutouts = decay, weight, ramp, outside, cutouts
+        self.weight, self.ramp, self.outside, self.cutouts = weight, ramp, outside, cutouts
         self.threshold, self.quantile, self.joined = threshold, quantile, joined
         self.student = build("student")
-        self.teacher = Ema(self.student, decay if decay is not None else 0.999)
-
-    def prepare(self, updates: int) -> None:
-        """Set the teacher's decay from the run's length."""
-        if self.decay is None:
-            self.teacher.decay = ema_decay(updates)
+        self.teacher = Ema(self.student, decay)
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """The labeled loss, and the consistency loss where there are unlabeled crops."""

@@ -11,7 +11,7 @@ from semipose.geometry import constant
 from semipose.methods._agreement import mixed
 from semipose.methods._correction import correct
 from semipose.methods.method import Build, Method, Progress, Step, teaching
-from semipose.networks.ema import Ema, ema_decay
+from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
 from semipose.views.paths import PATHS, read_paths
@@ -50,15 +50,10 @@ class MeanTeacherPaths(Method):
                 "--method.reweight compares the answers to a view and to its mirror image, and "
                 "--method.mirror false leaves the latter out: change one of them."
             )
-        self.mirror, self.reweight, self.decay = mirror, reweight, decay
+        self.mirror, self.reweight = mirror, reweight
         self.weight, self.ramp, self.outside = weight, ramp, outside
         self.student = build("student")
-        self.teacher = Ema(self.student, decay if decay is not None else 0.999)
-
-    def prepare(self, updates: int) -> None:
-        """Set the teacher's decay from the run's length."""
-        if self.decay is None:
-            self.teacher.decay = ema_decay(updates)
+        self.teacher = Ema(self.student, decay)
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """The labeled loss, and the loss of every path where there are unlabeled crops."""

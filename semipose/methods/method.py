@@ -15,6 +15,7 @@ from semipose.codecs.scene_codec import scene_codec, tells_people_apart
 from semipose.fields import Field, Fields
 from semipose.geometry import Affine, constant, exchange
 from semipose.losses import field_loss
+from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
 from semipose.views.view import Batch, Crops, SceneCrops, View
@@ -84,7 +85,10 @@ class Method(nn.Module, ABC):
         self.skeleton = skeleton
 
     def prepare(self, updates: int) -> None:
-        """Told once before training how many updates there will be."""
+        """Told once before training how many updates there will be: averages set the decay that suits it."""
+        for part in self.modules():
+            if isinstance(part, Ema):
+                part.prepare(updates)
 
     def check(self, size: tuple[int, int], unlabeled: int) -> None:
         """Told once before training the `size` (H, W) of views and the number of `unlabeled` people in a pass.

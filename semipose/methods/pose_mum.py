@@ -10,7 +10,7 @@ from semipose.errors import UsageError
 from semipose.fields import Fields
 from semipose.methods.method import Build, Method, Progress, Step, teaching, trust
 from semipose.networks import STRIDE_MULTIPLE
-from semipose.networks.ema import Ema, ema_decay
+from semipose.networks.ema import Ema
 from semipose.networks.hooks import changing
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
@@ -59,17 +59,12 @@ class PoseMum(Method):
         joined: bool = False,  # labeled and unlabeled views in one student batch; only the unlabeled are mixed
     ) -> None:
         super().__init__(build, skeleton)
-        self.decay, self.eman, self.weight, self.ramp, self.outside = decay, eman, weight, ramp, outside
+        self.eman, self.weight, self.ramp, self.outside = eman, weight, ramp, outside
         self.threshold, self.cutouts, self.mix_input, self.mix_layers = threshold, cutouts, mix_input, mix_layers
         self.grid = None if grid is None else read_grid(grid)
         self.group, self.unmix, self.joined = group, unmix, joined
         self.student = build("student")
-        self.teacher = Ema(self.student, decay if decay is not None else 0.999, eman)
-
-    def prepare(self, updates: int) -> None:
-        """Set the teacher's decay from the run's length."""
-        if self.decay is None:
-            self.teacher.decay = ema_decay(updates)
+        self.teacher = Ema(self.student, decay, eman)
 
     def check(self, size: tuple[int, int], unlabeled: int) -> None:
         """Try every mixing on an empty image, and whether the people divide into groups."""

@@ -12,7 +12,7 @@ from semipose.fields import Field, Fields
 from semipose.geometry import Affine
 from semipose.methods._pseudo_people import believed, signals
 from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, teaching, trust
-from semipose.networks.ema import Ema, ema_decay
+from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
 from semipose.views.occlude import cutout
@@ -58,18 +58,13 @@ class PseudoLabel(Method):
         super().__init__(build, skeleton)
         self.stage_one, self.period, self.weight, self.hard = stage_one, period, weight, hard
         self.threshold, self.quantile = threshold, quantile
-        self.augmentation, self.outside, self.decay = augmentation, outside, decay
+        self.augmentation, self.outside = augmentation, outside
         self.raw = build("student")
         if self.raw.detector_free and (hard or quantile):
             raise UsageError("--method.hard and --method.quantile judge maps of one person: leave them out here.")
-        self.ema = Ema(self.raw, decay if decay is not None else 0.999)
+        self.ema = Ema(self.raw, decay)
         # A decay of 0 makes every update of it a plain copy.
         self.labeler = Ema(self.raw, 0.0)
-
-    def prepare(self, updates: int) -> None:
-        """Set the average's decay from the run's length."""
-        if self.decay is None:
-            self.ema.decay = ema_decay(updates)
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """The labeled loss, and from stage two on that of the pseudo-labels."""

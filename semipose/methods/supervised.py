@@ -3,7 +3,7 @@
 from typing import Literal
 
 from semipose.methods.method import Build, Method, Progress, Step
-from semipose.networks.ema import Ema, ema_decay
+from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
 from semipose.views.occlude import cutout
@@ -30,14 +30,9 @@ class Supervised(Method):
         decay: float | None = None,  # of the averaged weights; None: a horizon of 2 % of the run, at most 0.999
     ) -> None:
         super().__init__(build, skeleton)
-        self.augmentation, self.decay = augmentation, decay
+        self.augmentation = augmentation
         self.raw = build("student")
-        self.ema = Ema(self.raw, decay if decay is not None else 0.999)
-
-    def prepare(self, updates: int) -> None:
-        """Set the average's decay from the run's length."""
-        if self.decay is None:
-            self.ema.decay = ema_decay(updates)
+        self.ema = Ema(self.raw, decay)
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """The labeled loss."""

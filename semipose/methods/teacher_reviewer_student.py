@@ -10,7 +10,7 @@ from semipose.geometry import exchange
 from semipose.losses import field_loss
 from semipose.methods._agreement import agreed, mixed
 from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, trust
-from semipose.networks.ema import Ema, ema_decay
+from semipose.networks.ema import Ema
 from semipose.networks.ensemble import Ensemble
 from semipose.networks.levels import MultiLevel
 from semipose.networks.network import PoseNetwork
@@ -61,19 +61,12 @@ class TeacherReviewerStudent(Method):
         self.reviewed, self.mixes, self.mix_threshold, self.cutouts = reviewed, mixes, mix_threshold, cutouts
         self.weight, self.lesson_weight, self.ramp, self.fusion = weight, lesson_weight, ramp, fusion
         self.review_weight = 0.0 if reviewer == "none" else review_weight
-        self.threshold, self.outside, self.decay, self.period = threshold, outside, decay, period
-        plain, average = build("student"), 0.999 if decay is None else decay
+        self.threshold, self.outside = threshold, outside
+        plain = build("student")
         self.student = MultiLevel(plain, levels)
-        self.teacher: PoseNetwork | Ema[PoseNetwork] = build("teacher") if teacher == "trained" else Ema(plain, average)
-        self.reviewer = None if reviewer == "none" else Reviewer(self._trained()[reviewed], reviewer, average)
+        self.teacher: PoseNetwork | Ema[PoseNetwork] = build("teacher") if teacher == "trained" else Ema(plain, decay)
+        self.reviewer = None if reviewer == "none" else Reviewer(self._trained()[reviewed], reviewer, decay, period)
         self.needs_validation = "--method.reviewer best" if reviewer == "best" else None
-
-    def prepare(self, updates: int) -> None:
-        """Set decays and period from the run's length."""
-        if isinstance(self.teacher, Ema) and self.decay is None:
-            self.teacher.decay = ema_decay(updates)
-        if self.reviewer is not None:
-            self.reviewer.prepare(updates, self.decay, self.period)
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """The labeled loss, the student's losses against its two teachers, and a trained teacher's own."""

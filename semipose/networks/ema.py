@@ -10,7 +10,11 @@ from torch import Tensor, nn
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def ema_decay(updates: int, horizon: float = 0.02, most: float = 0.999) -> float:
+# The decay of a long run.
+LONGEST = 0.999
+
+
+def ema_decay(updates: int, horizon: float = 0.02, most: float = LONGEST) -> float:
     """Decay whose memory is the share `horizon` of a run of `updates`, up to `most`, never below 0.
 
     A fixed 0.999 lags behind its student in a short run and holds it back.
@@ -27,21 +31,28 @@ class Ema(nn.Module, Generic[Network]):
     Batch norm statistics are averaged with the same decay as the weights and used as they are (EMAN, Cai et
     al., 2021): the copy is in eval mode for good, also after `.train()`. The decay warms up as
     min(1 - 1 / (t + 1), decay) with t the number of updates so far, which is kept on the device and saved.
-    With `statistics` False parameters alone are averaged, as in public mean teachers: the copy is in the mode it is
-    set to, and in train mode it uses its own batches' statistics and follows them.
+    A `decay` of None is set by `prepare` to suit the length of the run. With `statistics` False parameters alone are
+    averaged, as in public mean teachers: the copy is in the mode it is set to, and in train mode it uses its own
+    batches' statistics and follows them.
     """
 
     updates: Tensor
 
-    def __init__(self, network: Network, decay: float, statistics: bool = True) -> None:
+    def __init__(self, network: Network, decay: float | None, statistics: bool = True) -> None:
         super().__init__()
-        if not 0 <= decay <= 1:
+        if decay is not None and not 0 <= decay <= 1:
             raise ValueError(f"the decay is {decay}; expected 0 (a copy of the student) to 1 (the mean of all)")
         self.network = deepcopy(network).requires_grad_(False)
-        self.decay, self.statistics = decay, statistics
+        self.statistics, self.given = statistics, decay is not None
+        self.decay = LONGEST if decay is None else decay
         self.train(network.training)
         device = next(network.parameters()).device
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64, device=device))
+
+    def prepare(self, updates: int) -> None:
+        """Told the length of the run: a decay that was not given is set from it."""
+        if not self.given:
+            self.decay = ema_decay(updates)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode whatever `mode` is, unless the statistics are the copy's own."""

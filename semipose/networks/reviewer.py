@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from semipose.networks.ema import Ema, Network, ema_decay
+from semipose.networks.ema import Ema, Network
 
 Rule = Literal["average", "snapshot", "best"]
 
@@ -14,21 +14,20 @@ class Reviewer(Ema[Network]):
     """A memory of a network's weights and batch norm statistics, by one of three rules; called like the network.
 
     "average" follows it by exponential averaging with `decay` (EMAN), "snapshot" is the network as it was at the end
-    of the last whole period of `period` updates (SSPCM, CVPR 2023), "best" as it was when validation found it best.
+    of the last whole period, the `share` of the run (SSPCM, CVPR 2023), "best" as it was when validation found it best.
     Until a snapshot or a best one was taken it is the network's random start, and `ready` is 0.
     All of its state is in the state_dict: what is due depends on the number of the update alone.
     """
 
-    def __init__(self, network: Network, rule: Rule, decay: float = 0.999, period: int = 1) -> None:
+    def __init__(self, network: Network, rule: Rule, decay: float | None = None, share: float = 0.05) -> None:
         # A decay of 0 makes every update of it a plain copy.
         super().__init__(network, decay if rule == "average" else 0.0)
-        self.rule, self.period = rule, period
+        self.rule, self.share, self.period = rule, share, 1
 
-    def prepare(self, updates: int, decay: float | None, period: float) -> None:
-        """Set the period to the share `period` of a run of `updates`, and without a `decay` that to suit its length."""
-        self.period = max(1, round(period * updates))
-        if self.rule == "average" and decay is None:
-            self.decay = ema_decay(updates)
+    def prepare(self, updates: int) -> None:
+        """Told the length of the run: set the period from it, and a decay that was not given."""
+        super().prepare(updates)
+        self.period = max(1, round(self.share * updates))
 
     @property
     def ready(self) -> Tensor:

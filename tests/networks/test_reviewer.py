@@ -63,7 +63,7 @@ def test_tr2_an_average_of_an_average_tells_which_moved_first(teacher_first: boo
 def test_tr3_a_snapshot_is_the_network_at_the_end_of_the_last_period() -> None:
     source = network()
     fill(source, -1.0)
-    reviewer, found = Reviewer(source, "snapshot", period=3), []
+    reviewer, found = every(3, Reviewer(source, "snapshot")), []
     for update in range(8):
         fill(source, update)
         reviewer.review(source, update)
@@ -108,7 +108,7 @@ def test_a_bad_step_changes_nothing(rule: Rule) -> None:
 def test_it_is_ready_once_it_has_followed() -> None:
     source, ready = network(), []
     for rule in RULES:
-        reviewer = Reviewer(source, rule, period=2)
+        reviewer = every(2, Reviewer(source, rule))
         reviewer.review(source, 0, torch.ones(()))
         ready.append(reviewer.ready.item())
         reviewer.review(source, 1)
@@ -121,7 +121,7 @@ def test_it_is_ready_once_it_has_followed() -> None:
 def test_one_that_was_saved_goes_on_as_if_nothing_had_happened(rule: Rule) -> None:
     source = network()
     fill(source, 0.0)
-    whole = Reviewer(source, rule, 0.9, period=3)
+    whole = every(3, Reviewer(source, rule, 0.9))
 
     def go(reviewer: Reviewer[nn.Sequential], updates: range) -> None:
         for update in updates:
@@ -131,7 +131,7 @@ def test_one_that_was_saved_goes_on_as_if_nothing_had_happened(rule: Rule) -> No
                 reviewer.found_best(source)
 
     go(whole, range(4))
-    resumed = Reviewer(network(), rule, 0.9, period=3)
+    resumed = every(3, Reviewer(network(), rule, 0.9))
     resumed.load_state_dict(whole.state_dict())
     go(whole, range(4, 7))
     go(resumed, range(4, 7))
@@ -142,10 +142,17 @@ def test_one_that_was_saved_goes_on_as_if_nothing_had_happened(rule: Rule) -> No
 def test_the_length_of_the_run_sets_decay_and_period() -> None:
     average, snapshot = (Reviewer(network(), rule) for rule in ("average", "snapshot"))
     for reviewer in (average, snapshot):
-        reviewer.prepare(1000, None, 0.05)
+        reviewer.prepare(1000)
     assert (average.decay, snapshot.decay, snapshot.period) == (0.95, 0.0, 50)
-    average.prepare(1000, 0.7, 0.0)
-    assert (Reviewer(network(), "average", 0.7).decay, average.period) == (0.7, 1)
+    given = Reviewer(network(), "average", 0.7, share=0.0)
+    given.prepare(1000)
+    assert (given.decay, given.period) == (0.7, 1)
+
+
+def every(period: int, reviewer: Reviewer) -> Reviewer:
+    """A reviewer with a period of so many updates."""
+    reviewer.period = period
+    return reviewer
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
