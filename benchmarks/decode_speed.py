@@ -4,8 +4,9 @@
 
 Decoding: a batch of maps with one Gaussian peak and noise, one thread, CPU time, all kinds in turn in one process, the
 first round dropped, medians of each round's own ratios. "argmax" is torch's `maps.flatten(2).max(-1)`, and "blocks" the
-search of ours in its place. Evaluation: PCK and OKS-AP of random poses with errors, alone, as while training, and
-with bootstrap intervals, as at its end.
+search of ours in its place. Correction: SSPCM's of pseudo-labels, against the same answer taken from all four means of
+pairs, which is how it is vectorized at first sight. Evaluation: PCK and OKS-AP of random poses with errors, alone, as
+while training, and with bootstrap intervals, as at its end.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from torch import Tensor
 from semipose.codecs.heatmap import HeatmapCodec, highest
 from semipose.fields import Field, Fields
 from semipose.files import write_json
+from semipose.methods._correction import correct
 from semipose.metrics.score import score
 from semipose.poses import Poses
 from semipose.skeleton import PRESETS
@@ -44,7 +46,8 @@ def main() -> None:
     torch.set_num_threads(1)
     found = {
         "versions": {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()},
-        "decoding": decoding(args.batch, args.rounds), "evaluation": evaluation(args.people),
+        "decoding": decoding(args.batch, args.rounds), "correction": correction(args.batch, args.rounds),
+        "evaluation": evaluation(args.people),
     }  # fmt: skip
     write_json(args.out, found)
     print(found)
@@ -60,18 +63,64 @@ def decoding(batch: int, rounds: int) -> dict[str, Any]:
         "quarter": lambda: codec.decode(fields, "quarter"),
         "dark": lambda: codec.decode(fields, "dark"),
     }
+    times = timed(ways, rounds)
+    return {
+        "batch": batch, "keypoints": len(SKELETON), "cells": list(codec.cells), "rounds": rounds, "targets": TARGETS,
+        "cpu_ms": milliseconds(times),
+        "to_argmax": {name: ratio(times, name, "argmax") for name in TARGETS},
+        "to_blocks": {name: ratio(times, name, "blocks") for name in TARGETS},
+    }  # fmt: skip
+
+
+def correction(batch: int, rounds: int, keypoints: int = 24) -> dict[str, Any]:
+    """Milliseconds to correct a batch of pseudo-labels of four networks, and the ratio to making all four means."""
+    codec, _ = peaks(1)
+    generator = torch.Generator().manual_seed(0)
+    answers = [Fields({"heatmap": Field(torch.rand(batch, keypoints, *codec.cells, generator=generator), "scalar",
+                                        codec.stride, tuple(range(keypoints)))}) for _ in range(4)]  # fmt: skip
+    now, before = (answers[0], answers[2]), (answers[1], answers[3])
+    with torch.inference_mode():
+        torch.testing.assert_close(four_means(now, before), correct(now, before).fields["heatmap"].maps)
+    times = timed({"correct": lambda: correct(now, before), "four_means": lambda: four_means(now, before)}, rounds)
+    return {
+        "crops": batch, "keypoints": keypoints, "cells": list(codec.cells), "rounds": rounds,
+        "cpu_ms": milliseconds(times), "to_four_means": ratio(times, "correct", "four_means"),
+    }  # fmt: skip
+
+
+def four_means(now: tuple[Fields, Fields], before: tuple[Fields, Fields]) -> Tensor:
+    """The corrected maps, taken from the means of all four pairs."""
+    first, past, second, gone = (answer["heatmap"].maps for answer in (now[0], before[0], now[1], before[1]))
+    pairs = ((first, second), (past, second), (first, gone), (past, gone))
+    width = first.shape[-1]
+    distances = []
+    for pair in pairs:
+        index = [maps.flatten(2).argmax(-1) for maps in pair]
+        one, other = (torch.stack([at % width, at // width], -1).float() for at in index)
+        distances.append((one - other).square().sum(-1))
+    best = torch.stack(distances).argmin(0)
+    means = torch.stack([(one + other) / 2 for one, other in pairs])
+    return means.gather(0, best[None, ..., None, None].expand(1, *first.shape))[0]
+
+
+def timed(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of each of `ways`, taken in turn; the first round is dropped."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     with torch.inference_mode():
         for number in range(rounds + 1):
             for name in sorted(ways, reverse=number % 2 == 0):
                 times[name].append(seconds(ways[name]))
-    ratio = lambda a, b: round(median(x / y for x, y in zip(times[a][1:], times[b][1:], strict=True)), 3)  # noqa: E731
-    return {
-        "batch": batch, "keypoints": len(SKELETON), "cells": list(codec.cells), "rounds": rounds, "targets": TARGETS,
-        "cpu_ms": {name: round(1e3 * median(values[1:]), 3) for name, values in times.items()},
-        "to_argmax": {name: ratio(name, "argmax") for name in TARGETS},
-        "to_blocks": {name: ratio(name, "blocks") for name in TARGETS},
-    }  # fmt: skip
+    return {name: values[1:] for name, values in times.items()}
+
+
+def milliseconds(times: dict[str, list[float]]) -> dict[str, float]:
+    """The median of each way."""
+    return {name: round(1e3 * median(values), 3) for name, values in times.items()}
+
+
+def ratio(times: dict[str, list[float]], one: str, other: str) -> float:
+    """The median of each round's own ratio."""
+    return round(median(a / b for a, b in zip(times[one], times[other], strict=True)), 3)
 
 
 def peaks(batch: int) -> tuple[HeatmapCodec, Fields]:

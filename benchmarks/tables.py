@@ -37,8 +37,8 @@ def main() -> int:
 
 def filled(text: str) -> str:
     """`text` with every table between its markers as the results say; a page has some of them."""
-    tables = (accuracy, measured, ablations, demo, demo_choice, ladder, step_speed, decode_speed, scoring, scene_speed,
-              views_speed, loading)
+    tables = (accuracy, measured, ablations, demo, demo_choice, ladder, step_speed, decode_speed, correction, scoring,
+              scene_speed, views_speed, loading)
     for make in tables:
         name = make.__name__
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
@@ -205,6 +205,17 @@ def decode_speed() -> str:
         for name in found["cpu_ms"]
     ]  # fmt: skip
     return lined((f"{found['batch']} people, {found['keypoints']} maps each", "ms", "to argmax", "to blocks"), rows)
+
+
+def correction() -> str:
+    """What correcting pseudo-labels costs."""
+    found = json.loads((RESULTS / "decode_speed.json").read_text())["correction"]
+    cells = "x".join(str(side) for side in found["cells"])
+    return (
+        f"SSPCM's correction of {found['crops']} people's pseudo-labels ({found['keypoints']} maps of {cells}, four "
+        f"networks) takes {found['cpu_ms']['correct']:.1f} ms of CPU time;\nmaking all four means and picking takes "
+        f"{found['cpu_ms']['four_means']:.0f} ms.\n"
+    )
 
 
 def scoring() -> str:
