@@ -79,7 +79,7 @@ ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "pose_mum": ("pose_mum", {}, False),
     "teacher_reviewer_student": ("teacher_reviewer_student", {}, False),
     "multi_augs": ("multi_augs", {}, False),
-    "mean_teacher_paths": ("mean_teacher_paths", {}, False),
+    "mean_teacher_levels": ("mean_teacher_levels", {}, False),
 }
 # Teacher-Reviewer-Student without its three parts.
 PLAIN = {"reviewer": "none", "levels": (0.0, 0.0), "mixes": 0}
@@ -104,6 +104,8 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "teacher_reviewer_student-best": ("teacher_reviewer_student", {"reviewer": "best"}, False),
     "teacher_reviewer_student-agreed": ("teacher_reviewer_student", {"fusion": "agreed"}, False),
     "teacher_reviewer_student-average_teacher": ("teacher_reviewer_student", {"teacher": "average"}, False),
+    "mean_teacher_levels-labels_only": ("mean_teacher_levels", {"weight": 0.0}, False),
+    "mean_teacher_levels-no_levels": ("mean_teacher_levels", {"levels": (0.0, 0.0)}, False),
 }
 COMPARED = ("pck@0.1", "pck@0.2", "oks_ap")
 

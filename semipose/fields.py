@@ -52,13 +52,6 @@ class Fields(dict[str, Field]):
         """Every scalar field moved by `affine`; the others are left out, as nothing may be compared with them."""
         return Fields({name: field.moved(affine) for name, field in self.items() if field.kind == "scalar"})
 
-    def unmirrored(self) -> "Fields":
-        """Scalar fields of mirrored images, turned back cell by cell, so for images as wide as a number of cells."""
-        return Fields({
-            name: replace(field, maps=field.maps.flip(-1)[:, constant(field.flip, field.maps.device, torch.int64)])
-            for name, field in self.items() if field.kind == "scalar"
-        })  # fmt: skip
-
     def detach(self) -> "Fields":
         """The same fields without their graph."""
         return Fields({name: field.detach() for name, field in self.items()})

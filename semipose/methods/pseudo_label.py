@@ -8,10 +8,10 @@ import torch
 
 from semipose.codecs.scene_codec import scene_codec
 from semipose.errors import UsageError
-from semipose.fields import Field, Fields
-from semipose.geometry import Affine
+from semipose.fields import Fields
+from semipose.methods._looks import looked
 from semipose.methods._pseudo_people import believed, signals
-from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, teaching, trust
+from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, trust
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
@@ -20,8 +20,6 @@ from semipose.views.view import Batch, Crops, SceneCrops, View
 
 # People in a whole image at most, and the score from which they are believed where no threshold is set.
 PEOPLE, SURE = 30, 0.3
-# Enlargement and mirror of each look whose answers are averaged.
-LOOKS = ((1.0, False), (1.0, True), (0.85, False), (1.2, False))
 
 
 class PseudoLabel(Method):
@@ -99,13 +97,7 @@ class PseudoLabel(Method):
 
     def label(self, crops: Crops, plain: View) -> tuple[Fields, torch.Tensor]:
         """Pseudo-labels on the `plain` view: fields, and the confidence (U, K) of each map."""
-        # The first of LOOKS is the plain view itself.
-        looks = [plain, *(crops.plain(scale, mirrored) for scale, mirrored in LOOKS[1:])]
-        there = Affine(torch.cat([look.affine.matrix for look in looks]))
-        back = Affine(plain.affine.matrix.repeat(len(looks), 1, 1)) @ there.inverse()
-        with teaching(self.labeler):
-            answer = self.labeler(torch.cat([look.image for look in looks]))
-        label = _mean(answer, back, len(looks))
+        label = looked(self.labeler, crops, plain)
         confidence = peaks(label)
         if self.hard:
             codec = self.codec(plain, label)
@@ -132,14 +124,3 @@ class PseudoLabel(Method):
     def networks(self) -> dict[str, PoseNetwork]:
         """The trained weights and their average."""
         return {"raw": self.raw, "ema": self.ema.network}
-
-
-def _mean(answer: Fields, back: Affine, looks: int) -> Fields:
-    """The mean over `looks` (stacked in the batch) of maps moved by `back`; a cell that a look missed is not in it."""
-    means = {}
-    for name, field in answer.moved(back).items():
-        cells = (field.maps.shape[-2], field.maps.shape[-1])
-        covered = back.at_stride(field.stride).inside(cells, cells)
-        maps = (field.maps * covered).unflatten(0, (looks, -1)).sum(0) / covered.unflatten(0, (looks, -1)).sum(0)
-        means[name] = Field(maps, field.kind, field.stride, field.flip)
-    return Fields(means)

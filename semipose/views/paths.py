@@ -40,10 +40,8 @@ def jccm(image: Tensor, keypoints: Tensor, draw: Draw, name: str) -> Tensor:
     return cutmix(joint_cutout(image, keypoints, draw, f"{name}/cutout"), draw, f"{name}/mix")[0]
 
 
-# Name -> path: from images (B, 3, H, W), keypoints (B, K, 2) in their pixels, a draw and a name to harder images;
-# `plain` leaves them as they are.
+# Name -> path: from images (B, 3, H, W), keypoints (B, K, 2) in their pixels, a draw and a name to harder images.
 PATHS: dict[str, Path] = {
-    "plain": lambda image, keypoints, draw, name: image,
     "mixup": lambda image, keypoints, draw, name: mixup(image, draw, name)[0],
     "cutout": lambda image, keypoints, draw, name: cutout(image, draw, name),
     "cutmix": lambda image, keypoints, draw, name: cutmix(image, draw, name)[0],

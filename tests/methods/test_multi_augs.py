@@ -55,7 +55,7 @@ def test_all_paths_see_the_same_strong_view_each_in_its_own_way() -> None:
     assert len(hard) == len(PATHS)
     for name, image in zip(PATHS, hard, strict=True):
         same = (image - strong).abs().amax(1) < 1e-6
-        assert same.all() == (name == "plain"), name
+        assert not same.all(), name
         if name in ("cutout", "cutmix", "joint_cutout", "joint_cut_occlude", "joco", "jccm"):
             assert same.float().mean() > 0.4, name
     for number, image in enumerate(hard):

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from semipose.fields import Field, Fields
 from semipose.geometry import exchange
+from semipose.methods._looks import LOOKS
 from semipose.methods.method import Progress
-from semipose.methods.pseudo_label import LOOKS, PseudoLabel
+from semipose.methods.pseudo_label import PseudoLabel
 from semipose.views.view import Batch
 from tests.people import SIZE, SKELETON, batch, builder, crops
 
