@@ -104,10 +104,12 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "teacher_reviewer_student-best": ("teacher_reviewer_student", {"reviewer": "best"}, False),
     "teacher_reviewer_student-agreed": ("teacher_reviewer_student", {"fusion": "agreed"}, False),
     "teacher_reviewer_student-average_teacher": ("teacher_reviewer_student", {"teacher": "average"}, False),
-    "mean_teacher_levels-labels_only": ("mean_teacher_levels", {"weight": 0.0}, False),
+    "supervised-levels": ("supervised", {"augmentation": "weak", "levels": (0.1, 0.3)}, False),
     "mean_teacher_levels-no_levels": ("mean_teacher_levels", {"levels": (0.0, 0.0)}, False),
 }
 COMPARED = ("pck@0.1", "pck@0.2", "oks_ap")
+# Not a published method: set against the published one that is best on val, too, and against its heads on labels alone.
+OWN, HEADS_ALONE = "mean_teacher_levels", "supervised-levels"
 
 
 def main() -> None:
@@ -193,6 +195,11 @@ def compare(file: Path, base: Path, data: Path, profile: Profile) -> None:
     fresh = {name for name, row in rows.items() if "test" not in row}
     compared = {name for name, row in rows.items()
                 if twin and "against_twin" not in row and name not in (*TWINS, "bound")}  # fmt: skip
+    rivals = {"against_best": best_published(rows, profile.metric), "against_heads_alone": HEADS_ALONE}
+    rivals = {key: name for key, name in rivals.items()
+              if OWN in rows and name in rows and rows[OWN].get(key, {}).get("row") != name}  # fmt: skip
+    if rivals:
+        compared |= {OWN, *rivals.values()}
     needed = fresh | compared | ({twin} if twin and compared else set())
     scores = {name: score_test(base / name, store, people) for name in rows if name in needed}
     for name in fresh:
@@ -201,13 +208,26 @@ def compare(file: Path, base: Path, data: Path, profile: Profile) -> None:
     if twin and net:
         results["twin"] = chosen
         for name in compared:
-            mine, other = scores[name][rows[name]["deployed"]]["best"], scores[twin][net]["best"]
-            rows[name]["against_twin"] = {
-                metric: {key: round(getattr(found, key), 2) for key in ("value", "low", "high")}
-                | {"helped": found.helped}
-                for metric in COMPARED for found in [difference(mine, other, metric)]
-            }  # fmt: skip
+            mine = scores[name][rows[name]["deployed"]]["best"]
+            rows[name]["against_twin"] = differences(mine, scores[twin][net]["best"])
+    for key, name in rivals.items():
+        mine, other = (scores[each][rows[each]["deployed"]]["best"] for each in (OWN, name))
+        rows[OWN][key] = {"row": name, **differences(mine, other)}
     write_json(file, results)
+
+
+def best_published(rows: dict[str, Any], metric: str) -> str | None:
+    """The row of a published method, its options untouched, that is best on val."""
+    known = [name for name in rows if name in ROWS and name not in (*TWINS, "bound", OWN)]
+    return max(known, key=lambda name: rows[name]["val"][rows[name]["deployed"]]["best"][metric], default=None)
+
+
+def differences(mine: Score, other: Score) -> dict[str, Any]:
+    """What `mine` is better by, in each metric that is compared, with its interval."""
+    return {
+        metric: {key: round(getattr(found, key), 2) for key in ("value", "low", "high")} | {"helped": found.helped}
+        for metric in COMPARED for found in [difference(mine, other, metric)]
+    }  # fmt: skip
 
 
 def score_test(folder: Path, store: CropStore, people: People) -> dict[str, dict[str, Score]]:

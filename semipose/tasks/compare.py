@@ -1,5 +1,6 @@
 """Did the unlabeled images help? A run's networks and its supervised twins, scored on the same people."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,18 @@ from semipose.tasks.model import Model
 # The twin is the best of these on val, each with raw and averaged weights: so neither stronger augmentation nor
 # averaging is taken for the unlabeled images' merit.
 TWINS = ("weak", "strong")
+
+
+def heads(options: Mapping[str, Any]) -> tuple[float, ...]:
+    """The weights of a method's auxiliary heads, its option `levels`; none where it has no such heads."""
+    levels = options.get("levels")
+    return tuple(levels) if isinstance(levels, tuple | list) and any(levels) else ()
+
+
+def twin_options(kind: str, levels: tuple[float, ...]) -> dict[str, Any]:
+    """The options of labels alone for the twin `kind` of `TWINS`: what auxiliary heads gain is not to be taken for the
+    unlabeled images' merit, so it has those of the method."""
+    return methods.convert("supervised", {"augmentation": kind} | ({"levels": levels} if levels else {}))
 
 
 def measure(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores, twin: bool) -> dict[str, Any]:
@@ -34,7 +47,7 @@ def measure(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores
     if twin:
         twins = {(kind, name): rows["best"] for kind in TWINS
                  for name, rows in _score_all(folder / "twin" / kind, settings, skeleton, stores).items()}  # fmt: skip
-        kind, name = max(twins, key=lambda key: _rank(twins[key], settings.metric))
+        kind, name = max(twins, key=lambda key: rank(twins[key].values, settings.metric))
         answer = difference(scores[chosen]["best"], twins[kind, name], settings.metric)
         metrics["twin"] = {"folder": f"twin/{kind}", "network": name, "score": twins[kind, name].to_dict()}
         metrics["answer"] = answer.to_dict()
@@ -61,12 +74,12 @@ def _deployed(folder: Path, stem: str, name: str, rule: str) -> dict[str, Any]:
 
 
 def _best(scores: dict[str, dict[str, Score]], metric: str) -> str:
-    return max(scores, key=lambda name: _rank(scores[name]["best"], metric))
+    return max(scores, key=lambda name: rank(scores[name]["best"].values, metric))
 
 
-def _rank(score: Score, metric: str) -> float:
+def rank(values: Mapping[str, float], metric: str) -> float:
     """Higher is better; a metric that could not be measured comes last."""
-    value = score.values.get(metric, float("inf") if metric == "pixel_error" else float("-inf"))
+    value = values.get(metric, float("inf") if metric == "pixel_error" else float("-inf"))
     return -value if metric == "pixel_error" else value
 
 

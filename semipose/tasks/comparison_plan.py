@@ -9,12 +9,13 @@ from typing import Any
 from semipose import methods
 from semipose.engine.settings import Settings
 from semipose.errors import UsageError
-from semipose.tasks.compare import TWINS
+from semipose.tasks.compare import TWINS, heads, twin_options
 from semipose.tasks.run import Run
 
 BOUND = "all"
 """The amount of labels of the bound."""
-_TWINS = {f"twin_{kind}": kind for kind in TWINS}
+PLAIN_TWINS = tuple(f"twin_{kind}" for kind in TWINS)
+"""The rows of labels alone that every comparison has."""
 # Settings that may differ between the rows of a table: they say what a row is, or where and how it is computed.
 FREE = frozenset({"method", "seed", "device", "precision", "cache", "cache_limit", "workers", "log_every"})
 
@@ -50,8 +51,8 @@ def plan(
     """All jobs, those of the first seed first: `which` methods of training `network`, on `labeled` amounts of the
     labels, and beside them the twins and the bound.
     """
-    rows = {name: ("supervised", methods.convert("supervised", {"augmentation": kind}))
-            for name, kind in _TWINS.items()} | read_methods(which, network)  # fmt: skip
+    compared = read_methods(which, network)
+    rows = {name: ("supervised", options) for name, options in _twins(compared).items()} | compared
     amounts, every = read_amounts(labeled), methods.convert("supervised", {})
     jobs = []
     for seed in range(seeds):
@@ -61,6 +62,15 @@ def plan(
     return jobs
 
 
+def _twins(compared: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Row -> options of labels alone: in both views, without auxiliary heads and with those of each compared method."""
+    rows: dict[str, dict[str, Any]] = {}
+    for levels in sorted({(), *(heads(options) for _, options in compared.values())}):
+        told = f"[levels={','.join(f'{share:g}' for share in levels)}]" if levels else ""
+        rows |= {f"twin_{kind}{told}": twin_options(kind, levels) for kind in TWINS}
+    return rows
+
+
 def read_methods(
     which: str | Sequence[str], network: str = Settings.network
 ) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -68,6 +78,8 @@ def read_methods(
 
     >>> read_methods("pose_cons[ramp=0.1],mean_teacher")["pose_cons[ramp=0.1]"][1]["ramp"]
     0.1
+    >>> read_methods("mean_teacher_levels[levels=0 0.5]")["mean_teacher_levels[levels=0.0.5]"][1]["levels"]
+    (0.0, 0.5)
     """
     if which == "all":
         which = [name for name in methods.able(network) if name != "supervised"]
@@ -82,7 +94,10 @@ def read_methods(
         if match[1] == "supervised":
             raise UsageError("--methods supervised: labels alone are in every comparison, as the twin; leave it out.")
         methods.refuse_network(match[1], network)
-        options = methods.convert(match[1], {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs})
+        # Several values of one option stand between spaces.
+        given = {name.strip().replace("-", "_"): value.split() for name, _, value in pairs}
+        options = methods.convert(match[1], {name: each if len(each) > 1 else "".join(each)
+                                             for name, each in given.items()})  # fmt: skip
         rows[re.sub(r"[^\w.=,+\[\]-]", ".", text)] = (match[1], options)
     return rows
 

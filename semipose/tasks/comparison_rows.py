@@ -12,12 +12,12 @@ from semipose.data.people import People
 from semipose.engine.checkpoint import read_record
 from semipose.engine.inference import score_whole_images
 from semipose.engine.settings import Settings
-from semipose.engine.trainer import better
 from semipose.metrics.intervals import mean_difference
 from semipose.metrics.score import Score, score
 from semipose.metrics.truth import digest_of
 from semipose.poses import Poses
-from semipose.tasks.comparison_plan import BOUND, protocol, refuse_unlike
+from semipose.tasks.compare import rank
+from semipose.tasks.comparison_plan import BOUND, PLAIN_TWINS, protocol, refuse_unlike
 from semipose.tasks.job import read_found
 from semipose.tasks.phases import read_phases
 from semipose.tasks.run import Run
@@ -98,9 +98,9 @@ class Judge:
         """The rows of one amount of labels, the twin first."""
         twins = {}
         for seed in sorted({one.seed for one in ended}):
-            pair = [one for one in ended if one.seed == seed and one.row.startswith("twin_")]
-            if len(pair) == 2:
-                twins[seed] = pair[better(pair[1].val, pair[0].val, self.metric)]
+            variants = [one for one in ended if one.seed == seed and one.row.startswith("twin_")]
+            if {one.row for one in variants}.issuperset(PLAIN_TWINS):
+                twins[seed] = max(variants, key=lambda one: rank(one.val, self.metric))
         names = sorted({one.row for one in ended}, key=lambda name: (not name.startswith("twin_"), name))
         rows = [self._row("twin", list(twins.values()), {})] if twins else []
         return rows + [self._row(name, [one for one in ended if one.row == name], twins) for name in names]

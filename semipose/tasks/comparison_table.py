@@ -64,7 +64,9 @@ def tables(result: Mapping[str, Any]) -> list[tuple[str, list[Row]]]:
 
 
 def _name(row: Row) -> str:
-    return str(NAMES.get(row["row"], row["row"]))
+    name, bracket, levels = str(row["row"]).partition("[levels=")
+    heads = f", heads on earlier stages ({levels.removesuffix(']')})" if bracket and name in NAMES else ""
+    return NAMES[name] + heads if name in NAMES else str(row["row"])
 
 
 def _metrics(result: Mapping[str, Any]) -> list[str]:
@@ -135,8 +137,9 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         f"Scores of the deployed network's best checkpoint, mean ± standard deviation over seeds, on {chosen}; "
         "\"last\" is its last checkpoint.",
         "The twin is, for each seed, the best on val of labels alone with weak and with strong views, raw and averaged "
-        "weights. Differences to it: 95 % interval of a paired bootstrap over images, of the mean over the seeds; it "
-        "covers the choice of images, the standard deviation that of labels and random start.",
+        "weights, and with auxiliary heads where a compared method has them. Differences to it: 95 % interval of a "
+        "paired bootstrap over images, of the mean over the seeds; it covers the choice of images, the standard "
+        "deviation that of labels and random start.",
         "Time and memory are those of training, without evaluations; images seen are crops drawn.",
     ]
     notes += [f"Not in these tables: {name} failed, {how}" for name, how in result["failed"].items()]
@@ -164,7 +167,7 @@ def _table(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
 
 def _toned(rows: Sequence[Row]) -> list[tuple[Row, int, bool]]:
     """(row, tone, whether hollow or dashed): one for each but the twin's parts, which would hide the others."""
-    shown = [row for row in rows if row["row"] not in ("twin_weak", "twin_strong")]
+    shown = [row for row in rows if not row["row"].startswith("twin_")]
     return [(row, place % 8, place >= 8) for place, row in enumerate(shown)]
 
 

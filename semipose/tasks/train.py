@@ -25,7 +25,7 @@ from semipose.errors import DataError, UsageError, WriteError
 from semipose.files import write_json
 from semipose.metrics.intervals import Difference
 from semipose.skeleton import Skeleton
-from semipose.tasks.compare import TWINS, measure
+from semipose.tasks.compare import TWINS, heads, measure, twin_options
 from semipose.tasks.folder import alone, free_folder, leaving_no_plan, refuse_used
 from semipose.tasks.phases import Phase, durations, lengthen, read_phases, write_phases
 from semipose.tasks.plan import changed, files_fingerprint, fingerprint, make_plan, surroundings
@@ -151,7 +151,7 @@ def _train_all(folder: Path, plan: dict[str, Any], settings: Settings, stores: S
     for name in TWINS if plan["twin"] else ():
         # It trains for as many updates as the run did, so it does not stop early by a rule of its own.
         twin = replace(settings, method="supervised", deploy=None, patience=None)
-        options = methods.convert("supervised", {"augmentation": name})
+        options = twin_options(name, heads(plan["method_settings"]))
         changes = {"twin": False, "method": "supervised", "method_settings": options, "settings": twin.record()}
         if distributed.is_first():
             write_json(folder / "twin" / name / "run.json", plan | changes)

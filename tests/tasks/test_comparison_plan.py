@@ -21,6 +21,18 @@ def test_beside_the_methods_run_both_twins_and_for_each_seed_the_bound() -> None
     assert jobs[6].options == methods.convert("supervised", {})
 
 
+def test_a_method_with_auxiliary_heads_is_compared_with_labels_alone_that_have_them() -> None:
+    one, other = "mean_teacher_levels", "teacher_reviewer_student[levels=0.2 0.3]"
+    rows = {job.row: job.options for job in plan(f"mean_teacher,{one},{other}", "5%", 1) if job.amount == "5pct"}
+    assert list(rows) == [
+        "twin_weak", "twin_strong", "twin_weak[levels=0.1,0.3]", "twin_strong[levels=0.1,0.3]",
+        "twin_weak[levels=0.2,0.3]", "twin_strong[levels=0.2,0.3]", "mean_teacher", one, other.replace(" ", "."),
+    ]  # fmt: skip
+    assert rows["twin_strong[levels=0.2,0.3]"] == rows["twin_strong"] | {"levels": (0.2, 0.3)}
+    without = plan("mean_teacher_levels[levels=0 0]", "5%", 1)
+    assert [job.row for job in without if job.row.startswith("twin")] == ["twin_weak", "twin_strong"]
+
+
 def test_all_means_every_method_but_the_twins() -> None:
     assert set(read_methods("all")) == set(methods.able("resnet18")) - {"supervised"}
     assert set(read_methods("all", "dekr")) == {"instance_pseudo_label", "mean_teacher", "pseudo_label"}

@@ -48,6 +48,17 @@ def weights(run: sp.Run, name: str) -> dict[str, torch.Tensor]:
     return load(run.folder / "checkpoints" / f"{name}.safetensors")[0]
 
 
+def test_the_twin_has_the_auxiliary_heads_of_the_method(files: Demo, tmp_path: Path) -> None:
+    settings = TINY | {"method": "mean_teacher_levels"}
+    run = sp.train(read(files), out=tmp_path / "run", twin=True, method_settings={"levels": (0.0, 0.4)}, **settings)
+    for kind in ("weak", "strong"):
+        twin = sp.Run(run.folder / "twin" / kind)
+        assert twin.config["method_settings"]["levels"] == [0, 0.4]
+    losses = [next(row["losses"]["labeled"] for row in one.log() if row["kind"] == "train")
+              for one in (run, sp.Run(run.folder / "twin" / "weak"))]  # fmt: skip
+    assert losses[0] == pytest.approx(losses[1])
+
+
 def test_the_main_job_ends_in_a_model_an_answer_and_a_report(files: Demo, tmp_path: Path) -> None:
     run = sp.train(read(files), out=tmp_path / "run", twin=True, **TINY)
     metrics = run.metrics
@@ -64,6 +75,7 @@ def test_the_main_job_ends_in_a_model_an_answer_and_a_report(files: Demo, tmp_pa
     assert metrics["answer"]["images"] == 10
     twin = sp.Run(run.folder / "twin" / "strong")
     assert twin.config["method_settings"]["augmentation"] == "strong"
+    assert twin.config["method_settings"]["levels"] == [0, 0]
     assert twin.config["settings"]["duration"] == run.config["settings"]["duration"]
     assert "Did the unlabeled images help" in (run.folder / "report.html").read_text()
     model = run.model()
