@@ -121,7 +121,7 @@ def _method(given: dict[str, str], config: Config) -> tuple[str, Origin]:
             config.faults.append(f"{config.place('method')}: {error}")
     known = {*given, *config.entries}
     if known & {"unlabeled", "split", "help"}:
-        return Settings.method, Origin("default", "")
+        return Settings.usual_method(given.get("network", config.entries.get("network"))), Origin("default", "")
     return "supervised", Origin("data", "neither --unlabeled nor --split is given")
 
 

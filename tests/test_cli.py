@@ -15,6 +15,7 @@ import semipose
 from semipose import methods
 from semipose.cli import VERBS, main
 from semipose.config import Config
+from semipose.engine.settings import Settings
 from semipose.errors import DataError, UsageError
 from semipose.flags import parse_check, parse_compare, parse_train
 
@@ -65,6 +66,16 @@ def test_without_unlabeled_images_training_is_supervised_and_says_why() -> None:
     assert settings.method == "supervised"
     assert settings.origin("method").source == "data"
     assert "--unlabeled" in settings.origin("method").reason
+
+
+def test_whole_images_have_another_default_method() -> None:
+    parsed = parse_train([*BASE, "--network", "dekr", "--method.cutouts", "3"])
+    assert (parsed.settings.method, parsed.method_settings["cutouts"]) == ("mean_teacher", 3)
+    assert parsed.settings.origin("method").source == "default"
+    assert parse_train(BASE).settings.method == "mean_teacher_levels"
+    assert Settings.from_values({"network": "dekr"}).validate().method == "mean_teacher"
+    given = Settings.from_values({"network": "dekr", "method": "supervised"}).validate()
+    assert given.method == "supervised"
 
 
 @pytest.mark.parametrize("flags", [["--method", "mean_teacher"], ["--twin"], ["--method", "supervised", "--twin"]])
@@ -287,7 +298,7 @@ def test_train_loads_the_data_and_starts(record: Recorder) -> None:
     call = started[0]
     assert (call["data"], call["twin"], call["out"], call["settings"].seed) == ("the data", True, None, 5)
     assert call["command"] == ["semipose", "train", *BASE, "--seed", "5", "--twin"]
-    assert call["method_settings"] == methods.convert("mean_teacher", {})
+    assert call["method_settings"] == methods.convert("mean_teacher_levels", {})
 
 
 def test_eval_hands_on_its_flags(record: Recorder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,10 @@ class Origin(NamedTuple):
     reason: str
 
 
+WHOLE: dict[str, Any] = {"method": "mean_teacher", "input_size": Size(512, 512), "metric": "oks_ap"}
+"""Other defaults where whole images are seen."""
+
+
 def setting(default: Any, help: str) -> Any:
     """A dataclass field with its default and the sentence that `--help` shows."""
     return field(default=default, metadata={"help": help})
@@ -97,7 +101,7 @@ def setting(default: Any, help: str) -> Any:
 class Settings:
     """Everything about a run except its data, its folder and its method's own options."""
 
-    method: str = setting("mean_teacher", "How to learn: a name from `semipose methods`, or package.module:Class.")
+    method: str = setting("mean_teacher_levels", "How to learn: a name of `semipose methods`, or package.module:Class.")
     network: str = setting(
         "resnet18", "Of one person: resnet18/34/50/101/152, hrnet_w32/w48, mobilenet_v1, timm:NAME; of whole images, "
         "without a detector: higher_hrnet, dekr, cid."
@@ -213,8 +217,7 @@ class Settings:
         """These settings, or one UsageError that lists all `faults`; other defaults where whole images are seen."""
         settings = self
         if self.detector_free:
-            usual = {"input_size": Size(512, 512), "metric": "oks_ap"}
-            open_ = {name: value for name, value in usual.items() if self.origin(name).source == "default"}
+            open_ = {name: value for name, value in WHOLE.items() if self.origin(name).source == "default"}
             settings = self.chosen("default", f"{self.network} sees whole images", **open_)
         refuse(settings.faults())
         return settings
@@ -223,6 +226,11 @@ class Settings:
     def detector_free(self) -> bool:
         """Whether the network finds everybody in whole images."""
         return self.network in DETECTOR_FREE
+
+    @staticmethod
+    def usual_method(network: object) -> str:
+        """The default method of training `network`."""
+        return str(WHOLE["method"]) if network in DETECTOR_FREE else Settings.method
 
     def network_options(self) -> dict[str, Any]:
         """What `build_network` is told of this network beside its size."""

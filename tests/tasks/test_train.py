@@ -75,7 +75,7 @@ def test_the_main_job_ends_in_a_model_an_answer_and_a_report(files: Demo, tmp_pa
     assert metrics["answer"]["images"] == 10
     twin = sp.Run(run.folder / "twin" / "strong")
     assert twin.config["method_settings"]["augmentation"] == "strong"
-    assert twin.config["method_settings"]["levels"] == [0, 0]
+    assert twin.config["method_settings"]["levels"] == [0.1, 0.3]
     assert twin.config["settings"]["duration"] == run.config["settings"]["duration"]
     assert "Did the unlabeled images help" in (run.folder / "report.html").read_text()
     model = run.model()
