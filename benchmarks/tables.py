@@ -17,6 +17,7 @@ DOCS = ("decisions", "detector_free", "methods", "speed")
 PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in DOCS))
 NAMES = {
     "bound": "all labels (bound)", "twin_weak": "labels only, weak views", "twin_strong": "labels only, strong views",
+    "labels_levels": "labels only, auxiliary heads",
 }  # fmt: skip
 
 
@@ -112,6 +113,8 @@ def ablations() -> str:
         results = json.loads(file.read_text())
         rows, twin = results["rows"], results["twin"]["row"]
         changed = {name.partition("-")[0] for name in rows if "-" in name}
+        if file.name.startswith("ablations"):
+            changed |= {"mean_teacher"}
         for name in (twin, *sorted(name for name in rows if name.partition("-")[0] in changed)):
             row = rows[name]
             val, test = row["val"][row["deployed"]], row["test"][row["deployed"]]
