@@ -20,6 +20,17 @@ def test_the_peak_is_in_bytes() -> None:
     assert 0.8 * now < peak < 200 * now
 
 
+def test_the_peak_is_not_that_of_the_process_which_started_this_one() -> None:
+    small = "from semipose.memory import peak_memory; print(peak_memory())"
+    large = f"""if True:
+        import subprocess, sys
+        held = b"." * 10**9
+        print(subprocess.run([sys.executable, "-c", {small!r}], capture_output=True, text=True, check=True).stdout)
+    """
+    told = subprocess.run([sys.executable, "-c", large], capture_output=True, text=True, check=True).stdout
+    assert 10**6 < int(told) < 8 * 10**8
+
+
 def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = memory.free_memory()
     assert 10**6 < machine < 10**14
