@@ -44,8 +44,9 @@ ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "F": ("supervised", {}, True),
 }
 METRICS = ("oks_ap", "oks_ap50", "oks_ar", "oks_ap_easy", "oks_ap_medium", "oks_ap_hard")
-# Drawn pictures: for training, val and test.
+# Drawn pictures: how many for training, val and test; people in each, fewest and most; how varied they are.
 COUNTS = {"train": 1500, "val": 150, "test": 600}
+PEOPLE, DIFFICULTY = (2, 5), 0.2
 # Where a method has no threshold of its own, whom to count as pseudo people, and in how many images.
 SURE, LOOKED_AT = 0.3, 300
 
@@ -62,11 +63,14 @@ class Profile:
     head_channels: int = 64
     lr: float = 1e-3
     adaptive: bool = False  # DEKR's convolution
+    fine: bool = False  # HigherHRNet's maps of stride 2
     metric: str = "oks_ap"
-    eval_every: int = 200
+    eval_every: int = 100
 
 
-PROFILES = {"crowds": Profile("128x128", 1000), "coco_multi": Profile("256x256", 1500)}
+PROFILES = {
+    "crowds": Profile("128x128", 600, batch_size=16, lr=2e-3), "coco_multi": Profile("256x256", 1500, fine=True),
+}  # fmt: skip
 
 
 class Files(NamedTuple):
@@ -97,27 +101,39 @@ def main() -> None:
     file, profile = args.out / f"multi_person-{name}.json", PROFILES[args.data]
     weights = root / "weights" / "mobilenet_v1_075.safetensors"
     for row in args.rows:
-        run, seconds = run_row(row, profile, files, args.network, weights, args.runs / name / row, args.seed)
+        run, seconds = run_row(row, profile, files, args.network, weights, folder(args, row), args.seed)
         record(file, profile, args, row, describe(run, files, seconds))
-        compare(file, args.runs / name, files)
+        compare(file, args, files)
 
 
-def crowds(folder: Path, root: Path, labels: str, seed: int) -> Files:
+def folder(args: argparse.Namespace, row: str) -> Path:
+    """Where a row's run lies; with all labels it is the same run for every share."""
+    share = "all" if ROWS[row][2] else args.labels
+    return args.runs / f"{args.data}-{args.network}-{share}-seed{args.seed}" / row
+
+
+def crowds(base: Path, root: Path, labels: str, seed: int) -> Files:
     """Pictures drawn by the program, drawn once; the first ones are labeled, so that the parts are nested."""
     found = {}
     for number, (part, count) in enumerate(COUNTS.items()):
-        place = folder / part
+        place = base / part
         done = sorted(place.glob("*.json"))
-        found[part] = done[0] if done else write_crowds(place, count, seed=seed, first_index=number * 1_000_000)
-    ids = load_labels(found["train"], folder / "train" / "images", everyone=True).images.ids.tolist()
+        found[part] = (
+            done[0]
+            if done
+            else write_crowds(
+                place, count, seed=seed, first_index=number * 1_000_000, people=PEOPLE, difficulty=DIFFICULTY
+            )
+        )
+    ids = load_labels(found["train"], base / "train" / "images", everyone=True).images.ids.tolist()
     first = round(len(ids) * int(labels.removesuffix("pct")) / 100)
-    split = folder / f"semi_{labels}.json"
+    split = base / f"semi_{labels}.json"
     write_json(split, {"labeled": ids[:first], "unlabeled": ids[first:]})
-    images = {part: folder / part / "images" for part in COUNTS}
+    images = {part: base / part / "images" for part in COUNTS}
     return Files(found["train"], found["val"], found["test"], images, split)
 
 
-def real(folder: Path, root: Path, labels: str, seed: int) -> Files:
+def real(base: Path, root: Path, labels: str, seed: int) -> Files:
     """COCO photos with several people."""
     place = root / "coco_multi"
     train, val, test = (place / "annotations" / f"person_keypoints_{part}.json" for part in COUNTS)
@@ -126,24 +142,25 @@ def real(folder: Path, root: Path, labels: str, seed: int) -> Files:
 
 
 def run_row(
-    name: str, profile: Profile, files: Files, network: str, weights: Path, folder: Path, seed: int
+    name: str, profile: Profile, files: Files, network: str, weights: Path, place: Path, seed: int
 ) -> tuple[Run, float]:
     """Train one row, or finish it; gives the run and the seconds that this call spent."""
     start = time.perf_counter()
-    if (folder / "metrics.json").is_file():
-        return Run(folder), 0.0
-    if (folder / "run.json").is_file():
-        return resume(folder), time.perf_counter() - start
+    if (place / "metrics.json").is_file():
+        return Run(place), 0.0
+    if (place / "run.json").is_file():
+        return resume(place), time.perf_counter() - start
     method, options, all_labels = ROWS[name]
     data = load(
         files.train, files.images["train"], split=None if all_labels else files.split, val=files.val,
         val_images=files.images["val"], seed=seed, whole_images=True,
     )  # fmt: skip
     settings = asdict(profile)
-    if network != "dekr":
-        del settings["adaptive"]
+    for name, of in (("adaptive", "dekr"), ("fine", "higher_hrnet")):
+        if network != of:
+            del settings[name]
     run = train(
-        data, method=method, method_settings=options, out=folder, seed=seed, network=network, weights=weights,
+        data, method=method, method_settings=options, out=place, seed=seed, network=network, weights=weights,
         **settings,
     )  # fmt: skip
     return run, time.perf_counter() - start
@@ -176,11 +193,11 @@ def pseudo_people(run: Run, files: Files, threshold: float) -> dict[str, float]:
     return {"threshold": round(threshold, 3), "precision": round(precision, 1), "recall": round(recall, 1)}
 
 
-def compare(file: Path, base: Path, files: Files) -> None:
+def compare(file: Path, args: argparse.Namespace, files: Files) -> None:
     """Score what is there on test, and set every row against the supervised one."""
     results = json.loads(file.read_text())
     rows = results["rows"]
-    scores = {name: score_test(base / name, files) for name in rows}
+    scores = {name: score_test(folder(args, name), files) for name in rows}
     for name, row in rows.items():
         mine = scores[name]
         row["test"] = {which: values(each) for which, each in mine.items()}
@@ -194,9 +211,9 @@ def compare(file: Path, base: Path, files: Files) -> None:
     write_json(file, results)
 
 
-def score_test(folder: Path, files: Files) -> dict[str, Score]:
+def score_test(place: Path, files: Files) -> dict[str, Score]:
     """The best and the last checkpoint of the deployed network on the test images."""
-    run = Run(folder)
+    run = Run(place)
     return {which: evaluate(run, files.test, files.images["test"], which=which) for which in ("best", "last")}
 
 
@@ -206,9 +223,10 @@ def record(file: Path, profile: Profile, args: argparse.Namespace, name: str, ro
     if row["seconds"] == 0 and name in old:
         row["seconds"] = old[name]["seconds"]
     rows = {**old, name: row}
+    pictures = {**COUNTS, "people": PEOPLE, "difficulty": DIFFICULTY} if args.data == "crowds" else None
     write_json(file, {
         "data": args.data, "network": args.network, "labels": args.labels, "seed": args.seed,
-        "profile": asdict(profile), "pictures": COUNTS if args.data == "crowds" else None,
+        "profile": asdict(profile), "pictures": pictures,
         "semipose": semipose.__version__, "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "protocol": "own detections, whole images letterboxed, no flip test; everything chosen on val, test scored for "

@@ -24,8 +24,9 @@ from semipose.scene import KNOWN_STRIDE, Found, Scene
 
 Push = Literal["exp", "max"]
 
-# Of pulling the tags of one person together and pushing people apart, beside the heatmaps' 1.
-TAG_FACTOR = 1e-3
+# Of pulling the tags of one person together and pushing people apart, beside the heatmaps' 1; and the maps and their
+# Gaussians that it was published for.
+TAG_FACTOR, PUBLISHED_CELLS, PUBLISHED_SIGMA = 1e-3, 128 * 128, 2.0
 CANDIDATES = 30
 # Tags and heights of a network gone bad end here: the grouping takes finite ones only.
 FARTHEST = 1e4
@@ -65,10 +66,16 @@ class AssociativeEmbedding(SceneCodec):
                 for name, target in targets.items()}  # fmt: skip
 
     def instance_losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
-        """Pull and push of the tags at the keypoints' cells, each times 1e-3, mean over the batch."""
+        """Pull and push of the tags at the keypoints' cells, mean over the batch.
+
+        Each times 1e-3 * 128^2 / cells * (sigma / 2)^2. Differs from the paper, which has 1e-3 on maps of 128x128 cells:
+        a keypoint's Gaussian is a larger part of a smaller map, and the heatmaps' mean error grows with that part.
+        """
         tags, inside = self.tags_at(fields, scene.keypoints)
         pull, push = pull_push(tags, scene.trust * inside, scene.weight, self.push)
-        return {"pull": TAG_FACTOR * pull.mean(), "push": TAG_FACTOR * push.mean()}
+        part = PUBLISHED_CELLS / (self.cells[0] * self.cells[1]) * (self.sigma / PUBLISHED_SIGMA) ** 2
+        factor = TAG_FACTOR * part
+        return {"pull": factor * pull.mean(), "push": factor * push.mean()}
 
     def tags_at(self, fields: Fields, keypoints: Tensor) -> tuple[Tensor, Tensor]:
         """Tags (B, M, K, L) at the cells of `keypoints` (B, M, K, 2) in pixels, and whether those are on the map."""

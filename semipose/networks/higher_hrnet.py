@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from semipose.fields import Field, Fields
 from semipose.networks.backbone import Backbone, initialize_low
 from semipose.networks.heads import ONE_EACH, SceneHead, deconvolutions
+from semipose.networks.neck import Reduced
 from semipose.networks.resnet import BasicBlock
 
 # Channels of the finer branch where the backbone is no HRNet, whose first branch has as many as it.
@@ -18,9 +19,9 @@ class HigherHead(SceneHead):
     """Heatmaps of stride 4 and, with `fine`, 2; and for every keypoint a tag that is alike within a person.
 
     Fields: "heatmap" (K, stride 4), "tags" (K, stride 4, an embedding of one number), "fine_heatmap" (K, stride 2).
-    Features of stride 32 are brought to stride 4 by transposed convolutions first, as in Simple Baselines; HRNet's
-    own are used as they are. Parameter names are those of the public checkpoints. Without `fine` it is the plain head
-    of associative embedding (Newell et al., 2017).
+    HRNet's own features of stride 4 are used as they are; those of other backbones are brought together by the neck of
+    DEKR and CID first, and two residual blocks. Parameter names are those of the public checkpoints. Without `fine` it
+    is the plain head of associative embedding (Newell et al., 2017).
     """
 
     options: ClassVar = {"fine": True}
@@ -28,15 +29,12 @@ class HigherHead(SceneHead):
     def __init__(self, backbone: Backbone, flip: tuple[int, ...], channels: int, *, fine: bool = True) -> None:
         super().__init__(backbone)
         self.flip, keypoints = flip, len(flip)
-        found = backbone.channels[backbone.level]
-        doublings = self.upscale.bit_length() - 1
-        self.neck = deconvolutions(found, (channels,) * doublings)
-        inputs = channels if doublings else found
+        self.neck, inputs = _neck(backbone, max(1, channels // 2))
         self.final_layers = nn.ModuleList([nn.Conv2d(inputs, 2 * keypoints, 1)])
         self.deconv_layers = nn.ModuleList()
         self.rows = {f"final_layers.0.{part}": ((0, 1), (0, 1)) for part in ("weight", "bias")}
         if fine:
-            width = _LIGHT if doublings else found
+            width = _LIGHT if backbone.level else inputs
             upward = deconvolutions(inputs + 2 * keypoints, (width,))
             blocks = (nn.Sequential(BasicBlock(width, width, 1)) for _ in range(4))
             self.deconv_layers.append(nn.Sequential(upward, *blocks))
@@ -47,7 +45,7 @@ class HigherHead(SceneHead):
         initialize_low(self)
 
     def forward(self, features: list[Tensor]) -> Fields:
-        x = self.neck(features[-1] if self.upscale > 1 else features[0])
+        x = self.neck(features)
         coarse = self.final_layers[0](x)
         heatmap, tags = coarse.chunk(2, 1)
         fields = Fields({
@@ -56,3 +54,18 @@ class HigherHead(SceneHead):
         for layers, final in zip(self.deconv_layers, list(self.final_layers)[1:], strict=True):
             fields["fine_heatmap"] = Field(final(layers(torch.cat([x, coarse], 1))), "scalar", 2, self.flip)
         return fields
+
+
+class _First(nn.Module):
+    """The features of the finest stride."""
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return features[0]
+
+
+def _neck(backbone: Backbone, channels: int) -> tuple[nn.Module, int]:
+    """From features of all strides to a map of stride 4, and how many channels it has."""
+    if backbone.level == 0:
+        return _First(), backbone.channels[0]
+    neck = Reduced(backbone.channels, channels)
+    return nn.Sequential(neck, *(BasicBlock(channels, channels, 1) for _ in range(2))), channels

@@ -97,6 +97,26 @@ def test_trust_weighs_keypoints_and_people() -> None:
     assert [each.item() for each in less] == [0, 0]
 
 
+@pytest.mark.parametrize(("cells", "factor"), [(128, 1e-3), (64, 2.25e-3), (32, 9e-3)])
+def test_tags_count_as_published_on_128_cells_and_more_on_smaller_maps(cells: int, factor: float) -> None:
+    """A zero answer's heatmap loss for one person grows alike: the balance of the two is the published one."""
+    codec = AssociativeEmbedding((4 * cells, 4 * cells), SKELETON, fine=False)
+    points = torch.tensor([[[[30.0, 30.0]] * 5, [[90.0, 90.0]] * 5]])
+    ones = torch.ones(1, 2)
+    here = Scene(points, torch.ones(1, 2, 5), ones, torch.full((1, 2, 2), 50.0), torch.ones(1, 1, cells, cells))
+    tags = torch.zeros(1, 5, cells, cells)
+    tags[:, :2, 22:] = 2.0
+    fields = Fields({"tags": Field(tags, "embedding", 4, SKELETON.flip)})
+    losses = codec.instance_losses(fields, here)
+    # The second person's are 2 2 0 0 0: spread 0.96, 0.8 away from the first's.
+    assert losses["pull"].item() == pytest.approx(factor * 0.48, rel=1e-5)
+    assert losses["push"].item() == pytest.approx(factor * 0.5 * math.exp(-0.64), rel=1e-5)
+    targets, weights = codec.targets(here)
+    zeros = Fields({"heatmap": replace(targets["heatmap"], maps=0 * targets["heatmap"].maps)})
+    heat = codec.map_losses(zeros, targets, weights)["heatmap"].item()
+    assert losses["pull"].item() / heat == pytest.approx(0.48 / 2 * 1e-3 / 7.67e-4, rel=1e-2)
+
+
 def test_the_tags_read_are_those_of_the_keypoints_cells_and_those_outside_are_told() -> None:
     tags = torch.arange(5 * 32 * 32.0).view(1, 5, 32, 32)
     fields = Fields({"tags": Field(tags, "embedding", 4, SKELETON.flip)})

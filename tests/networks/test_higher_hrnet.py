@@ -45,6 +45,17 @@ def test_heatmaps_of_two_resolutions_and_tags(backbone: str) -> None:
     assert {field.flip for field in fields.values()} == {LSP.flip}
 
 
+def test_a_light_backbones_features_of_every_stride_reach_the_maps() -> None:
+    network, image = small_scene("higher_hrnet", "resnet18").eval(), torch.rand(1, 3, 64, 64)
+    features = network.features(image)
+    assert [64 // feature.shape[-1] for feature in features] == [4, 8, 16, 32]
+    before = network.head(features)
+    for number, feature in enumerate(features):
+        changed = [*features[:number], feature + 1 + feature.abs(), *features[number + 1 :]]
+        for name, field in network.head(changed).items():
+            assert not torch.equal(field.maps, before[name].maps)
+
+
 def test_the_variant_of_one_resolution_has_no_finer_maps_and_is_alike_in_the_others() -> None:
     image = torch.rand(1, 3, 64, 64)
     whole, plain = (small_scene("higher_hrnet", fine=fine).eval() for fine in (True, False))
