@@ -68,8 +68,8 @@ class AssociativeEmbedding(SceneCodec):
     def instance_losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
         """Pull and push of the tags at the keypoints' cells, mean over the batch.
 
-        Each times 1e-3 * 128^2 / cells * (sigma / 2)^2. Differs from the paper, which has 1e-3 on maps of 128x128 cells:
-        a keypoint's Gaussian is a larger part of a smaller map, and the heatmaps' mean error grows with that part.
+        Each times 1e-3 * 128^2 / cells * (sigma / 2)^2. Differs from the paper, which has 1e-3 on maps of 128x128
+        cells: a keypoint's Gaussian is a larger part of a smaller map, and the heatmaps' mean error grows with it.
         """
         tags, inside = self.tags_at(fields, scene.keypoints)
         pull, push = pull_push(tags, scene.trust * inside, scene.weight, self.push)
