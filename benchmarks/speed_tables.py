@@ -1,0 +1,109 @@
+"""The tables of speed in docs, made from the json files in benchmarks/results."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def step_speed() -> str:
+    """Steps of all methods against their limit, one table a machine."""
+    return "\n".join(step_table(json.loads(file.read_text())) for file in sorted(RESULTS.glob("step_speed-*.json")))
+
+
+def step_table(results: dict[str, Any]) -> str:
+    """Images a second of the whole step and of its limit, and what both ask of torch."""
+    height, width = results["input_size"]
+    head = (
+        f"**{results['name']}**, {results['threads']} threads, torch {results['torch']}, {results['network']}, "
+        f"{height}x{width}, batch {results['batch']} + {results['batch']}, {results['precision']}, "
+        f"{results['rounds']} rounds:\n\n"
+    )
+    columns = ["images/s", "limit", "efficiency", "by CPU time", "operators", "to the limit", "blocking reads",
+               "peak MB"]
+    parts = {key: told for key, told in (("targets_ms", "targets, ms"), ("losses_ms", "targets and losses, ms"))
+             if key in results["rows"][0]}  # fmt: skip
+    rows = [
+        (f"`{row['method']}`", f"{row['images_per_s']:.2f}", f"{row['limit_images_per_s']:.2f}",
+         f"{row['efficiency']:.2f}", f"{row['cpu_efficiency']:.2f}", row["operators"],
+         f"{row['operators'] / row['limit_operators']:.2f}", row["blocking_reads"], f"{row['memory_mb']:,}",
+         *(row[key] for key in parts))
+        for row in results["rows"]
+    ]  # fmt: skip
+    return head + lined(("method", *columns, *parts.values()), rows)
+
+
+def scene_speed() -> str:
+    """What reading people from whole images costs, by their number; grouping beside plain loops."""
+    found = json.loads((RESULTS / "scene_speed.json").read_text())
+    kinds = {"AssociativeEmbedding": "higher_hrnet", "CenterOffset": "dekr", "Instance": "cid"}
+    decoding = lined(
+        ("people", *(f"{name}, ms" for name in kinds.values())),
+        [(row["people"], *(row[kind] for kind in kinds)) for row in found["decoding_ms"]],
+    )
+    grouping = lined(
+        ("people", "plain loops, ms", "ours, ms", "times faster", "ours on a network's maps, ms"),
+        [(row["people"], row["ms"]["plain"], row["ms"]["ours"], row["times_faster"], row["ms"]["network"])
+         for row in found["grouping"]],
+    )  # fmt: skip
+    return f"{decoding}\n{grouping}"
+
+
+def decode_speed() -> str:
+    """What reading keypoints costs beside two searches for the highest cell."""
+    found = json.loads((RESULTS / "decode_speed.json").read_text())["decoding"]
+    rows = [
+        (name, found["cpu_ms"][name], f"{found['to_argmax'][name]:.2f}" if name in found["to_argmax"] else "",
+         f"{found['to_blocks'][name]:.2f}" if name in found["to_blocks"] else "")
+        for name in found["cpu_ms"]
+    ]  # fmt: skip
+    return lined((f"{found['batch']} people, {found['keypoints']} maps each", "ms", "to argmax", "to blocks"), rows)
+
+
+def correction() -> str:
+    """What correcting pseudo-labels costs."""
+    found = json.loads((RESULTS / "decode_speed.json").read_text())["correction"]
+    cells = "x".join(str(side) for side in found["cells"])
+    return (
+        f"SSPCM's correction of {found['crops']} people's pseudo-labels ({found['keypoints']} maps of {cells}, four "
+        f"networks) takes {found['cpu_ms']['correct']:.1f} ms of CPU time;\nmaking all four means and picking takes "
+        f"{found['cpu_ms']['four_means']:.0f} ms.\n"
+    )
+
+
+def scoring() -> str:
+    """How long scoring takes."""
+    found = json.loads((RESULTS / "decode_speed.json").read_text())["evaluation"]
+    return (
+        f"Scoring {found['people']:,} people in {found['images']:,} images (PCK, OKS-AP) takes "
+        f"{found['values']['cpu_seconds']:.1f} s of CPU time, with 95 % intervals of 1,000 resamples "
+        f"{found['values_and_intervals']['cpu_seconds']:.1f} s.\n"
+    )
+
+
+def views_speed() -> str:
+    """What views cost beside the network's step."""
+    rows = json.loads((RESULTS / "views_speed.json").read_text())["rows"]
+    return lined(
+        ("operation", "share of a step", "target", "operators"),
+        [(row["name"], f"{row['share']:.2%}", f"{row['limit']:.0%}" if row["limit"] else "", row["operators"])
+         for row in rows],
+    )  # fmt: skip
+
+
+def loading() -> str:
+    """Crops from files and from caches."""
+    sets = json.loads((RESULTS / "loader.json").read_text())["sets"]
+    ways = ("decode", "limit", "uncached", "ram", "disk")
+    return lined(
+        ("set", *(f"{way}, ms" for way in ways), "limit to uncached"),
+        [(name, *(row["cpu_ms"][way] for way in ways), row["uncached_to_limit"]) for name, row in sets.items()],
+    )
+
+
+def lined(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """A table in markdown."""
+    head = list(head)
+    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in (head, ["---"] * len(head), *rows))
