@@ -6,7 +6,8 @@
 Rows: `S` supervised on the labeled part, `H` heatmap consistency alone, `T` two stages of pseudo-labels, `I` pseudo
 people alone, `H+I` both, `F` supervised on all labels. `crowds` are drawn by the program, 128 px with 8 keypoints;
 `coco_multi` are real pictures, found through SEMIPOSE_DATA (default ../shared/data). Everything is chosen on val; test
-is scored once per row. Each finished row is written to `--out` at once, and a row that was interrupted goes on.
+is scored once per row. Each finished row is written to `--out` at once and not made again, and a row that was
+interrupted goes on. Rows are set against S where that has been trained before.
 """
 
 import argparse
@@ -101,9 +102,10 @@ def main() -> None:
     file, profile = args.out / f"multi_person-{name}.json", PROFILES[args.data]
     weights = root / "weights" / "mobilenet_v1_075.safetensors"
     for row in args.rows:
-        run, seconds = run_row(row, profile, files, args.network, weights, folder(args, row), args.seed)
-        record(file, profile, args, row, describe(run, files, seconds))
-        compare(file, args, files)
+        if row not in recorded(file):
+            run, seconds = run_row(row, profile, files, args.network, weights, folder(args, row), args.seed)
+            told = describe(run, files, seconds) | scored(row, folder(args, row), folder(args, "S"), files)
+            record(file, profile, args, row, told)
 
 
 def folder(args: argparse.Namespace, row: str) -> Path:
@@ -193,22 +195,18 @@ def pseudo_people(run: Run, files: Files, threshold: float) -> dict[str, float]:
     return {"threshold": round(threshold, 3), "precision": round(precision, 1), "recall": round(recall, 1)}
 
 
-def compare(file: Path, args: argparse.Namespace, files: Files) -> None:
-    """Score what is there on test, and set every row against the supervised one."""
-    results = json.loads(file.read_text())
-    rows = results["rows"]
-    scores = {name: score_test(folder(args, name), files) for name in rows}
-    for name, row in rows.items():
-        mine = scores[name]
-        row["test"] = {which: values(each) for which, each in mine.items()}
-        if "S" in rows and name not in ("S", "F"):
-            row["against_S"] = {
-                metric: {key: round(getattr(found, key), 2) for key in ("value", "low", "high")}
-                | {"helped": found.helped}
-                for metric in METRICS if metric in mine["best"].values
-                for found in [difference(mine["best"], scores["S"]["best"], metric)]
-            }  # fmt: skip
-    write_json(file, results)
+def scored(name: str, place: Path, supervised: Path, files: Files) -> dict[str, Any]:
+    """Test scores of a row, and what sets it apart from the `supervised` one, which is trained first."""
+    mine = score_test(place, files)
+    row: dict[str, Any] = {"test": {which: values(each) for which, each in mine.items()}}
+    if name not in ("S", "F") and (supervised / "metrics.json").is_file():
+        other = evaluate(Run(supervised), files.test, files.images["test"], which="best")
+        found = {metric: difference(mine["best"], other, metric) for metric in METRICS if metric in other.values}
+        row["against_S"] = {
+            metric: {key: round(getattr(each, key), 2) for key in ("value", "low", "high")} | {"helped": each.helped}
+            for metric, each in found.items()
+        }  # fmt: skip
+    return row
 
 
 def score_test(place: Path, files: Files) -> dict[str, Score]:
@@ -217,12 +215,15 @@ def score_test(place: Path, files: Files) -> dict[str, Score]:
     return {which: evaluate(run, files.test, files.images["test"], which=which) for which in ("best", "last")}
 
 
+def recorded(file: Path) -> dict[str, dict[str, Any]]:
+    """Rows that are already in the results."""
+    rows: dict[str, dict[str, Any]] = json.loads(file.read_text())["rows"] if file.is_file() else {}
+    return rows
+
+
 def record(file: Path, profile: Profile, args: argparse.Namespace, name: str, row: dict[str, Any]) -> None:
-    """Add a row to the results file; one that was already there keeps its measured time."""
-    old = json.loads(file.read_text()).get("rows", {}) if file.is_file() else {}
-    if row["seconds"] == 0 and name in old:
-        row["seconds"] = old[name]["seconds"]
-    rows = {**old, name: row}
+    """Add a row to the results file."""
+    rows = {**recorded(file), name: row}
     pictures = {**COUNTS, "people": PEOPLE, "difficulty": DIFFICULTY} if args.data == "crowds" else None
     write_json(file, {
         "data": args.data, "network": args.network, "labels": args.labels, "seed": args.seed,

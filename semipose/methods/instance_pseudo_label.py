@@ -41,7 +41,7 @@ class InstancePseudoLabel(Method):
         skeleton: Skeleton,
         *,
         decay: float | None = None,  # of the teacher; None: a horizon of 2 % of the run, at most 0.999
-        burn_in: float = 0.1,  # share of the run in which only the labels are learned
+        burn_in: float = 0.4,  # share of the run in which only the labels are learned
         ramp: float = 0.1,  # share of the run over which both lessons' weights grow from 0 after that
         heatmaps: float = 1.0,  # weight of the heatmap consistency
         instances: float = 1.0,  # weight of what is learned from pseudo people
