@@ -66,11 +66,11 @@ class Profile:
     adaptive: bool = False  # DEKR's convolution
     fine: bool = False  # HigherHRNet's maps of stride 2
     metric: str = "oks_ap"
-    eval_every: int = 100
+    eval_every: int = 200
 
 
 PROFILES = {
-    "crowds": Profile("128x128", 600, batch_size=16, lr=2e-3), "coco_multi": Profile("256x256", 1500, fine=True),
+    "crowds": Profile("128x128", 1000, batch_size=16, lr=2e-3), "coco_multi": Profile("256x256", 1500, fine=True),
 }  # fmt: skip
 
 
