@@ -97,7 +97,7 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "pose_mum-input": ("pose_mum", {"mix_layers": 0.0}, False),
     "pose_mum-layers": ("pose_mum", {"mix_input": 0.0}, False),
     "pose_mum-no_eman": ("pose_mum", {"eman": False}, False),
-    "pose_mum-unmix_encoder": ("pose_mum", {"unmix": "encoder"}, False),
+    "pose_mum-unmix_heatmap": ("pose_mum", {"unmix": "heatmap"}, False),
     "teacher_reviewer_student-none": ("teacher_reviewer_student", PLAIN, False),
     "teacher_reviewer_student-reviewer": ("teacher_reviewer_student", PLAIN | {"reviewer": "average"}, False),
     "teacher_reviewer_student-levels": ("teacher_reviewer_student", PLAIN | {"levels": (0.1, 0.3)}, False),
