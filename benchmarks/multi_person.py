@@ -48,7 +48,7 @@ METRICS = ("oks_ap", "oks_ap50", "oks_ar", "oks_ap_easy", "oks_ap_medium", "oks_
 # Drawn pictures: how many for training, val and test; people in each, fewest and most; how varied they are.
 COUNTS = {"train": 1500, "val": 150, "test": 600}
 PEOPLE, DIFFICULTY = (2, 5), 0.2
-# Where a method has no threshold of its own, whom to count as pseudo people, and in how many images.
+# From which score on people are counted as found in unlabeled images, alike for all rows, and in how many images.
 SURE, LOOKED_AT = 0.3, 300
 
 
@@ -173,26 +173,25 @@ def describe(run: Run, files: Files, seconds: float) -> dict[str, Any]:
     metrics, config = run.metrics, run.config
     assert metrics is not None
     logged = [row["signals"]["threshold"] for row in run.log() if "threshold" in row.get("signals", {})]
-    threshold = logged[-1] if logged and config["method_settings"].get("rule") else SURE
     return {
         "method": config["method"], "options": config["method_settings"],
         "deployed": metrics["deployed"]["network"], "update": metrics["deployed"]["update"], "seconds": round(seconds),
         "val": {net: {which: short(each["values"]) for which, each in rows.items()}
                 for net, rows in metrics["val"].items()},
-        "pseudo_people": pseudo_people(run, files, threshold), "thresholds": [round(each, 3) for each in logged[::5]],
+        "pseudo_people": pseudo_people(run, files), "thresholds": [round(each, 3) for each in logged[::5]],
     }  # fmt: skip
 
 
-def pseudo_people(run: Run, files: Files, threshold: float) -> dict[str, float]:
-    """Precision and recall, by the hidden labels, of whom the deployed network finds in unlabeled images."""
+def pseudo_people(run: Run, files: Files) -> dict[str, float]:
+    """Precision and recall, by the hidden labels, of whom the deployed network is sure of in unlabeled images."""
     everybody = load_labels(files.train, files.images["train"], everyone=True)
     hidden = np.isin(everybody.images.ids, load_split(files.split).unlabeled)
     people = everybody.within(np.flatnonzero(hidden)[:LOOKED_AT])
     found = run.model().predict_people(people)
     precision, recall = people_found(
-        found[found.box_scores >= threshold], people.poses, run.skeleton, people.images.ids
+        found[found.box_scores >= SURE], people.poses, run.skeleton, people.images.ids
     )
-    return {"threshold": round(threshold, 3), "precision": round(precision, 1), "recall": round(recall, 1)}
+    return {"least_score": SURE, "precision": round(precision, 1), "recall": round(recall, 1)}
 
 
 def scored(name: str, place: Path, supervised: Path, files: Files) -> dict[str, Any]:
