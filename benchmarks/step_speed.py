@@ -173,7 +173,8 @@ def scene_times(trainer: Trainer, rounds: int) -> dict[str, float]:
     crops = trainer.batches(trainer.update).labeled
     assert isinstance(crops, SceneCrops)
     view, method = crops.weak(), trainer.method
-    fields = next(iter(method.networks().values())).train()(view.image)
+    trained = [part for part in method.networks().values() if any(p.requires_grad for p in part.parameters())]
+    fields = trained[0].train()(view.image)
     scene, codec = crops.scene(view, method.skeleton.flip), scene_codec(fields, view.size, method.skeleton)
     answer = [field.maps for field in fields.values()]
     if isinstance(fields, InstanceFields):
