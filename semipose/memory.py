@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _CONTAINER = Path("/sys/fs/cgroup")
@@ -38,12 +39,10 @@ def _on_machine() -> int:
 
 def peak_memory() -> int | None:
     """The most bytes of RAM that this process had at one time; None on systems that do not tell."""
-    try:
-        # Not getrusage's on Linux: there a process that another one started has that one's peak, too.
+    with suppress(OSError, KeyError):  # not Linux
+        # Not getrusage's where this can be had: a process that another one started has that one's peak there, too.
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         return int(status["VmHWM"].split()[0]) * 1024
-    except (OSError, KeyError):
-        pass
     try:
         import resource
     except ImportError:  # Windows
