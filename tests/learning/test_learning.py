@@ -14,7 +14,7 @@ from tests import drawn
 
 SETTINGS = Settings.from_values(
     {"network": "mobilenet_v1", "width": 0.25, "head_channels": 32, "input_size": "64x64", "batch_size": 12,
-     "duration": 120, "eval_every": 1000, "device": "cpu", "lr": 5e-3, "rotation": 10, "scale": 0.1,
+     "duration": 80, "eval_every": 1000, "device": "cpu", "lr": 5e-3, "rotation": 10, "scale": 0.1,
      "metric": "pck@0.2"}
 )  # fmt: skip
 
