@@ -70,7 +70,7 @@ class Profile:
 
 
 PROFILES = {
-    "crowds": Profile("128x128", 1000, batch_size=16, lr=2e-3), "coco_multi": Profile("256x256", 1500, fine=True),
+    "crowds": Profile("128x128", 1000, batch_size=16, lr=2e-3), "coco_multi": Profile("256x256", 1000, lr=2e-3),
 }  # fmt: skip
 
 
