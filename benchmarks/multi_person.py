@@ -70,7 +70,7 @@ class Profile:
 
 
 PROFILES = {
-    "crowds": Profile("128x128", 1000, batch_size=16, lr=2e-3), "coco_multi": Profile("256x256", 1000, lr=2e-3),
+    "crowds": Profile("128x128", 1000, batch_size=16, lr=2e-3), "coco_multi": Profile("256x256", 1000),
 }  # fmt: skip
 
 
@@ -188,9 +188,7 @@ def pseudo_people(run: Run, files: Files) -> dict[str, float]:
     hidden = np.isin(everybody.images.ids, load_split(files.split).unlabeled)
     people = everybody.within(np.flatnonzero(hidden)[:LOOKED_AT])
     found = run.model().predict_people(people)
-    precision, recall = people_found(
-        found[found.box_scores >= SURE], people.poses, run.skeleton, people.images.ids
-    )
+    precision, recall = people_found(found[found.box_scores >= SURE], people.poses, run.skeleton, people.images.ids)
     return {"least_score": SURE, "precision": round(precision, 1), "recall": round(recall, 1)}
 
 

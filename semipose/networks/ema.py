@@ -75,7 +75,7 @@ class Ema(nn.Module, Generic[Network]):
         ours, theirs = (_by_dtype(network, self.statistics) for network in (self.network, student))
         for dtype, tensors in ours.items():
             if dtype.is_floating_point:
-                _average(tensors, theirs[dtype], weight, closed)
+                _average(tensors, theirs[dtype], weight, closed, copy=self.decay == 0)
             else:
                 _copy(tensors, theirs[dtype], closed)
         self.updates.add_(1 if closed is None else closed.logical_not())
@@ -89,24 +89,27 @@ def _by_dtype(network: nn.Module, buffers: bool) -> dict[torch.dtype, list[Tenso
     return groups
 
 
-def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor, closed: Tensor | None) -> None:
-    """teacher <- teacher - weight (teacher - student), unless closed."""
-    # Clearing the teacher makes weight 1 an exact copy, which a - (a - b) is not in floating point.
-    keep = weight < 1 if closed is None else (weight < 1) | closed
-    torch._foreach_mul_(teacher, keep.to(teacher[0].dtype))
-    difference = torch._foreach_sub(teacher, student)
-    # The fused step is the one multi-tensor operation that a flag on the device can switch off. Multiplying
-    # by a gate of 0 would not do: 0 * NaN is NaN.
+def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor, closed: Tensor | None, copy: bool) -> None:
+    """teacher <- teacher - weight (teacher - student), unless closed; with `copy`, where weight is 1, exactly."""
+    if copy:
+        # a - (a - b) is not b in floating point, 0 - (0 - b) is.
+        torch._foreach_mul_(teacher, torch.zeros_like(weight) if closed is None else closed.to(weight.dtype))
+    # It goes by memory, whatever the order of the numbers in it.
+    student = [one if one.stride() == other.stride() else torch.empty_like(other).copy_(one)
+               for one, other in zip(student, teacher, strict=True)]  # fmt: skip
+    # One pass over both. The fused step is the one multi-tensor operation that a flag on the device can switch off;
+    # multiplying by a gate of 0 would not do: 0 * NaN is NaN. Its "gradient" is the student's negative, and the decay
+    # of weights adds the teacher's own.
     torch._fused_sgd_(
         teacher,
-        difference,
+        student,
         [],
-        weight_decay=0.0,
+        weight_decay=1.0,
         momentum=0.0,
         lr=weight,
         dampening=0.0,
         nesterov=False,
-        maximize=False,
+        maximize=True,
         is_first_step=False,
         grad_scale=None,
         found_inf=None if closed is None else closed.float(),
