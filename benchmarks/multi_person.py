@@ -12,6 +12,7 @@ interrupted goes on. Rows are set against S where that has been trained before.
 
 import argparse
 import json
+import math
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -182,14 +183,18 @@ def describe(run: Run, files: Files, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def pseudo_people(run: Run, files: Files) -> dict[str, float]:
-    """Precision and recall, by the hidden labels, of whom the deployed network is sure of in unlabeled images."""
+def pseudo_people(run: Run, files: Files) -> dict[str, float | None]:
+    """Precision and recall, by the hidden labels, of whom the deployed network is sure of in unlabeled images.
+
+    No precision where it is sure of nobody.
+    """
     everybody = load_labels(files.train, files.images["train"], everyone=True)
     hidden = np.isin(everybody.images.ids, load_split(files.split).unlabeled)
     people = everybody.within(np.flatnonzero(hidden)[:LOOKED_AT])
     found = run.model().predict_people(people)
     precision, recall = people_found(found[found.box_scores >= SURE], people.poses, run.skeleton, people.images.ids)
-    return {"least_score": SURE, "precision": round(precision, 1), "recall": round(recall, 1)}
+    known = None if math.isnan(precision) else round(precision, 1)
+    return {"least_score": SURE, "precision": known, "recall": round(recall, 1)}
 
 
 def scored(name: str, place: Path, supervised: Path, files: Files) -> dict[str, Any]:

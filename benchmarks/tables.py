@@ -186,7 +186,7 @@ def ladder_table(results: dict[str, Any]) -> str:
         rows.append((
             f"{name}, {row['deployed']}", f"{row['val'][row['deployed']]['best']['oks_ap']:.1f}",
             f"{best['oks_ap']:.1f}", f"{best['oks_ap50']:.1f}", *(f"{best[f'oks_ap_{part}']:.1f}" for part in parts),
-            f"{row['test']['last']['oks_ap']:.1f}", told, f"{people['precision']:.0f}", f"{people['recall']:.0f}",
+            f"{row['test']['last']['oks_ap']:.1f}", told, "–" if people["precision"] is None else f"{people['precision']:.0f}", f"{people['recall']:.0f}",
         ))  # fmt: skip
     columns = ("row", "val AP", "AP", "AP50", *parts, "last AP", "AP against S", "precision", "recall")
     return head + lined(columns, rows)
