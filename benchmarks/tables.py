@@ -183,10 +183,11 @@ def ladder_table(results: dict[str, Any]) -> str:
         best, against, people = row["test"]["best"], row.get("against_S", {}).get("oks_ap"), row["pseudo_people"]
         said = against and max(best["oks_ap"], best["oks_ap"] - against["value"]) >= LEAST_AP
         told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if said else ""
+        precision = "–" if people["precision"] is None else f"{people['precision']:.0f}"
         rows.append((
             f"{name}, {row['deployed']}", f"{row['val'][row['deployed']]['best']['oks_ap']:.1f}",
             f"{best['oks_ap']:.1f}", f"{best['oks_ap50']:.1f}", *(f"{best[f'oks_ap_{part}']:.1f}" for part in parts),
-            f"{row['test']['last']['oks_ap']:.1f}", told, "–" if people["precision"] is None else f"{people['precision']:.0f}", f"{people['recall']:.0f}",
+            f"{row['test']['last']['oks_ap']:.1f}", told, precision, f"{people['recall']:.0f}",
         ))  # fmt: skip
     columns = ("row", "val AP", "AP", "AP50", *parts, "last AP", "AP against S", "precision", "recall")
     return head + lined(columns, rows)
