@@ -76,6 +76,13 @@ def test_an_untrained_network_believes_in_hardly_anything() -> None:
         torch.testing.assert_close(maps, torch.full_like(maps, 0.01), atol=2e-3, rtol=0)
 
 
+def test_an_untrained_network_draws_people_apart() -> None:
+    """Where all start with the same maps but for 1e-9, a short run never learns to draw anybody."""
+    fields = small_scene("cid").train()(IMAGE)
+    maps = fields.instances(ROWS[1:3], CELLS[1:3]).logit()
+    assert (maps[0] - maps[1]).abs().max() > 1e-6
+
+
 def test_probabilities_stay_between_0_and_1_under_autocast() -> None:
     network = loud(small_scene("cid"))
     torch.nn.init.constant_(network.head.iia.keypoint_center_conv.bias, 50.0)
