@@ -1,12 +1,12 @@
 """Affine maps between pixel frames: the one place where coordinates change hands.
 
 A pixel's center has integer coordinates; (0, 0) is the center of the top-left pixel. Cell i of a map with stride s
-lies at image pixel s * i + (s - 1) / 2. All matrices are float32 and computed element by element: a matrix product
-under bf16 autocast is off by a pixel, and `torch.linalg.inv` waits for the device.
+lies at image pixel s * i + (s - 1) / 2. Maps are made of numbers on the host: there they are composed and inverted in
+float64, without launches, and out of reach of autocast and TF32, which would round them by a pixel.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal, TypeVar
 
@@ -22,30 +22,30 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Affine:
-    """`matrix` (B, 3, 3) float32 takes homogeneous source pixels to destination pixels; the last row is 0 0 1."""
+    """`rows` (B, 3, 3) float64, on the host, take homogeneous source pixels to destination pixels; the last row is
+    0 0 1. What moves points and images that lie on `device` goes there as float32, once for each use."""
 
-    matrix: Tensor
+    rows: NDArray[np.float64]
+    device: torch.device = field(default=torch.device("cpu"))
 
     @staticmethod
     def identity(count: int, device: torch.device | str = "cpu") -> "Affine":
         """The map that leaves every pixel where it is, `count` times."""
-        return Affine(torch.eye(3, device=device).expand(count, 3, 3))
+        return Affine(np.broadcast_to(np.eye(3), (count, 3, 3)), torch.device(device))
 
     @staticmethod
     def mirror(width: int, count: int, device: torch.device | str = "cpu") -> "Affine":
         """Left and right exchanged in an image `width` pixels wide, `count` times."""
-        rows = constant(((-1.0, 0.0, width - 1.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), torch.device(device))
-        return Affine(rows.expand(count, 3, 3))
+        rows = np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        return Affine(np.broadcast_to(rows, (count, 3, 3)), torch.device(device))
 
     @staticmethod
     def about(
         angle: ArrayLike, scale: ArrayLike, mirrored: ArrayLike, source: Sequence[float] | NDArray[Any],
-        destination: Sequence[float] | NDArray[Any],
+        destination: Sequence[float] | NDArray[Any], device: torch.device | str = "cpu",
     ) -> "Affine":
         """Rotate by `angle` (B,) radians (clockwise on the screen), enlarge by `scale` (B,), then mirror in x where
         `mirrored` (B,) bool, taking the point `source` (x, y) to the point `destination` (x, y), or to B points (2, B).
-
-        From numbers on the CPU, and there until `to`: on a GPU each operation on so few is a launch.
         """
         turn, size = np.asarray(angle, np.float64), np.asarray(scale, np.float64)
         cos, sin, sign = np.cos(turn) * size, np.sin(turn) * size, np.where(np.asarray(mirrored), -1.0, 1.0)
@@ -53,36 +53,48 @@ class Affine:
         first = [sign * cos, -sign * sin, dx - sign * (cos * sx - sin * sy)]
         second = [sin, cos, dy - sin * sx - cos * sy]
         third = [np.zeros_like(cos), np.zeros_like(cos), np.ones_like(cos)]
-        rows = np.stack([*first, *second, *third], -1).reshape(-1, 3, 3)
-        return Affine(torch.from_numpy(rows.astype(np.float32)))
+        return Affine(np.stack([*first, *second, *third], -1).reshape(-1, 3, 3), torch.device(device))
+
+    @staticmethod
+    def stacked(maps: "Sequence[Affine]") -> "Affine":
+        """Those of all `maps`, one after the other."""
+        return Affine(np.concatenate([each.rows for each in maps]), maps[0].device)
 
     def __matmul__(self, first: "Affine") -> "Affine":
-        """`first`, then this map."""
-        # Broadcast and sum instead of a matrix product, which autocast and TF32 would round.
-        return Affine((self.matrix[:, :, :, None] * first.matrix[:, None, :, :]).sum(2))
-
-    @cached_property
-    def _cofactors(self) -> Tensor:
-        """(B, 3, 3): row i is the cross product of the two rows after row i."""
-        return torch.linalg.cross(self.matrix.roll(-1, 1), self.matrix.roll(-2, 1))
-
-    @cached_property
-    def _inverse(self) -> Tensor:
-        return self._cofactors.mT / self._cofactors[:, 2:, 2:]
+        """`first`, then this map, on this map's device."""
+        return Affine(self.rows @ first.rows, self.device)
 
     def inverse(self) -> "Affine":
-        """The way back, in closed form."""
-        return Affine(self._inverse)
+        """The way back."""
+        return Affine(self._inverse, self.device)
+
+    @cached_property
+    def _inverse(self) -> NDArray[np.float64]:
+        inverse: NDArray[np.float64] = np.linalg.inv(self.rows)
+        return inverse
 
     @property
-    def determinant(self) -> Tensor:
+    def matrix(self) -> Tensor:
+        """(B, 3, 3) float32 on the device."""
+        return self._placed(self.rows)
+
+    @property
+    def _determinant(self) -> NDArray[np.float64]:
         """(B,) signed change of area; negative exactly when the map mirrors."""
-        return self._cofactors[:, 2, 2]
+        return np.linalg.det(self.rows)
 
     @cached_property
     def mirrored(self) -> Tensor:
-        """(B,) bool: left and right are exchanged."""
-        return self.determinant < 0
+        """(B,) bool on the device: left and right are exchanged."""
+        return torch.from_numpy(self._determinant < 0).to(self.device, non_blocking=True)
+
+    @cached_property
+    def scale(self) -> Tensor:
+        """(B,) on the device: how much longer things become."""
+        return self._placed(np.sqrt(np.abs(self._determinant)))
+
+    def _placed(self, values: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(np.array(values, np.float32)).to(self.device, non_blocking=True)
 
     @cached_property
     def _made(self) -> dict[object, Any]:
@@ -94,17 +106,10 @@ class Affine:
             self._made[key] = make()
         return self._made[key]
 
-    def __getitem__(self, rows: slice | Tensor) -> "Affine":
-        return Affine(self.matrix[rows])
-
-    def to(self, device: torch.device | str) -> "Affine":
-        """The same map on another device."""
-        return Affine(self.matrix.to(device, non_blocking=True))
-
     def points(self, xy: Tensor) -> Tensor:
         """Move points (B, N, 2)."""
+        of_x, of_y, shift = self._once("points", lambda: self._placed(self.rows[:, None, :2]).unbind(-1))
         x, y = xy.float().split(1, -1)
-        of_x, of_y, shift = self.matrix[:, None, :2].unbind(-1)
         return torch.addcmul(torch.addcmul(shift, of_y, y), of_x, x)
 
     def keypoints(self, xy: Tensor, flip: Sequence[int]) -> Tensor:
@@ -117,8 +122,8 @@ class Affine:
 
     def between(self, source_stride: int, destination_stride: int) -> "Affine":
         """The same map from cells of a map with one stride to cells of a map with another."""
-        change = _restride(source_stride, destination_stride, self.matrix.device)
-        return Affine((self.matrix.reshape(-1, 1, 9) * change).sum(-1).view(-1, 3, 3))
+        to_pixels, to_cells = _pixels_of_cells(source_stride), np.linalg.inv(_pixels_of_cells(destination_stride))
+        return Affine(to_cells @ self.rows @ to_pixels, self.device)
 
     def image(self, source: Tensor, size: tuple[int, int], mode: Sampling = "bilinear") -> Tensor:
         """Resample `source` (B, C, H, W) into the destination frame of `size` (H, W), zeros outside.
@@ -135,11 +140,11 @@ class Affine:
         return self._once((source_size, size), lambda: self._new_grid(source_size, size))
 
     def _new_grid(self, source_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        (tall, wide), (height, width), device = source_size, size, self.matrix.device
+        (tall, wide), (height, width), device = source_size, size, self.device
         # 2 (p + 0.5) / span - 1 turns pixel p into grid coordinates without align_corners.
-        start = constant(((0.0, 0.0, 1 / wide - 1), (0.0, 0.0, 1 / tall - 1)), device)
-        back = torch.addcmul(start, self._inverse[:, :2], constant(((2 / wide,), (2 / tall,)), device))
-        of_x, of_y, shift = back.view(-1, 2, 1, 1, 3).unbind(-1)
+        back = self._inverse[:, :2] * (2 / np.array([[wide], [tall]]))
+        back[:, :, 2] += 1 / np.array([wide, tall]) - 1
+        of_x, of_y, shift = self._placed(back.reshape(-1, 2, 1, 1, 3)).unbind(-1)
         along_y = torch.addcmul(shift, of_y, indices(height, device, upright=True))
         return torch.addcmul(along_y, of_x, indices(width, device))
 
@@ -153,14 +158,14 @@ class Affine:
         return torch.addcmul(reach, far, slope).clamp_(0, 1).prod(1, keepdim=True)
 
 
-def exchange(values: Tensor, flip: Sequence[int], where: Tensor) -> Tensor:
-    """Reorder dim 1 of `values` (B, C, ...) by the permutation `flip` in the samples where `where` (B,) is true."""
+def exchange(values: Tensor, flip: Sequence[int], where: Tensor, dim: int = 1) -> Tensor:
+    """Reorder `dim` of `values` (B, C, ...) by the permutation `flip` in the samples where `where` (B,) is true."""
     if list(flip) == list(range(len(flip))):
         return values
     # Indexing by a host list would copy the list to the device each time.
     order = constant(tuple(flip), values.device, torch.int64)
     where = where.view(-1, *[1] * (values.ndim - 1))
-    return torch.where(where, values.index_select(1, order), values)
+    return torch.where(where, values.index_select(dim, order), values)
 
 
 @lru_cache(maxsize=256)
@@ -178,11 +183,6 @@ def indices(count: int, device: torch.device, upright: bool = False) -> Tensor:
     return index[:, None] if upright else index
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _restride(source: int, destination: int, device: torch.device) -> Tensor:
-    """(9, 9): takes the nine numbers of a map between pixels to those of the same map between cells."""
-    up = torch.tensor([[source, 0.0, (source - 1) / 2], [0.0, source, (source - 1) / 2], [0.0, 0.0, 1.0]])
-    down = torch.tensor([[destination, 0.0, (destination - 1) / 2], [0.0, destination, (destination - 1) / 2],
-                         [0.0, 0.0, 1.0]])  # fmt: skip
-    return torch.kron(torch.linalg.inv(down.double()), up.double().mT).float().to(device)
+def _pixels_of_cells(stride: int) -> NDArray[np.float64]:
+    """(3, 3): from the cells of a map of `stride` to pixels."""
+    return np.array([[stride, 0.0, (stride - 1) / 2], [0.0, stride, (stride - 1) / 2], [0.0, 0.0, 1.0]])

@@ -70,16 +70,14 @@ class Scene:
         not visible there, people without a keypoint inside have weight 0, and what lies beyond this view is unknown.
         """
         height, width = size or (self.known.shape[-2] * KNOWN_STRIDE, self.known.shape[-1] * KNOWN_STRIDE)
-        # `exchange` swaps in dimension 1: keypoints first, people after.
         at = affine.points(self.keypoints.flatten(1, 2)).view(self.keypoints.shape)
-        at = exchange(at.transpose(1, 2), flip, affine.mirrored).transpose(1, 2)
-        visible = exchange(self.visible.transpose(1, 2), flip, affine.mirrored).transpose(1, 2)
+        at, visible = (exchange(each, flip, affine.mirrored, dim=2) for each in (at, self.visible))
         border = constant((width - 0.5, height - 0.5), at.device)
         visible = visible * ((at >= -0.5) & (at < border)).all(-1)
         known = affine.at_stride(KNOWN_STRIDE).image(self.known, (height // KNOWN_STRIDE, width // KNOWN_STRIDE))
         return replace(
             self, keypoints=at, visible=visible, weight=self.weight * (visible > 0).any(-1),
-            sides=self.sides * affine.determinant.abs().sqrt().view(-1, 1, 1), known=known,
+            sides=self.sides * affine.scale[:, None, None], known=known,
         )  # fmt: skip
 
     def split(self, first: int) -> "tuple[Scene, Scene]":

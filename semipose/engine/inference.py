@@ -147,7 +147,7 @@ def _answers(
     try:
         for rows in np.array_split(np.arange(len(store)), max(1, -(-len(store) // batch_size))):
             view = crops_of(store, rows).plain()
-            to_image = (view.affine @ Affine(store.affines[rows].to(store.device))).inverse()
+            to_image = (view.affine @ Affine(store.affines[rows].double().numpy())).inverse()
             yield rows, [_answer(network, _shrunk(view.image, size), flip_test) for size in sizes], to_image
     finally:
         network.train(training)

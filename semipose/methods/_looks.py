@@ -16,8 +16,7 @@ LOOKS = ((1.0, False), (1.0, True), (0.85, False), (1.2, False))
 def looked(network: Ema[PoseNetwork], crops: Crops, plain: View, count: int = len(LOOKS)) -> Fields:
     """The mean of a teacher's answers to the first `count` of `LOOKS` at `crops`, on their `plain` view; no graph."""
     looks = [plain, *(crops.plain(scale, mirrored) for scale, mirrored in LOOKS[1:count])]
-    there = Affine(torch.cat([look.affine.matrix for look in looks]))
-    back = Affine(plain.affine.matrix.repeat(len(looks), 1, 1)) @ there.inverse()
+    back = Affine.stacked([look.to(plain) for look in looks])
     with teaching(network):
         answer = network(torch.cat([look.image for look in looks]))
     return _mean(answer, back, len(looks))

@@ -87,7 +87,7 @@ def _found(method: Method, store: CropStore, settings: Settings) -> list[Poses]:
         view = crops_of(store, rows).plain()
         answers = method.pseudo_labels(view.image)
         assert answers is not None
-        to_image = (view.affine @ Affine(store.affines[rows].to(store.device))).inverse()
+        to_image = (view.affine @ Affine(store.affines[rows].double().numpy())).inverse()
         for part, fields in zip(parts, answers, strict=True):
             keypoints, scores = method.codec(view, fields).decode(fields, settings.decode)
             part.append((to_image.points(keypoints).cpu(), scores.cpu()))

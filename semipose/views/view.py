@@ -90,8 +90,9 @@ class Crops:
     def strong(self, weak: View, name: str = "strong") -> View:
         """A harder view of what `weak` shows: turned and scaled once more, with changed colors."""
         angle, scale = self._turn(name, share=0.8)
-        further = Affine.about(angle, scale, np.zeros(len(self), bool), self._middle(), self._middle(name))
-        view = self._view(further.to(self.images.device) @ weak.affine)
+        still = np.zeros(len(self), bool)
+        further = Affine.about(angle, scale, still, self._middle(), self._middle(name), self.images.device)
+        view = self._view(further @ weak.affine)
         policy = self.augmentation
         return view.with_image(recolor(view.image, self.draw, name, policy.color, policy.strength))
 
@@ -124,7 +125,8 @@ class Crops:
         """Crop pixels to pixels of the view `name`, the crop's center at its middle."""
         tall, wide = self.images.shape[1:3]
         center = ((wide - 1) / 2, (tall - 1) / 2)
-        return Affine.about(angle, scale / self.zoom, mirrored, center, self._middle(name)).to(self.images.device)
+        device = self.images.device
+        return Affine.about(angle, scale / self.zoom, mirrored, center, self._middle(name), device)
 
     def _view(self, affine: Affine) -> View:
         # Sampled first and then scaled: the view has fewer pixels than the crop.

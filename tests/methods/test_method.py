@@ -50,7 +50,7 @@ def test_a_mirrored_view_takes_the_visibility_along_with_the_name(method: MeanTe
 def test_outside_of_the_teachers_view_is_unknown_unless_asked_otherwise(
     method: MeanTeacher, outside: str, counted: bool
 ) -> None:
-    shifted = Affine(torch.tensor([[1.0, 0.0, 32.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]).expand(2, 3, 3))
+    shifted = Affine.about([0, 0], [1, 1], [False, False], (0, 0), (32, 0))
     predicted = torch.ones(2, K, 16, 16, requires_grad=True)
     loss = method.consistency_loss(heat(predicted), heat(torch.zeros(2, K, 16, 16)), view(IDENTITY), view(shifted),
                                    outside=outside)  # fmt: skip
