@@ -70,8 +70,7 @@ class Affine:
 
     @cached_property
     def _inverse(self) -> NDArray[np.float64]:
-        inverse: NDArray[np.float64] = np.linalg.inv(self.rows)
-        return inverse
+        return np.linalg.inv(self.rows).astype(np.float64, copy=False)
 
     @property
     def matrix(self) -> Tensor:
