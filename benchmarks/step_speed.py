@@ -43,6 +43,7 @@ from semipose.engine.setup import Stores, choose_precision, make_trainer
 from semipose.engine.trainer import Trainer
 from semipose.fields import InstanceFields
 from semipose.files import write_json
+from semipose.losses import total
 from semipose.memory import peak_memory
 from semipose.methods.method import Method
 from semipose.networks.backbone import Backbone
@@ -181,8 +182,7 @@ def scene_times(trainer: Trainer, rounds: int) -> dict[str, float]:
         answer += [fields.features, fields.shared]
 
     def learn() -> None:
-        total = torch.stack(list(codec.losses(fields, scene).values())).sum()
-        torch.autograd.grad(total, answer, allow_unused=True)
+        torch.autograd.grad(total(codec.losses(fields, scene)), answer, allow_unused=True)
 
     ways = {"targets_ms": lambda: codec.targets(scene), "losses_ms": learn}
     times: dict[str, list[float]] = {name: [] for name in ways}

@@ -1,5 +1,7 @@
 """Losses between maps: plain functions on tensors."""
 
+from collections.abc import Mapping
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,6 +15,12 @@ def heatmap_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     the mean, and a weight between 0 and 1 acts squared, as in the field's public code (JointsMSELoss).
     """
     return 0.5 * F.mse_loss(weight * predicted.float(), weight * target.float())
+
+
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """The sum of scalars, at least one; added one by one, which asks nothing of the backward pass."""
+    first, *rest = losses.values()
+    return sum(rest, start=first)
 
 
 def field_loss(predicted: Fields, target: Fields, weight: Tensor) -> Tensor:

@@ -58,10 +58,10 @@ class Scene:
     @cached_property
     def hull(self) -> Tensor:
         """(B, M, 2) width and height in pixels of the box around each person's visible keypoints; 0 for nobody."""
-        shown = (self.trust > 0)[..., None]
-        low = self.keypoints.masked_fill(~shown, torch.inf).amin(2)
-        high = self.keypoints.masked_fill(~shown, -torch.inf).amax(2)
-        return (high - low).masked_fill(~self.present[..., None], 0)
+        hidden = (self.trust <= 0)[..., None]
+        low = self.keypoints.masked_fill(hidden, torch.inf).amin(2)
+        high = self.keypoints.masked_fill(hidden, -torch.inf).amax(2)
+        return (high - low).clamp_min(0)
 
     def moved(self, affine: Affine, flip: tuple[int, ...], size: tuple[int, int] | None = None) -> "Scene":
         """The same people in another view of `size` (H, W), default this one's; `affine` (B) takes pixels to pixels.

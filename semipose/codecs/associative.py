@@ -20,7 +20,7 @@ from semipose.codecs.scene_codec import SceneCodec, mean_maps, ranked, weighted_
 from semipose.codecs.suppression import FEW, survivors
 from semipose.fields import Field, Fields
 from semipose.geometry import indices
-from semipose.scene import KNOWN_STRIDE, Found, Scene
+from semipose.scene import Found, Scene
 
 Push = Literal["exp", "max"]
 
@@ -46,18 +46,23 @@ class AssociativeEmbedding(SceneCodec):
 
     def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
         """Gaussians around the cell that holds each keypoint, 1 at their peaks; see the base."""
-        maps, weights = Fields(), Fields()
-        for name, stride in (("heatmap", 4), ("fine_heatmap", 2))[: 1 + self.fine]:
-            size = (self.size[0] // stride, self.size[1] // stride)
-            at, reach = _nearest(self.in_cells(scene.keypoints, stride)), 3 * self.sigma + 1
-            windows = Windows.around(at, scene.trust, self.sigma, reach, size, reach)
-            heat = windows.gaussians()
-            known = scene.known
-            if stride < KNOWN_STRIDE:
-                known = F.interpolate(known, scale_factor=float(KNOWN_STRIDE // stride))
-            weight = known.expand_as(heat) if negatives else windows.trusted() * known
-            for fields, values in ((maps, heat), (weights, weight)):
-                fields[name] = Field(values, "scalar", stride, self.skeleton.flip)
+        strides = {"heatmap": 4, "fine_heatmap": 2} if self.fine else {"heatmap": 4}
+        sizes = [(self.size[0] // stride, self.size[1] // stride) for stride in strides.values()]
+        at = [self.in_cells(scene.keypoints, stride) for stride in strides.values()]
+        reach, trust = 3 * self.sigma + 1, scene.trust.repeat(1, 1, len(sizes))
+        windows = Windows.around(_nearest(torch.cat(at, 2)), trust, self.sigma, reach, reach, sizes)
+        heat, known = windows.gaussians(), [scene.known]
+        if self.fine:
+            known.append(F.interpolate(scene.known, scale_factor=2.0))
+        if negatives:
+            trusted = [there.expand_as(each) for there, each in zip(known, heat, strict=True)]
+        else:
+            trusted = [each * there for each, there in zip(windows.trusted(), known, strict=True)]
+        maps, weights = (
+            Fields({name: Field(each, "scalar", stride, self.skeleton.flip)
+                    for (name, stride), each in zip(strides.items(), of, strict=True)})
+            for of in (heat, trusted)
+        )  # fmt: skip
         return maps, weights
 
     def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
@@ -74,8 +79,8 @@ class AssociativeEmbedding(SceneCodec):
         tags, inside = self.tags_at(fields, scene.keypoints)
         pull, push = pull_push(tags, scene.trust * inside, scene.weight, self.push)
         part = PUBLISHED_CELLS / (self.cells[0] * self.cells[1]) * (self.sigma / PUBLISHED_SIGMA) ** 2
-        factor = TAG_FACTOR * part
-        return {"pull": factor * pull.mean(), "push": factor * push.mean()}
+        factor = TAG_FACTOR * part / len(scene)
+        return {"pull": factor * pull.sum(), "push": factor * push.sum()}
 
     def tags_at(self, fields: Fields, keypoints: Tensor) -> tuple[Tensor, Tensor]:
         """Tags (B, M, K, L) at the cells of `keypoints` (B, M, K, 2) in pixels, and whether those are on the map."""
@@ -199,13 +204,14 @@ def pull_push(tags: Tensor, trust: Tensor, weight: Tensor, push: Push = "exp") -
     ones that is the published loss of HigherHRNet: sums over people / P and over pairs / (P (P - 1)), half of the
     latter. 0 for images with nobody, and the second also for those with one person.
     """
-    share = trust / trust.sum(2, keepdim=True).clamp_min(1e-6)
+    total = trust.sum(2, keepdim=True)
+    share = trust / total.clamp_min(1e-6)
     mean = (share[..., None] * tags).sum(2)
     spread = ((tags - mean[:, :, None]).square().sum(-1) * share).sum(2)
-    person = weight * (trust > 0).any(-1)
+    person = weight * (total[..., 0] > 0)
     pull = (person * spread).sum(1) / person.sum(1).clamp_min(1e-6)
-    others = 1 - torch.eye(tags.shape[1], device=tags.device)
-    pair = (person[:, :, None] * person[:, None]).sqrt() * others
+    number = indices(tags.shape[1], tags.device)
+    pair = (person[:, :, None] * person[:, None]).sqrt() * (number != number[:, None])
     away = mean[:, :, None] - mean[:, None]
     near = torch.exp(-away.square().sum(-1)) if push == "exp" else (1 - away.abs().sum(-1)).clamp_min(0)
     return pull, 0.5 * (pair * near).sum((1, 2)) / pair.sum((1, 2)).clamp_min(1e-6)

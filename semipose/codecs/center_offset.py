@@ -17,7 +17,7 @@ from semipose.codecs.rescoring import Rescorer
 from semipose.codecs.scene_codec import SceneCodec, joined, mean_maps, paired, ranked, rescaled, weighted_mse
 from semipose.codecs.suppression import FEW, near_poses, survivors
 from semipose.fields import Fields
-from semipose.geometry import indices
+from semipose.geometry import constant, indices
 from semipose.scene import Found, Scene
 
 # Half the side, in cells, of the square around a center that learns the offsets.
@@ -55,19 +55,16 @@ class CenterOffset(SceneCodec):
 
     def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
         """Gaussians around keypoints and centers, where they are between the cells; see the base."""
-        maps, weights = [], []
-        centers = (scene.centers[:, :, None], (scene.weight * self._centered(scene))[..., None], self.center_sigma)
-        for points, trust, spread in ((scene.keypoints, scene.trust, 1.0), centers):
-            sigma = self.sigma * spread
-            reach = 3 * sigma + 1
-            windows = Windows.around(self.in_cells(points), trust, sigma, reach, self.cells, reach)
-            weight = windows.trusted()
-            if negatives:
-                weight = torch.where(weight > 0, 1.0, EMPTY_WEIGHT)
-            maps.append(windows.gaussians())
-            weights.append(weight * scene.known)
-        flip = self.skeleton.flip
-        return paired(torch.cat(maps, 1), flip), paired(torch.cat(weights, 1), flip)
+        spread = (*(1.0 for _ in self.skeleton.keypoints), self.center_sigma)
+        sigma = self.sigma * constant(spread, scene.known.device)[:, None, None]
+        at = self.in_cells(torch.cat([scene.keypoints, scene.centers[:, :, None]], 2))
+        trust = torch.cat([scene.trust, (scene.weight * self._centered(scene))[..., None]], 2)
+        most = 3 * self.sigma * max(spread) + 1
+        windows = Windows.around(at, trust, sigma, 3 * sigma + 1, most, [self.cells])
+        maps, weight = windows.gaussians()[0], windows.trusted()[0]
+        if negatives:
+            weight = torch.where(weight > 0, 1.0, EMPTY_WEIGHT)
+        return paired(maps, self.skeleton.flip), paired(weight * scene.known, self.skeleton.flip)
 
     def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
         """Mean of weight * error^2 over the maps of all keypoints and of the centers."""

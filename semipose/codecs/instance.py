@@ -62,9 +62,10 @@ class Instance(SceneCodec):
         reach = self._reach(scene)[..., None, None, None]
         points = torch.cat([scene.keypoints, scene.centers[:, :, None]], 2)
         trust = torch.cat([scene.trust, (scene.weight * self._centered(scene))[..., None]], 2)
-        windows = Windows.around(self._cells_of(points), trust, (2 * reach + 1) / 6, reach, self.cells, self._farthest)
-        maps, flip = windows.gaussians(), self.skeleton.flip
-        weight = scene.known.expand_as(maps) if negatives else windows.trusted() * scene.known
+        cells, sigma = self._cells_of(points), (2 * reach + 1) / 6
+        windows = Windows.around(cells, trust, sigma, reach, self._farthest, [self.cells])
+        maps, flip = windows.gaussians()[0], self.skeleton.flip
+        weight = scene.known.expand_as(maps) if negatives else windows.trusted()[0] * scene.known
         return paired(maps, flip), paired(weight, flip)
 
     def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:

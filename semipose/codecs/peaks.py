@@ -33,13 +33,13 @@ def center_kernel(size: tuple[int, int]) -> int:
 
 def at_cells(maps: Tensor, cells: Tensor) -> Tensor:
     """Values (B, C, n) of `maps` (B, C, h, w) at integer `cells` (B, C, n, 2); beyond the border the nearest cell's."""
-    x, y = torch.minimum(cells, _last(maps)).clamp_min(0).unbind(-1)
+    x, y = cells.clamp(*_edges(maps)).unbind(-1)
     return maps.flatten(2).gather(2, y * maps.shape[-1] + x)
 
 
 def at_points(maps: Tensor, points: Tensor) -> Tensor:
     """Values (B, C, n) of `maps` (B, C, h, w) between the cells, at `points` (B, C, n, 2), bilinearly."""
-    points = torch.minimum(points, _last(maps)).clamp_min(0)
+    points = points.clamp(*_edges(maps))
     low = points.floor()
     (across, down), corner = (points - low).unbind(-1), low.long()
     four = corner[..., None, :] + constant(((0, 0), (1, 0), (0, 1), (1, 1)), maps.device, torch.int64)
@@ -73,5 +73,7 @@ def _around(maps: Tensor, kernel: int) -> Tensor:
     return maps
 
 
-def _last(maps: Tensor) -> Tensor:
-    return constant((maps.shape[-1] - 1, maps.shape[-2] - 1), maps.device, torch.int64)
+def _edges(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and the last cell, x and y."""
+    last = (maps.shape[-1] - 1, maps.shape[-2] - 1)
+    return constant((0, 0), maps.device, torch.int64), constant(last, maps.device, torch.int64)

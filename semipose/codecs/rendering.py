@@ -5,63 +5,98 @@ cells: on a CPU that takes a fraction of the time of whole maps, most of which a
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from semipose.geometry import constant, indices
+from semipose.geometry import constant
+
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Windows:
-    """p x p cells around each of B images' M x K points: `index` (B, M, K, p, p) counts a map's cells row by row, and
-    `profile` (B, M, K, 2, p) is the Gaussian in x and y, 0 where the window or the map of `size` (h, w) ends. `trust`
-    (B, M, K) is 0 where nothing is drawn."""
+    """p x p cells around each of B images' M x K points.
+
+    `sizes` (h, w): each equal share of the K maps has one of its own, the coarser and the finer maps of a network.
+    `index` (B, M, K, p, p) counts the cells of an image's maps one after the other, each row by row. `profile`
+    (B, M, K, 2, p) is the Gaussian in x and y, 0 where the window or the map ends. `trust` (B, M, K) is 0 where nothing
+    is drawn.
+    """
 
     index: Tensor
     profile: Tensor
     trust: Tensor
-    size: tuple[int, int]
+    sizes: tuple[Size, ...]
 
     @classmethod
     def around(
-        cls, at: Tensor, trust: Tensor, sigma: float | Tensor, reach: float | Tensor, size: tuple[int, int], most: float
+        cls, at: Tensor, trust: Tensor, sigma: float | Tensor, reach: float | Tensor, most: float, sizes: Sequence[Size]
     ) -> "Windows":
         """Around points `at` (B, M, K, 2), x and y in cells; those outside of the map have none, nor those of `trust`
         (B, M, K) 0.
 
-        `sigma` and `reach` in cells are numbers or (B, M, 1, 1, 1), no reach larger than `most`: the window of a point
-        x goes from floor(x - reach) to ceil(x + reach).
+        `sigma` and `reach` in cells are numbers or broadcast to (B, M, K, 2, p), no reach larger than `most`: the
+        window of a point x goes from floor(x - reach) to ceil(x + reach).
         """
-        span = math.ceil(most)
-        cell = at.floor()[..., None] + (indices(2 * span + 2, at.device) - span)
-        inside = torch.minimum(cell.clamp_min(0), constant(((size[1] - 1.0,), (size[0] - 1.0,)), at.device))
+        span, maps = math.ceil(most), Maps.of(tuple(sizes), at.shape[2] // len(sizes), at.device)
+        cell = at.floor()[..., None] + constant(tuple(range(-span, span + 2)), at.device)
+        inside = cell.clamp(constant((0.0,), at.device), maps.last)
         away = cell - at[..., None]
         within = (inside == cell) & (away.abs() < reach + 1)
         # A Gaussian is a product of its profiles in x and y.
         profile = torch.exp(away.square_() * (-0.5 / sigma**2)) * within
         x, y = inside.long().unbind(3)
-        return cls(y[..., None] * size[1] + x[..., None, :], profile, trust * on_map(at, size), size)
+        index = torch.addcmul((x + maps.start)[..., None, :], y[..., None], maps.width)
+        there = ((at >= -0.5) & (at < maps.border)).all(-1)
+        return cls(index, profile, trust * there, tuple(sizes))
 
-    def gaussians(self) -> Tensor:
-        """(B, K, h, w) maps with a peak of 1 at each point of some trust; where people overlap the higher value."""
+    def gaussians(self) -> list[Tensor]:
+        """Maps (B, K / len(sizes), h, w) of each size with a peak of 1 at each point of some trust; of several people
+        the higher value."""
         x, y = (self.profile * (self.trust > 0)[..., None, None]).unbind(3)
         return self._highest(y[..., None] * x[..., None, :])
 
-    def trusted(self) -> Tensor:
-        """(B, K, h, w) the highest trust of those whose window holds the cell, 0 where there is none."""
+    def trusted(self) -> list[Tensor]:
+        """As `gaussians` the highest trust of those whose window holds the cell, 0 where there is none."""
         x, y = (self.profile > 0).unbind(3)
         return self._highest((y[..., None] & x[..., None, :]) * self.trust[..., None, None])
 
-    def _highest(self, values: Tensor) -> Tensor:
+    def _highest(self, values: Tensor) -> list[Tensor]:
         """`values` (B, M, K, p, p), at least 0, written to their cells: of several the highest.
 
-        Cells beyond the map carry 0 and may point anywhere.
+        Cells beyond the map carry 0 and may point anywhere within it.
         """
-        values, index = (each.transpose(1, 2).flatten(2) for each in (values, self.index))
-        maps = values.new_zeros(*values.shape[:2], self.size[0] * self.size[1])
-        return maps.scatter_reduce_(2, index, values, "amax").unflatten(2, self.size)
+        each = values.shape[2] // len(self.sizes)
+        lengths = [each * height * width for height, width in self.sizes]
+        row = values.new_zeros(len(values), sum(lengths))
+        row.scatter_reduce_(1, self.index.flatten(1), values.flatten(1), "amax")
+        return [part.unflatten(1, (each, *size)) for part, size in zip(row.split(lengths, 1), self.sizes, strict=True)]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Maps of several sizes in one row: of each its `last` (K, 2, 1) column and row, the `border` (K, 2) behind them,
+    its `width` (K, 1, 1) and where it does `start` (K, 1)."""
+
+    last: Tensor
+    border: Tensor
+    width: Tensor
+    start: Tensor
+
+    @classmethod
+    @lru_cache(maxsize=64)
+    @torch.inference_mode(False)
+    def of(cls, sizes: tuple[Size, ...], each: int, device: torch.device) -> "Maps":
+        """`each` maps of every size; kept on the device."""
+        height, width = torch.tensor(sizes).repeat_interleave(each, 0).T
+        start = (height * width).cumsum(0) - height * width
+        last = torch.stack([width, height], -1) - 1.0
+        parts = (last[..., None], last + 0.5, width[:, None, None], start[:, None])
+        return cls(*(part.to(device) for part in parts))
 
 
 def on_map(at: Tensor, size: tuple[int, int]) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from semipose.geometry import constant
+from semipose.geometry import constant, indices
 
 # Rounds where there is no time for all: chains of five are rare.
 FEW = 5
@@ -16,18 +16,20 @@ def survivors(same: Tensor, score: Tensor, rounds: int) -> Tensor:
     at once, `rounds` times: exact where no chain of people who give way to each other is longer, so M is always enough.
     After fewer rounds, an odd number, all who stay are right, and some who should may be missing.
     """
-    yields = same & better(score)
-    there = score > 0
-    stays = there
-    for _ in range(rounds):
-        stays = there & ~(yields & stays[:, None]).any(-1)
-    return stays
+    yields = (same & better(score)).float()
+    there = (score > 0)[..., None]
+    stays = there.float()
+    with torch.autocast(score.device.type, enabled=False):
+        for _ in range(rounds):
+            stays = (torch.bmm(yields, stays) < there).float()
+    return stays[..., 0] > 0
 
 
 def better(score: Tensor) -> Tensor:
     """(B, M, M) bool: `score` (B, M) of j is higher than that of i, or the same and j comes first."""
     one, other = score[:, :, None], score[:, None]
-    first = torch.ones((score.shape[1], score.shape[1]), dtype=torch.bool, device=score.device).tril(-1)
+    count, device = score.shape[1], score.device
+    first = indices(count, device) < indices(count, device, upright=True)
     return (other > one) | ((other == one) & first)
 
 

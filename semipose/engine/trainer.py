@@ -20,6 +20,7 @@ from semipose.engine.optimizer import learning_rate, make_optimizer
 from semipose.engine.settings import Settings
 from semipose.engine.stop import Stop
 from semipose.errors import SemiposeError
+from semipose.losses import total
 from semipose.methods.method import Method, Progress, Step
 from semipose.metrics.score import Score
 from semipose.networks.network import PoseNetwork
@@ -103,7 +104,7 @@ class Trainer:
         clock.waited(time.perf_counter() - start, self.batches.images)
         step, lr = self.step(batch)
         self.update += 1
-        if self.update % self.settings.log_every == 0 or self.update == self.goal:
+        if self._logs(self.update):
             self._log(step, lr, clock)
         if self.update % self.eval_every == 0 or self.update == self.goal:
             self.method.after_evaluation(distributed.from_first(self._evaluate()))
@@ -117,7 +118,7 @@ class Trainer:
 
     def step(self, batch: Batch) -> tuple[Step, float]:
         """One update of all networks; nothing is read back from the device."""
-        progress = Progress(self.update - self.start, self.updates)
+        progress = Progress(self.update - self.start, self.updates, logged=self._logs(self.update + 1))
         self.health.remember()
         lr = learning_rate(self.settings, progress)
         for group in self.optimizer.param_groups:
@@ -139,7 +140,7 @@ class Trainer:
         """Forward and backward pass of one part of the batch; its gradients are added to those there are."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             step: Step = self._wrapped(part, progress)
-        loss = torch.stack(list(step.losses.values())).sum()
+        loss = total(step.losses)
         loss.backward(torch.full_like(loss, 1 / self.settings.accumulate))
         return step, loss.detach()
 
@@ -149,7 +150,8 @@ class Trainer:
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.settings.clip > 0:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, norm)
-        return 1 - torch.isfinite(norm + loss.detach()).float()
+        # NaN and infinity times 0 are NaN, which is not 0.
+        return ((norm + loss) * 0 != 0).float()
 
     @property
     def goal(self) -> int:
@@ -160,6 +162,10 @@ class Trainer:
     def eval_every(self) -> int:
         """Updates between evaluations: as set, or 20 over the schedule."""
         return self.settings.eval_every or max(1, math.ceil(self.updates / 20))
+
+    def _logs(self, update: int) -> bool:
+        """Whether numbers are read once `update` updates are done."""
+        return update % self.settings.log_every == 0 or update == self.goal
 
     def _log(self, step: Step, lr: float, clock: Clock) -> None:
         """Read this update's numbers from the device, in one go, and write them down."""

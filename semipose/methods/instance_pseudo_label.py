@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from semipose.codecs.scene_codec import scene_codec
 from semipose.fields import Fields
+from semipose.losses import total
 from semipose.methods._people_threshold import PeopleThreshold
 from semipose.methods._pseudo_people import believed, counted, signals
 from semipose.methods.method import Build, Method, Progress, Step, teaching
@@ -91,7 +91,7 @@ class InstancePseudoLabel(Method):
         if self.instances > 0:
             for name, loss in self.lessons(on_strong, there, strong).items():
                 losses[name] = loss * (weight * self.instances)
-        return Step(losses, signals(codec, answer, found, pseudo, least))
+        return Step(losses, signals(codec, answer, found, pseudo, least) if progress.logged else {})
 
     def lessons(self, fields: Fields, scene: Scene, view: View) -> dict[str, Tensor]:
         """Losses of the student's `fields` on the pseudo people of `view`."""
@@ -99,7 +99,7 @@ class InstancePseudoLabel(Method):
         losses = codec.instance_losses(fields, scene)
         if self.redrawn > 0:
             maps = codec.map_losses(fields, *codec.targets(scene, negatives=False))
-            losses["redrawn"] = torch.stack(list(maps.values())).sum() * self.redrawn
+            losses["redrawn"] = total(maps) * self.redrawn
         return losses
 
     def after_update(self, progress: Progress) -> None:

@@ -14,7 +14,7 @@ from semipose.codecs.heatmap import HeatmapCodec
 from semipose.codecs.scene_codec import scene_codec, tells_people_apart
 from semipose.fields import Field, Fields
 from semipose.geometry import Affine, constant, exchange
-from semipose.losses import field_loss
+from semipose.losses import field_loss, total
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.skeleton import Skeleton
@@ -36,12 +36,13 @@ class Progress:
     """How far a run is: `update` of `updates` done.
 
     `healthy`, set after an update, is 1.0 on the device, or 0.0 when its loss or gradient was not finite: teachers
-    must then stay as they are.
+    must then stay as they are. `logged` says whether this update's signals will be read.
     """
 
     update: int
     updates: int
     healthy: Tensor | None = None
+    logged: bool = True
 
     @property
     def fraction(self) -> float:
@@ -55,7 +56,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Step:
-    """One update's answer: `losses` are scalars, already weighted, and are summed; `signals` are only logged."""
+    """One update's answer: `losses` are scalars, already weighted, and are summed; `signals` are only logged.
+
+    They may be left out where `Progress.logged` says that nobody will read them.
+    """
 
     losses: dict[str, Tensor]
     signals: dict[str, Tensor] = field(default_factory=dict)
@@ -128,7 +132,7 @@ class Method(nn.Module, ABC):
         """
         if isinstance(crops, SceneCrops):
             codec = scene_codec(predicted, view.size, self.skeleton)
-            return torch.stack(list(codec.losses(predicted, crops.scene(view, self.skeleton.flip)).values())).sum()
+            return total(codec.losses(predicted, crops.scene(view, self.skeleton.flip)))
         return field_loss(predicted, *self.labeled_target(predicted, crops, view))
 
     def labeled_target(self, predicted: Fields, crops: Crops, view: View) -> tuple[Fields, Tensor]:

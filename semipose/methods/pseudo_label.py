@@ -9,6 +9,7 @@ import torch
 from semipose.codecs.scene_codec import scene_codec
 from semipose.errors import UsageError
 from semipose.fields import Fields
+from semipose.losses import total
 from semipose.methods._looks import looked
 from semipose.methods._pseudo_people import believed, signals
 from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, trust
@@ -71,7 +72,7 @@ class PseudoLabel(Method):
         if batch.unlabeled is None or progress.fraction < self.stage_one:
             return Step(losses)
         if isinstance(batch.unlabeled, SceneCrops):
-            return self._people(losses, batch.unlabeled)
+            return self._people(losses, batch.unlabeled, progress.logged)
         plain = batch.unlabeled.plain()
         label, confidence = self.label(batch.unlabeled, plain)
         trusted = trust(confidence, self.threshold, self.quantile)
@@ -80,7 +81,7 @@ class PseudoLabel(Method):
         losses["pseudo_label"] = loss * self.weight
         return Step(losses, {"confidence": confidence.mean(), "trusted": trusted.mean()})
 
-    def _people(self, losses: dict[str, torch.Tensor], crops: SceneCrops) -> Step:
+    def _people(self, losses: dict[str, torch.Tensor], crops: SceneCrops, logged: bool) -> Step:
         """The labeled `losses`, and those of the people that the labeler finds in whole images, taken for labels."""
         plain = crops.plain()
         answer = ask(self.labeler, plain)
@@ -92,8 +93,8 @@ class PseudoLabel(Method):
         there = pseudo.moved(plain.to(view), self.skeleton.flip, view.size)
         labels = replace(there, visible=(there.visible > 0).float(), weight=(there.weight > 0).float())
         learned = codec.losses(self.raw(view.image), labels)
-        losses["pseudo_label"] = torch.stack(list(learned.values())).sum() * self.weight
-        return Step(losses, signals(codec, answer, found, pseudo, least))
+        losses["pseudo_label"] = total(learned) * self.weight
+        return Step(losses, signals(codec, answer, found, pseudo, least) if logged else {})
 
     def label(self, crops: Crops, plain: View) -> tuple[Fields, torch.Tensor]:
         """Pseudo-labels on the `plain` view: fields, and the confidence (U, K) of each map."""

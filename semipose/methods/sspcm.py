@@ -79,7 +79,7 @@ class Sspcm(Method):
             hard = cut_occlude(strong.image, there, batch.unlabeled.draw, f"occlude/{name}", self.patches, exists)
             loss = self.consistency_loss(networks[name](hard), answer, weak, strong, trusted, self.outside)
             losses[f"consistency_{name}"] = loss * (self.weight * progress.ramp(self.ramp))
-        return Step(losses, self._signals(corrected, trusted))
+        return Step(losses, self._signals(corrected, trusted) if progress.logged else {})
 
     def _teach(self, image: Tensor, has_past: bool) -> tuple[Fields, Fields, Corrected]:
         """The teachers' answers to `image` and what they are corrected to, without their copies if there are none."""

@@ -118,7 +118,7 @@ class Crops:
         middle = np.array([(width - 1) / 2, (height - 1) / 2])
         if not name or self.augmentation.shift == 0:
             return middle
-        step = 2 * self.draw.host.uniform(f"{name}/shift", 2).double().numpy().T - 1
+        step = 2 * self.draw.host.uniform(f"{name}/shift", 2).numpy().astype(np.float64).T - 1
         return middle[:, None] + step * self.augmentation.shift * np.array([[width], [height]])
 
     def _affine(self, angle: np.ndarray, scale: np.ndarray, mirrored: np.ndarray, name: str = "") -> Affine:

@@ -10,7 +10,7 @@ from tests.codecs import plain
 def one(x: float, y: float, size: tuple[int, int] = (128, 128)) -> torch.Tensor:
     """HigherHRNet's map of one point: integer places, sigma 2."""
     at = torch.tensor([[[[x, y]]]]).floor()
-    return Windows.around(at, torch.ones(1, 1, 1), 2.0, 7.0, size, 7.0).gaussians()[0, 0]
+    return Windows.around(at, torch.ones(1, 1, 1), 2.0, 7.0, 7.0, [size]).gaussians()[0][0, 0]
 
 
 def test_a_point_becomes_the_published_patch_of_15_cells() -> None:
@@ -37,8 +37,8 @@ def test_windows_equal_loops_over_cells_also_at_borders_and_where_people_overlap
     at[0, 0, 0] = torch.tensor([5.0, 7.0])
     trust = torch.rand(2, 3, 2, generator=random)
     trust[1, 0] = 0
-    windows = Windows.around(at, trust, sigma, 3 * sigma + 1, size, 3 * sigma + 1)
-    maps, covered = windows.gaussians(), windows.trusted()
+    windows = Windows.around(at, trust, sigma, 3 * sigma + 1, 3 * sigma + 1, [size])
+    [maps], [covered] = windows.gaussians(), windows.trusted()
     there = on_map(at, size)
     assert there.any()
     assert not there.all()
@@ -56,13 +56,26 @@ def test_windows_equal_loops_over_cells_also_at_borders_and_where_people_overlap
 def test_each_person_may_have_a_width_of_their_own() -> None:
     at = torch.tensor([[[[10.0, 10.0]], [[30.0, 10.0]]]])
     reach = torch.tensor([[2.0, 5.0]])[..., None, None, None]
-    windows = Windows.around(at, torch.ones(1, 2, 1), (2 * reach + 1) / 6, reach, (20, 40), 9.0)
-    maps, covered = windows.gaussians(), windows.trusted()
+    windows = Windows.around(at, torch.ones(1, 2, 1), (2 * reach + 1) / 6, reach, 9.0, [(20, 40)])
+    [maps], [covered] = windows.gaussians(), windows.trusted()
     assert covered.sum() == 5**2 + 11**2
     torch.testing.assert_close(maps[0, 0, 10, [12, 35]], torch.tensor([-18 * 4 / 25, -18 * 25 / 121]).exp())
 
 
 def test_nobody_leaves_empty_maps() -> None:
-    windows = Windows.around(torch.zeros(2, 3, 4, 2), torch.zeros(2, 3, 4), 2.0, 7.0, (8, 8), 7.0)
-    maps, covered = windows.gaussians(), windows.trusted()
+    windows = Windows.around(torch.zeros(2, 3, 4, 2), torch.zeros(2, 3, 4), 2.0, 7.0, 7.0, [(8, 8)])
+    [maps], [covered] = windows.gaussians(), windows.trusted()
     assert maps.abs().sum() == covered.abs().sum() == 0
+
+
+def test_maps_of_several_sizes_are_those_of_each_size_alone() -> None:
+    random = torch.Generator().manual_seed(0)
+    sizes = [(8, 12), (16, 24)]
+    at = [torch.rand(2, 3, 2, 2, generator=random) * size[1] for size in sizes]
+    trust = torch.rand(2, 3, 4, generator=random)
+    together = Windows.around(torch.cat(at, 2), trust, 1.5, 5.5, 5.5, sizes)
+    for number, (size, points) in enumerate(zip(sizes, at, strict=True)):
+        alone = Windows.around(points, trust[..., 2 * number : 2 * number + 2], 1.5, 5.5, 5.5, [size])
+        assert torch.equal(together.gaussians()[number], alone.gaussians()[0])
+        assert torch.equal(together.trusted()[number], alone.trusted()[0])
+        assert alone.trusted()[0].any()
