@@ -54,6 +54,9 @@ class Instance(SceneCodec):
     without people has a loss of 0 instead of a division by 0.
     """
 
+    # A person's score is the center's probability times the keypoints': 0.3 each.
+    sure = 0.09
+
     most: int = 200
 
     def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
@@ -75,12 +78,13 @@ class Instance(SceneCodec):
 
     def consistency(self, fields: Fields, targets: Fields, weights: Fields) -> Tensor:
         """Cross entropy with the teacher's probabilities, times the square of the difference (the quality focal loss
-        of Li et al., NeurIPS 2020), by the number of the teacher's peaks above 0.5."""
+        of Li et al., NeurIPS 2020), by the number of the teacher's peaks, each as much as it is high: a teacher that
+        is sure of few must not weigh more for it."""
         p, target = (joined(each).float().clamp(EDGE, 1 - EDGE) for each in (fields, targets))
         entropy = -(target * p.log() + (1 - target) * (1 - p).log())
         loss = (joined(weights) * (p - target).square() * entropy).sum()
-        peaked = (target > 0.5) & (F.max_pool2d(target, 3, 1, 1) == target)
-        return loss / peaked.sum().clamp_min(1)
+        peaked = (target > LEAST_KEYPOINT) & (F.max_pool2d(target, 3, 1, 1) == target)
+        return loss / (target * peaked).sum().clamp_min(1)
 
     def instance_losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
         """Focal loss of people's own maps, times 4, and what makes the features of an image's people alike."""

@@ -32,6 +32,8 @@ class SceneCodec(ABC):
     skeleton: Skeleton
 
     stride: ClassVar[int] = 4
+    # The score from which on somebody found is believed where nothing else is said.
+    sure: ClassVar[float] = 0.3
 
     @property
     def cells(self) -> tuple[int, int]:

@@ -19,8 +19,8 @@ from semipose.skeleton import Skeleton
 from semipose.views.occlude import cutout
 from semipose.views.view import Batch, Crops, SceneCrops, View
 
-# People in a whole image at most, and the score from which they are believed where no threshold is set.
-PEOPLE, SURE = 30, 0.3
+# People in a whole image at most.
+PEOPLE = 30
 
 
 class PseudoLabel(Method):
@@ -31,7 +31,8 @@ class PseudoLabel(Method):
     renewed every period. Its answers are computed when they are used: it only changes with the period, so they are
     those of labels kept in a file. Teacher BatchNorm: the labeler's running statistics. EMA: the average follows the
     student (EMAN). Deployed: raw or averaged weights, whichever is better on validation.
-    In whole images the labels are people, found in one plain look, with a score of at least `threshold` (0: 0.3).
+    In whole images the labels are people, found in one plain look, with a score of at least `threshold` (0: what the
+    network's codec takes for `sure`).
     Differs from the paper: labels are heatmaps (`hard` draws peaks anew), they are renewed, and the student goes on
     from stage one instead of starting anew.
     """
@@ -87,7 +88,7 @@ class PseudoLabel(Method):
         answer = ask(self.labeler, plain)
         codec = scene_codec(answer, plain.size, self.skeleton)
         found = replace(codec.found(answer, PEOPLE), known=crops.known_in(plain))
-        least = torch.full_like(found.weight[0, 0], self.threshold or SURE)
+        least = torch.full_like(found.weight[0, 0], self.threshold or codec.sure)
         pseudo = believed(codec, answer, found, least)
         view = self.view(crops)
         there = pseudo.moved(plain.to(view), self.skeleton.flip, view.size)
