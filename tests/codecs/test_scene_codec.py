@@ -95,6 +95,21 @@ def test_a_perfect_answer_costs_no_more_than_any_near_it(codec: SceneCodec) -> N
 
 
 @by_codec
+def test_the_less_sure_a_teacher_is_the_less_its_maps_weigh(codec: SceneCodec) -> None:
+    """And no more than labels: a divisor that counts sure peaks alone lets an unsure teacher drown them."""
+    here = scene()
+    maps, weights = codec.targets(here)
+    silent = Fields({name: replace(field, maps=0 * field.maps + 0.01) for name, field in maps.items()})
+    found = []
+    for height in (0.2, 0.4, 0.6, 0.8, 1.0):
+        lower = Fields({name: replace(field, maps=field.maps * height) for name, field in maps.items()})
+        found.append(codec.consistency(silent, lower, weights).item())
+    assert found == sorted(found)
+    assert found[0] > 0
+    assert found[-1] < 2 * sum(codec.map_losses(silent, maps, weights).values())
+
+
+@by_codec
 def test_a_teacher_frozen_at_background_teaches_nobody(codec: SceneCodec) -> None:
     here = scene()
     fields = answer(codec, here)

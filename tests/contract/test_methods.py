@@ -56,6 +56,9 @@ def test_losses_are_named_finite_scalars_and_signals_carry_no_graph(name: str) -
     for signal in step.signals.values():
         assert signal.shape == ()
         assert not signal.requires_grad
+    silent = make(name)(batch_of(name), replace(LATE, logged=False))
+    assert silent.losses == step.losses
+    assert silent.signals == {} or silent.signals == step.signals
 
 
 @pytest.mark.parametrize("name", SEMI)

@@ -244,6 +244,19 @@ def test_patience_ends_a_run_after_evaluations_without_a_better_one(stores: Stor
     assert "stopped early: 2 evaluations without a better pck@0.1" in row["text"]
 
 
+def test_a_method_is_told_which_updates_are_logged(stores: Stores, tmp_path: Path) -> None:
+    trainer = make(stores, tmp_path)
+    forward, told = trainer.method.forward, []
+
+    def spy(batch: Batch, progress: Progress) -> Step:
+        told.append(progress.logged)
+        return forward(batch, progress)
+
+    trainer.method.forward = spy
+    trainer.run()
+    assert told == [False, True, False, True, False, True]
+
+
 def test_a_method_is_told_which_networks_are_better_than_ever(stores: Stores, tmp_path: Path) -> None:
     settings = SETTINGS.chosen("flag", "", duration=8, eval_every=2)
     trainer = scored(make(stores, tmp_path, settings), [10, 10, 20, 10, 20, 30, 15, 40])

@@ -146,6 +146,8 @@ def test_pseudo_label_learns_people_from_whole_images(network: str) -> None:
     assert set(method(batch, Progress(0, 1000)).losses) == {"labeled"}
     step = method(batch, LATE)
     assert float(step.losses["pseudo_label"].detach()) > 0
+    assert step.signals
+    assert not method(batch, replace(LATE, logged=False)).signals
     with pytest.raises(UsageError, match=r"--method\.quantile"):
         PseudoLabel(builder_of(f"x@{network}"), SKELETON, quantile=0.5)
 
