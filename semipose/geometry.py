@@ -6,7 +6,7 @@ float64, without launches, and out of reach of autocast and TF32, which would ro
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal, TypeVar
 
@@ -19,6 +19,8 @@ from torch import Tensor
 Sampling = Literal["bilinear", "bicubic"]
 Made = TypeVar("Made")
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -26,7 +28,7 @@ class Affine:
     0 0 1. What moves points and images that lie on `device` goes there as float32, once for each use."""
 
     rows: NDArray[np.float64]
-    device: torch.device = field(default=torch.device("cpu"))
+    device: torch.device = CPU
 
     @staticmethod
     def identity(count: int, device: torch.device | str = "cpu") -> "Affine":

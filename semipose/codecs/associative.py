@@ -58,12 +58,12 @@ class AssociativeEmbedding(SceneCodec):
             trusted = [there.expand_as(each) for there, each in zip(known, heat, strict=True)]
         else:
             trusted = [each * there for each, there in zip(windows.trusted(), known, strict=True)]
-        maps, weights = (
-            Fields({name: Field(each, "scalar", stride, self.skeleton.flip)
-                    for (name, stride), each in zip(strides.items(), of, strict=True)})
-            for of in (heat, trusted)
-        )  # fmt: skip
-        return maps, weights
+
+        def named(maps: list[Tensor]) -> Fields:
+            kinds = zip(strides.items(), maps, strict=True)
+            return Fields({name: Field(each, "scalar", stride, self.skeleton.flip) for (name, stride), each in kinds})
+
+        return named(heat), named(trusted)
 
     def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
         """Mean of weight * error^2 of each resolution, in full."""
