@@ -211,8 +211,9 @@ def focal(probability: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, 
     """
     p = probability.float().clamp(EDGE, 1 - EDGE)
     peak = target == 1
-    loss = torch.where(peak, (1 - p).square() * p.log(), (1 - target).pow(4) * p.square() * (1 - p).log())
-    return -(loss * weight).sum(), (peak * weight).sum()
+    right = torch.where(peak, p, 1 - p)
+    share = ((1 - target).pow(4) + peak) * weight
+    return -((1 - right).square() * right.log() * share).sum(), (peak * weight).sum()
 
 
 def contrast(parameters: Tensor, rows: Tensor, there: Tensor) -> Tensor:
