@@ -31,9 +31,10 @@ class CidHead(SceneHead):
         self.gfd = PersonHead(self.neck.channels, len(flip))
         self.rows = {f"iia.keypoint_center_conv.{part}": ((0, 1), (1, 0)) for part in ("weight", "bias")}
         self.rows |= {f"gfd.heatmap_conv.{part}": ONE_EACH for part in ("weight", "bias")}
-        # Differs from the public code, which starts all of it so: what draws a person is a product of four weights, and
-        # at 0.001 each it had learned nobody's place after a thousand updates.
-        for part in (self.neck, self.iia, self.gfd.heatmap_conv):
+        # Differs from the public code, which starts all of it so: what draws a person is a product of five weights. At
+        # 0.001 each it had learned nobody's place after a thousand updates, and with the last alone at that it was slow
+        # and once did not.
+        for part in (self.neck, self.iia):
             initialize_low(part)
         for conv in (self.iia.keypoint_center_conv, self.gfd.heatmap_conv):
             nn.init.constant_(conv.get_parameter("bias"), math.log(_PRIOR / (1 - _PRIOR)))
