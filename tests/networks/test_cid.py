@@ -77,10 +77,10 @@ def test_an_untrained_network_believes_in_hardly_anything() -> None:
 
 
 def test_an_untrained_network_draws_people_apart() -> None:
-    """Where all start with the same maps but for 1e-9, a short run never learns to draw anybody."""
+    """Where all start with the same maps, but for 1e-9 or 1e-4, a short run hardly learns to draw anybody, or never."""
     fields = small_scene("cid").train()(IMAGE)
     maps = fields.instances(ROWS[1:3], CELLS[1:3]).logit()
-    assert (maps[0] - maps[1]).abs().max() > 1e-6
+    assert (maps[0] - maps[1]).abs().max() > 1e-2
 
 
 def test_probabilities_stay_between_0_and_1_under_autocast() -> None:
