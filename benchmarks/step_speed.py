@@ -182,7 +182,8 @@ def scene_times(trainer: Trainer, rounds: int) -> dict[str, float]:
         answer += [fields.features, fields.shared]
 
     def learn() -> None:
-        torch.autograd.grad(total(codec.losses(fields, scene)), answer, allow_unused=True)
+        # The graph is kept: what CID's people are drawn from depends on its features, which are asked for, too.
+        torch.autograd.grad(total(codec.losses(fields, scene)), answer, allow_unused=True, retain_graph=True)
 
     ways = {"targets_ms": lambda: codec.targets(scene), "losses_ms": learn}
     times: dict[str, list[float]] = {name: [] for name in ways}
