@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from semipose.engine.trainer import Trainer
+from semipose.fields import InstanceFields
 from semipose.methods.method import Method
 from semipose.networks.cid import PersonHead
 from semipose.networks.network import PoseNetwork
@@ -86,6 +87,8 @@ class Limit:
             ):
                 answer = network(*inputs)
                 maps = [answer] if isinstance(answer, Tensor) else [field.maps for field in answer.values()]
+                # What people are drawn from gets a gradient from there.
+                maps += [answer.features, answer.shared] if isinstance(answer, InstanceFields) else []
             if each.graded:
                 # Made at the first step, as only then their shapes are known.
                 gradients += [1e-4 * torch.randn_like(answer) for answer in maps[len(gradients) :]]

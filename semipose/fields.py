@@ -79,13 +79,20 @@ class InstanceFields(Fields):
 
     def parameters(self, rows: Tensor, cells: Tensor) -> Tensor:
         """The features (n, C) at `cells` (n, 2), x and y, of the images `rows` (n,) of the batch; whole numbers."""
-        return self.features[rows, :, cells[:, 1], cells[:, 0]]
+        # Row by row of channels_last maps, so that their gradient is of that layout, too: adding up two is slow.
+        x, y = cells.unbind(1)
+        flat = self.features.permute(0, 2, 3, 1).flatten(0, 2)
+        return flat.index_select(0, (rows * self.features.shape[2] + y) * self.features.shape[3] + x)
 
-    def instances(self, rows: Tensor, cells: Tensor) -> Tensor:
-        """Maps (n, K, h, w) in 0..1 of the people centered at `cells` (n, 2), x and y, of the images `rows` (n,)."""
+    def instances(self, rows: Tensor, cells: Tensor, parameters: Tensor | None = None) -> Tensor:
+        """Maps (n, K, h, w) in 0..1 of the people centered at `cells` (n, 2), x and y, of the images `rows` (n,).
+
+        Their `parameters` need not be given.
+        """
         # Detached fields leave no graph in what is drawn of them either.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.shared.requires_grad):
-            return self._draw(self.parameters(rows, cells), self.shared[rows], cells)
+            parameters = self.parameters(rows, cells) if parameters is None else parameters
+            return self._draw(parameters, self.shared.index_select(0, rows), cells)
 
     def detach(self) -> "InstanceFields":
         """The same fields without their graph; nor has anything drawn of them one."""

@@ -90,8 +90,9 @@ class Instance(SceneCodec):
         """Focal loss of people's own maps, times 4, and what makes the features of an image's people alike."""
         answer, drawn = _instances_of(fields), self._drawn(scene)
         trust = (drawn.trust * drawn.weight[:, None])[..., None, None]
-        total, peaked = focal(answer.instances(drawn.rows, drawn.cells), drawn.maps, trust)
-        each = contrast(answer.parameters(drawn.rows, drawn.cells), drawn.rows, drawn.weight > 0)
+        features = answer.parameters(drawn.rows, drawn.cells)
+        total, peaked = focal(answer.instances(drawn.rows, drawn.cells, features), drawn.maps, trust)
+        each = contrast(features, drawn.rows, drawn.weight > 0)
         return {
             "instance": INSTANCE_FACTOR * total / peaked.clamp_min(1),
             "contrastive": (each * drawn.weight).sum() / drawn.weight.sum().clamp_min(1),
@@ -210,9 +211,11 @@ def focal(probability: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, 
     Peaks give -ln p (1 - p)^2, other cells -ln(1 - p) p^2 (1 - target)^4; `weight` broadcasts to the maps.
     """
     p = probability.float().clamp(EDGE, 1 - EDGE)
-    peak = target == 1
-    right = torch.where(peak, p, 1 - p)
-    share = ((1 - target).pow(4) + peak) * weight
+    # 1 at the peaks, else 0. Of numbers with one way back instead of two, and powers by squares: maps of people are long.
+    peak = target.floor()
+    empty = 1 - peak
+    right = torch.addcmul(empty, peak - empty, p)
+    share = ((1 - target).square().square() + peak) * weight
     return -((1 - right).square() * right.log() * share).sum(), (peak * weight).sum()
 
 

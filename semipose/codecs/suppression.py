@@ -17,11 +17,10 @@ def survivors(same: Tensor, score: Tensor, rounds: int) -> Tensor:
     After fewer rounds, an odd number, all who stay are right, and some who should may be missing.
     """
     yields = (same & better(score)).float()
-    there = (score > 0)[..., None]
-    stays = there.float()
+    stays = there = (score > 0).float()[..., None]
     with torch.autocast(score.device.type, enabled=False):
         for _ in range(rounds):
-            stays = (torch.bmm(yields, stays) < there).float()
+            stays = torch.baddbmm(there, yields, stays, alpha=-1).clamp_min_(0)
     return stays[..., 0] > 0
 
 

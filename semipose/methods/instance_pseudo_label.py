@@ -64,11 +64,12 @@ class InstancePseudoLabel(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """The labeled loss and, after the burn-in, both lessons of the teacher."""
+        assert isinstance(batch.labeled, SceneCrops)
         seen = batch.labeled.weak()
-        losses = {"labeled": self.labeled_loss(self.student(seen.image), batch.labeled, seen)}
+        labels = batch.labeled.scene(seen, self.skeleton.flip)
+        losses = {"labeled": self.people_loss(self.student(seen.image), labels, seen)}
         if batch.unlabeled is None or progress.fraction < self.burn_in:
             return Step(losses)
-        assert isinstance(batch.labeled, SceneCrops)
         assert isinstance(batch.unlabeled, SceneCrops)
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
@@ -77,7 +78,7 @@ class InstancePseudoLabel(Method):
         codec = scene_codec(answer, weak.size, self.skeleton)
         found = codec.found(answer, self.people)
         found = replace(found, known=batch.unlabeled.known_in(weak))
-        self.threshold.update(found.weight, counted(batch.labeled.scene(seen, self.skeleton.flip)).sum(1))
+        self.threshold.update(found.weight, counted(labels).sum(1))
         least = self.threshold()
         pseudo = believed(codec, answer, found, least, self.keypoint, self.doubt)
         there = pseudo.moved(weak.to(strong), self.skeleton.flip, strong.size)

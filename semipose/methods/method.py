@@ -17,6 +17,7 @@ from semipose.geometry import Affine, constant, exchange
 from semipose.losses import field_loss, total
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
+from semipose.scene import Scene
 from semipose.skeleton import Skeleton
 from semipose.views.view import Batch, Crops, SceneCrops, View
 
@@ -131,9 +132,12 @@ class Method(nn.Module, ABC):
         Of whole images it is the sum of all terms that the network's kind was published with.
         """
         if isinstance(crops, SceneCrops):
-            codec = scene_codec(predicted, view.size, self.skeleton)
-            return total(codec.losses(predicted, crops.scene(view, self.skeleton.flip)))
+            return self.people_loss(predicted, crops.scene(view, self.skeleton.flip), view)
         return field_loss(predicted, *self.labeled_target(predicted, crops, view))
+
+    def people_loss(self, predicted: Fields, people: Scene, view: View) -> Tensor:
+        """Loss of the fields `predicted` on a view of whole images with these labeled `people`."""
+        return total(scene_codec(predicted, view.size, self.skeleton).losses(predicted, people))
 
     def labeled_target(self, predicted: Fields, crops: Crops, view: View) -> tuple[Fields, Tensor]:
         """What the fields `predicted` should be, and the weight of each map."""

@@ -9,7 +9,6 @@ import torch
 from semipose.codecs.scene_codec import scene_codec
 from semipose.errors import UsageError
 from semipose.fields import Fields
-from semipose.losses import total
 from semipose.methods._looks import looked
 from semipose.methods._pseudo_people import believed, signals
 from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, trust
@@ -93,8 +92,7 @@ class PseudoLabel(Method):
         view = self.view(crops)
         there = pseudo.moved(plain.to(view), self.skeleton.flip, view.size)
         labels = replace(there, visible=(there.visible > 0).float(), weight=(there.weight > 0).float())
-        learned = codec.losses(self.raw(view.image), labels)
-        losses["pseudo_label"] = total(learned) * self.weight
+        losses["pseudo_label"] = self.people_loss(self.raw(view.image), labels, view) * self.weight
         return Step(losses, signals(codec, answer, found, pseudo, least) if logged else {})
 
     def label(self, crops: Crops, plain: View) -> tuple[Fields, torch.Tensor]:

@@ -43,7 +43,8 @@ class CidHead(SceneHead):
         x = self.neck(features)
         heatmap, center = self.iia(x).split((len(self.flip), 1), 1)
         fields = {"heatmap": Field(heatmap, "scalar", 4, self.flip), "center": Field(center, "scalar", 4, (0,))}
-        return InstanceFields(fields, x, self.gfd.conv_down(x), self.gfd)
+        # A person's copy of what is shared is then made in one go.
+        return InstanceFields(fields, x, self.gfd.conv_down(x).contiguous(), self.gfd)
 
 
 def _probability(logits: Tensor) -> Tensor:
@@ -107,7 +108,9 @@ class PersonHead(nn.Module):
         mixed = torch.matmul(by_channel * self.c_attn.atn(parameters)[:, None], flat).view_as(shared)
         mixed = mixed + looked * F.conv2d(shared, by_place[..., None, None])
         mixed = F.relu(mixed + self.fuse_attn.get_parameter("bias")[:, None, None], inplace=True)
-        return _probability(self.heatmap_conv(mixed))
+        # Of a weight in channels_last the answer would be, too, unlike all that it is made of and compared with.
+        last = self.heatmap_conv
+        return _probability(F.conv2d(mixed, last.weight.flatten(1)[..., None, None], last.bias))
 
 
 def _way(cells: Tensor, height: int, width: int) -> Tensor:
