@@ -23,8 +23,8 @@ def step_table(results: dict[str, Any]) -> str:
     )
     columns = ["images/s", "limit", "efficiency", "by CPU time", "operators", "to the limit", "blocking reads",
                "peak MB"]
-    parts = {key: told for key, told in (("targets_ms", "targets, ms"), ("losses_ms", "targets and losses, ms"))
-             if key in results["rows"][0]}  # fmt: skip
+    parts = {key: told for key, told in (("targets_ms", "targets, ms"), ("losses_ms", "targets and losses, ms"),
+                                         ("losses_operators", "their operators")) if key in results["rows"][0]}
     rows = [
         (f"`{row['method']}`", f"{row['images_per_s']:.2f}", f"{row['limit_images_per_s']:.2f}",
          f"{row['efficiency']:.2f}", f"{row['cpu_efficiency']:.2f}", row["operators"],

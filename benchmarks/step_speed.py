@@ -10,7 +10,8 @@ are the dispatcher calls of one update that does not log, `blocking_reads` what 
 benchmarks/operators.py. `memory_mb` is the most that a process of its own takes for a few updates: all of it in RAM on
 a CPU, libraries and crops included; torch's tensors on a GPU. On a GPU `sync_warnings` are those of torch's own sync
 debug mode. For networks that see whole images `targets_ms` is what drawing the labeled images' targets takes, and
-`losses_ms` what targets, losses and the gradients of the network's answer take; both are parts of the step.
+`losses_ms` what targets, losses and the gradients of the network's answer take (for CID with drawing its people), and
+`losses_operators` what these ask for where people are drawn already; all are parts of the step.
 """
 
 import argparse
@@ -29,11 +30,12 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+from torch import Tensor
 
 from benchmarks.limit import Limit
 from benchmarks.operators import Operators, counted, on_meta, one
 from semipose import methods
-from semipose.codecs.scene_codec import scene_codec
+from semipose.codecs.scene_codec import SceneCodec, scene_codec
 from semipose.data.coco import load_labels
 from semipose.data.figure_crowd import write_crowds
 from semipose.data.figures import write_figures
@@ -41,13 +43,14 @@ from semipose.data.load import Data, load
 from semipose.engine.settings import Settings
 from semipose.engine.setup import Stores, choose_precision, make_trainer
 from semipose.engine.trainer import Trainer
-from semipose.fields import InstanceFields
+from semipose.fields import Fields, InstanceFields
 from semipose.files import write_json
 from semipose.losses import total
 from semipose.memory import peak_memory
 from semipose.methods.method import Method
 from semipose.networks.backbone import Backbone
 from semipose.networks.heads import DeconvHead, SceneHead
+from semipose.scene import Scene
 from semipose.views.view import SceneCrops
 
 # Late in a run: ramps are at their end, and methods of several stages in their last.
@@ -135,10 +138,13 @@ def count(settings: Settings, data: Data) -> dict[str, Any]:
         limit.step()
     with on_meta() as meta:
         blocking = counted(late(small.chosen("flag", "", cache="ram"), data, meta)).blocking
-    return {
+    row = {
         "operators": seen.count, "limit_operators": bare.count, "blocking_reads": len(blocking),
         "blocking": sorted(set(blocking)),
     }  # fmt: skip
+    if small.detector_free:
+        row["losses_operators"] = scene_operators(trainer)
+    return row
 
 
 def measure(settings: Settings, data: Data, rounds: int, mode: str | None) -> dict[str, Any]:
@@ -171,26 +177,51 @@ def measure(settings: Settings, data: Data, rounds: int, mode: str | None) -> di
 
 def scene_times(trainer: Trainer, rounds: int) -> dict[str, float]:
     """Milliseconds that the labeled images' targets take, and those with all supervised losses and gradients."""
-    crops = trainer.batches(trainer.update).labeled
-    assert isinstance(crops, SceneCrops)
-    view, method = crops.weak(), trainer.method
-    trained = [part for part in method.networks().values() if any(p.requires_grad for p in part.parameters())]
-    fields = trained[0].train()(view.image)
-    scene, codec = crops.scene(view, method.skeleton.flip), scene_codec(fields, view.size, method.skeleton)
-    answer = [field.maps for field in fields.values()]
-    if isinstance(fields, InstanceFields):
-        answer += [fields.features, fields.shared]
-
-    def learn() -> None:
-        # The graph is kept: what CID's people are drawn from depends on its features, which are asked for, too.
-        torch.autograd.grad(total(codec.losses(fields, scene)), answer, allow_unused=True, retain_graph=True)
-
-    ways = {"targets_ms": lambda: codec.targets(scene), "losses_ms": learn}
+    codec, fields, scene = labeled(trainer)
+    ways = {"targets_ms": lambda: codec.targets(scene), "losses_ms": lambda: learn(codec, fields, scene)}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, way in ways.items():
             times[name].append(timed(way, trainer.device)[0])
     return {name: round(1e3 * median(each[1:]), 2) for name, each in times.items()}
+
+
+def scene_operators(trainer: Trainer) -> int:
+    """Operators of the labeled images' targets, losses and gradients, people's maps being there."""
+    codec, fields, scene = labeled(trainer)
+    if isinstance(fields, InstanceFields):
+        drawn: list[Tensor] = []
+
+        def draw(_: Tensor, shared: Tensor, __: Tensor) -> Tensor:
+            if not drawn:
+                shape = (len(shared), len(codec.skeleton), *shared.shape[2:])
+                drawn.append(torch.full(shape, 0.5, requires_grad=True))
+            return drawn[0]
+
+        fields = InstanceFields(fields, fields.features, fields.shared, draw)
+    learn(codec, fields, scene)
+    with Operators() as seen:
+        learn(codec, fields, scene)
+    return seen.count
+
+
+def labeled(trainer: Trainer) -> tuple[SceneCodec, Fields, Scene]:
+    """The network's answer to a batch of labeled images, who is in them, and the codec of both."""
+    crops = trainer.batches(trainer.update).labeled
+    assert isinstance(crops, SceneCrops)
+    view, method = crops.weak(), trainer.method
+    trained = [part for part in method.networks().values() if any(p.requires_grad for p in part.parameters())]
+    fields = trained[0].train()(view.image)
+    return scene_codec(fields, view.size, method.skeleton), fields, crops.scene(view, method.skeleton.flip)
+
+
+def learn(codec: SceneCodec, fields: Fields, scene: Scene) -> None:
+    """All supervised losses and the gradient of the network's answer."""
+    answer = [field.maps for field in fields.values()]
+    if isinstance(fields, InstanceFields):
+        answer += [fields.features, fields.shared]
+    # The graph is kept: what CID's people are drawn from depends on its features, which are asked for, too.
+    torch.autograd.grad(total(codec.losses(fields, scene)), answer, allow_unused=True, retain_graph=True)
 
 
 def memory(settings: Settings, data: Data) -> int:

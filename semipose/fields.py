@@ -84,15 +84,15 @@ class InstanceFields(Fields):
         flat = self.features.permute(0, 2, 3, 1).flatten(0, 2)
         return flat.index_select(0, (rows * self.features.shape[2] + y) * self.features.shape[3] + x)
 
-    def instances(self, rows: Tensor, cells: Tensor, parameters: Tensor | None = None) -> Tensor:
-        """Maps (n, K, h, w) in 0..1 of the people centered at `cells` (n, 2), x and y, of the images `rows` (n,).
-
-        Their `parameters` need not be given.
-        """
+    def drawn(self, parameters: Tensor, rows: Tensor, cells: Tensor) -> Tensor:
+        """Maps (n, K, h, w) in 0..1 of people with these `parameters`."""
         # Detached fields leave no graph in what is drawn of them either.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.shared.requires_grad):
-            parameters = self.parameters(rows, cells) if parameters is None else parameters
             return self._draw(parameters, self.shared.index_select(0, rows), cells)
+
+    def instances(self, rows: Tensor, cells: Tensor) -> Tensor:
+        """Maps (n, K, h, w) in 0..1 of the people centered at `cells` (n, 2), x and y, of the images `rows` (n,)."""
+        return self.drawn(self.parameters(rows, cells), rows, cells)
 
     def detach(self) -> "InstanceFields":
         """The same fields without their graph; nor has anything drawn of them one."""

@@ -91,7 +91,7 @@ class Instance(SceneCodec):
         answer, drawn = _instances_of(fields), self._drawn(scene)
         trust = (drawn.trust * drawn.weight[:, None])[..., None, None]
         features = answer.parameters(drawn.rows, drawn.cells)
-        total, peaked = focal(answer.instances(drawn.rows, drawn.cells, features), drawn.maps, trust)
+        total, peaked = focal(answer.drawn(features, drawn.rows, drawn.cells), drawn.maps, trust)
         each = contrast(features, drawn.rows, drawn.weight > 0)
         return {
             "instance": INSTANCE_FACTOR * total / peaked.clamp_min(1),
@@ -211,7 +211,7 @@ def focal(probability: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, 
     Peaks give -ln p (1 - p)^2, other cells -ln(1 - p) p^2 (1 - target)^4; `weight` broadcasts to the maps.
     """
     p = probability.float().clamp(EDGE, 1 - EDGE)
-    # 1 at the peaks, else 0. Of numbers with one way back instead of two, and powers by squares: maps of people are long.
+    # 1 at the peaks, else 0: numbers with one way back instead of two. Powers by squares: maps of people are long.
     peak = target.floor()
     empty = 1 - peak
     right = torch.addcmul(empty, peak - empty, p)
