@@ -54,7 +54,7 @@ class Instance(SceneCodec):
     without people has a loss of 0 instead of a division by 0.
     """
 
-    # A person's score is the center's probability times the keypoints': 0.3 each.
+    # Of somebody who is found on the device: the center's probability times the keypoints', 0.3 each.
     sure = 0.09
 
     most: int = 200
@@ -142,7 +142,8 @@ class Instance(SceneCodec):
     def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
         """Poses drawn from the centers of all scales, each person once; the paper has one scale.
 
-        A keypoint's score is its map's peak times the center's, a person's the mean of those.
+        A keypoint's score is the root of its map's peak times the center's, a person's the root of their mean square:
+        the published order, on the scale of the other networks' scores.
         """
         poses, scores = [], []
         for fields in scales:
@@ -154,11 +155,11 @@ class Instance(SceneCodec):
             if len(rows):
                 pose, peak = self._read(_instances_of(fields), rows, cells[rows, number], smooth=True)
                 keypoints[rows, number] = rescaled(pose, fields, scales[0])
-                score[rows, number] = peak * center[rows, number][:, None]
+                score[rows, number] = (peak * center[rows, number][:, None]).clamp_min(0).sqrt()
             poses.append(keypoints)
             scores.append(score)
         pose, score = torch.cat(poses, 1), torch.cat(scores, 1)
-        person = score.mean(-1)
+        person = score.square().mean(-1).sqrt()
         return ranked(pose, score, person * survivors(self._same(pose), person, person.shape[1]), people)
 
     def _centers(self, fields: Fields, people: int) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ class SceneCodec(ABC):
     skeleton: Skeleton
 
     stride: ClassVar[int] = 4
-    # The score from which on somebody found is believed where nothing else is said.
+    # The score from which on somebody whom `found` finds is believed where nothing else is said.
     sure: ClassVar[float] = 0.3
 
     @property

@@ -152,6 +152,18 @@ def test_everybody_comes_back_from_a_perfect_answer() -> None:
     assert (on_device.weight > 0).sum(1).tolist() == [2, 4, 0]
 
 
+def test_half_a_center_and_half_a_peak_are_half_a_person() -> None:
+    """And not a quarter: what is hardly sure must mean the same for all networks."""
+    here = scene((1,))
+    fields = answer(CODEC, here)
+    whole = CODEC.decode(fields)
+    fields["center"].maps.mul_(0.5)
+    draw = fields._draw
+    half = CODEC.decode(InstanceFields(fields, fields.features, fields.shared, lambda *where: 0.5 * draw(*where)))
+    torch.testing.assert_close(half.person[0, 0], 0.5 * whole.person[0, 0])
+    torch.testing.assert_close(half.scores[0, 0], 0.5 * whole.scores[0, 0])
+
+
 def test_people_alike_are_one_person_also_from_two_scales() -> None:
     here = scene((1,), room=1)
     fields = answer(CODEC, here)
