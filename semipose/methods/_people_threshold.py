@@ -20,8 +20,8 @@ class PeopleThreshold(nn.Module):
     """The score above which people of unlabeled images are pseudo-labels, by the histogram of recent scores.
 
     "matched" keeps as many people per image as labeled images have (for images of one source), "mixture" those that
-    the higher of two Gaussians explains better (for others), "fixed" those above `fixed`. Statistics are linear in the
-    batches, so that processes can average them.
+    the higher of two Gaussians explains better (for others), "fixed" those of at least `fixed`. Statistics are linear
+    in the batches, so that processes can average them.
     """
 
     histogram: Tensor
@@ -46,10 +46,10 @@ class PeopleThreshold(nn.Module):
         self.histogram.lerp_(found / len(scores), MOMENTUM)
         self.labeled.lerp_(labeled.float().mean(), MOMENTUM)
 
-    def forward(self) -> Tensor:
-        """The threshold, a scalar in 0..1 on the device."""
+    def forward(self, sure: float) -> Tensor:
+        """The threshold, a scalar in 0..1 on the device; of the rule fixed it is `sure` where `fixed` is 0."""
         if self.rule == "fixed":
-            return torch.full_like(self.labeled, self.fixed).squeeze()
+            return torch.full_like(self.labeled, self.fixed or sure).squeeze()
         return (self._matched() if self.rule == "matched" else self._mixture()).squeeze()
 
     def _matched(self) -> Tensor:

@@ -47,7 +47,7 @@ class InstancePseudoLabel(Method):
         instances: float = 1.0,  # weight of what is learned from pseudo people
         redrawn: float = 0.5,  # part of it: new peaks at their keypoints and centers
         rule: Literal["matched", "mixture", "fixed"] = "matched",  # who is a pseudo person: as many as labels have, ...
-        threshold: float = 0.3,  # least score of a person for the rule fixed
+        threshold: float = 0.0,  # least score of a person for the rule fixed; 0: what the codec takes for sure
         keypoint: float = 0.3,  # least score of a keypoint
         doubt: float = 0.5,  # between this share of the threshold and it, nobody is learned to be there or not
         people: int = 20,  # the most in an image
@@ -79,7 +79,7 @@ class InstancePseudoLabel(Method):
         found = codec.found(answer, self.people)
         found = replace(found, known=batch.unlabeled.known_in(weak))
         self.threshold.update(found.weight, counted(labels).sum(1))
-        least = self.threshold()
+        least = self.threshold(codec.sure)
         pseudo = believed(codec, answer, found, least, self.keypoint, self.doubt)
         there = pseudo.moved(weak.to(strong), self.skeleton.flip, strong.size)
         draw = batch.unlabeled.draw
