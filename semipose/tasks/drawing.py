@@ -74,6 +74,11 @@ def draw(image: Image, poses: Poses, skeleton: Skeleton, *, faded: bool = True, 
     return canvas.copy() if canvas is image else canvas
 
 
+def left_to_right(poses: Poses) -> Poses:
+    """`poses` in the order of their boxes, so that in pictures of the same people each has the same color."""
+    return poses[np.argsort(poses.boxes[:, 0], kind="stable")]
+
+
 def person_colors(count: int) -> list[Color]:
     """A color for each of `count` people side by side in a picture; after a few they come again."""
     return [PEOPLE_COLORS[person % len(PEOPLE_COLORS)] for person in range(count)]

@@ -90,13 +90,12 @@ class Output:
 
     def drawn(self, image: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
         """`image` (H, W, 3) RGB with `poses` on it; several people have a color each."""
-        from semipose.tasks.drawing import draw, person_colors
+        from semipose.tasks.drawing import draw, left_to_right, person_colors
 
         if not self.detector_free:
             return draw(image, poses, self.skeleton)
-        poses = sure(poses)
-        # From left to right: the order of scores would change from frame to frame.
-        poses = poses[np.argsort(poses.boxes[:, 0], kind="stable")]
+        # The order of scores would change from frame to frame.
+        poses = left_to_right(sure(poses))
         return draw(image, poses, self.skeleton, colors=person_colors(len(poses)))
 
     def write(self, how: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from semipose.data.people import People
 from semipose.errors import DataError
 from semipose.metrics.scenes import people_found
 from semipose.poses import Poses
-from semipose.tasks.drawing import contact_sheet, draw, person_colors, scaled
+from semipose.tasks.drawing import contact_sheet, draw, left_to_right, person_colors, scaled
 from semipose.tasks.model import Model
 from semipose.tasks.predict import sure
 from semipose.tasks.report_parts import picture, text
@@ -98,4 +98,5 @@ def _drawn(people: People, poses: Poses, row: int, model: Model, faded: bool = T
     """Image `row` with `poses` on it, a color each, its longer side SIDE pixels; black where it is gone."""
     image = read_image(people.images.files[row])
     tile = scaled(np.zeros((SIDE, SIDE, 3), np.uint8) if image is None else image, SIDE)
-    return draw(tile.pixels, tile.move(poses), model.skeleton, faded=faded, colors=person_colors(len(poses)))
+    poses = left_to_right(tile.move(poses))
+    return draw(tile.pixels, poses, model.skeleton, faded=faded, colors=person_colors(len(poses)))
