@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.codecs.heatmap import HeatmapCodec
-from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, center_kernel, peaks
+from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, center_kernel, peaks, smoothed
 from semipose.codecs.rendering import Windows, on_map
 from semipose.codecs.scene_codec import SceneCodec, joined, paired, ranked, rescaled
 from semipose.codecs.suppression import FEW, better, oks_between, survivors
@@ -164,14 +164,14 @@ class Instance(SceneCodec):
 
     def _centers(self, fields: Fields, people: int) -> tuple[Tensor, Tensor]:
         """Heights (B, M) of the highest centers, 0 for nobody, and their cells (B, M, 2)."""
-        maps = _smoothed(fields["center"].maps.float())
+        maps = smoothed(fields["center"].maps.float())
         height, cells = peaks(maps, people, center_kernel((maps.shape[-2], maps.shape[-1])))
         return height.squeeze(1) * (height.squeeze(1) > LEAST_CENTER), cells.squeeze(1)
 
     def _read(self, answer: InstanceFields, rows: Tensor, cells: Tensor, smooth: bool = False) -> tuple[Tensor, Tensor]:
         """Keypoints (n, K, 2) in pixels of the answered image and their peaks (n, K), of the people at `cells`."""
         maps = answer.instances(rows, cells).float()
-        field = Field(_smoothed(maps) if smooth else maps, "scalar", self.stride, self.skeleton.flip)
+        field = Field(smoothed(maps) if smooth else maps, "scalar", self.stride, self.skeleton.flip)
         return HeatmapCodec(self.size, self.skeleton.flip, self.stride).decode(Fields({"heatmap": field}), "quarter")
 
     def _same(self, keypoints: Tensor) -> Tensor:
@@ -240,11 +240,6 @@ def _instances_of(fields: Fields) -> InstanceFields:
     if not isinstance(fields, InstanceFields):
         raise ValueError("these fields draw no people; expected a network's own answer, not one moved to another view")
     return fields
-
-
-def _smoothed(maps: Tensor) -> Tensor:
-    """The mean of maps and their 3x3 means."""
-    return torch.lerp(maps, F.avg_pool2d(maps, 3, 1, 1), 0.5)
 
 
 def _chances(points: Tensor) -> Tensor:

@@ -75,7 +75,9 @@ class Model:
             first = " ".join(line.strip() for line in str(error).strip().splitlines()[1:3])
             raise DataError(f"{path}: the weights do not fit the network of its header, {header['network']}: {first}; "
                             f"{_EXPECTED}") from error
-        return cls(network.eval(), skeleton, size, name, update, values, path)
+        # In training's layout: a CPU is up to a third faster in it.
+        network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(network, skeleton, size, name, update, values, path)
 
     def predict(self, source: Source, boxes: Any = None, detections: str | Path | None = None, device: str = "auto",
                 flip_test: bool = False, batch_size: int = 64, decode: Decoding = "dark",
