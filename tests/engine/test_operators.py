@@ -27,6 +27,9 @@ from tests import drawn, scenes
 
 ALL = methods.able("resnet18")
 MOST = 1.5
+# Beside the passes, with what is logged. A light backbone's passes are few; HRNet-W32's are 9,800 to 10,500 in these
+# methods, and half of those would be too many by far.
+MOST_BESIDE = {"higher_hrnet": 1100, "dekr": 1050, "cid": 1350}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +74,7 @@ WHOLE = [("instance_pseudo_label", network) for network in DETECTOR_FREE] + [("p
 
 
 @pytest.mark.parametrize(("name", "network"), WHOLE)
-def test_a_step_on_whole_images_reads_nothing_back_and_asks_as_much_for_any_batch(
+def test_a_step_on_whole_images_reads_nothing_back_and_asks_for_little_whatever_the_batch(
     crowds: Data, name: str, network: str
 ) -> None:
     def late_in(batch_size: int, device: torch.device) -> Trainer:
@@ -81,7 +84,12 @@ def test_a_step_on_whole_images_reads_nothing_back_and_asks_as_much_for_any_batc
         trainer.update = 90
         return trainer
 
-    assert counted(late_in(2, CPU)).count == counted(late_in(4, CPU)).count
+    trainer = late_in(2, CPU)
+    seen, limit = counted(trainer), Limit(trainer)
+    with Operators() as bare:
+        limit.step()
+    assert seen.count - bare.count <= MOST_BESIDE[network]
+    assert counted(late_in(4, CPU)).count == seen.count
     with on_meta() as meta:
         assert counted(late_in(2, meta)).blocking == []
 
