@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from semipose.codecs.peaks import at_cells, at_points, center_kernel, peaks, quarter
+from semipose.codecs.peaks import at_cells, at_points, center_kernel, peaks, quarter, smoothed
 from tests.codecs import plain
 
 
@@ -54,3 +54,9 @@ def test_a_quarter_step_goes_to_the_higher_neighbors() -> None:
     cells = torch.stack([x, y], -1).flatten(0, 1)[None, None]
     expected = [plain.step(maps[0, 0].numpy(), x, y) for x, y in cells[0, 0].tolist()]
     assert torch.equal((cells + quarter(maps, cells))[0, 0], torch.tensor(expected))
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 4), (2, 2)])
+def test_smoothed_maps_are_the_mean_of_maps_and_their_pooled_ones(size: tuple[int, int]) -> None:
+    maps = noise(2, 3, *size)
+    torch.testing.assert_close(smoothed(maps), (maps + torch.nn.functional.avg_pool2d(maps, 3, 1, 1)) / 2)
