@@ -85,7 +85,7 @@ class InstanceFields(Fields):
         return flat.index_select(0, (rows * self.features.shape[2] + y) * self.features.shape[3] + x)
 
     def drawn(self, parameters: Tensor, rows: Tensor, cells: Tensor) -> Tensor:
-        """Maps (n, K, h, w) in 0..1 of people with these `parameters`."""
+        """`instances` of people whose `parameters` (n, C) are known already."""
         # Detached fields leave no graph in what is drawn of them either.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.shared.requires_grad):
             return self._draw(parameters, self.shared.index_select(0, rows), cells)
