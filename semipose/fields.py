@@ -1,6 +1,6 @@
 """What a network returns: named maps, each with its kind, stride and flip partners."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -105,6 +105,19 @@ class InstanceFields(Fields):
             InstanceFields(one, self.features[:first], self.shared[:first], self._draw),
             InstanceFields(other, self.features[first:], self.shared[first:], self._draw),
         )
+
+
+def stacked(answers: Sequence[Fields]) -> Fields:
+    """A network's `answers` to several batches of images of one size, as one to all of them."""
+    first = answers[0]
+    fields = Fields({
+        name: replace(field, maps=torch.cat([each[name].maps for each in answers])) for name, field in first.items()
+    })  # fmt: skip
+    drawing = [each for each in answers if isinstance(each, InstanceFields)]
+    if not drawing:
+        return fields
+    features, shared = (torch.cat([getattr(each, name) for each in drawing]) for name in ("features", "shared"))
+    return InstanceFields(fields, features, shared, drawing[0]._draw)
 
 
 def mirrored_mean(fields: Fields, flipped: Fields, width: int) -> Fields:

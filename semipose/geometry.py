@@ -70,6 +70,10 @@ class Affine:
         """The way back."""
         return Affine(self._inverse, self.device)
 
+    def to(self, other: "Affine") -> "Affine":
+        """From this map's destination to that of `other`, both from the same source; kept, with the grids it makes."""
+        return self._once(("to", id(other)), lambda: (other @ self.inverse(), other))[0]
+
     @cached_property
     def _inverse(self) -> NDArray[np.float64]:
         return np.linalg.inv(self.rows).astype(np.float64, copy=False)
@@ -91,8 +95,8 @@ class Affine:
 
     @cached_property
     def scale(self) -> Tensor:
-        """(B,) on the device: how much longer things become."""
-        return self._placed(np.sqrt(np.abs(self._determinant)))
+        """(B, 1, 1) on the device: how much longer things become."""
+        return self._placed(np.sqrt(np.abs(self._determinant))[:, None, None])
 
     def _placed(self, values: NDArray[np.float64]) -> Tensor:
         return torch.from_numpy(np.array(values, np.float32)).to(self.device, non_blocking=True)
@@ -178,10 +182,18 @@ def constant(values: tuple[object, ...], device: torch.device, dtype: torch.dtyp
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def indices(count: int, device: torch.device, upright: bool = False) -> Tensor:
-    """0, 1, ..., count - 1 as float32 (count,), or `upright` (count, 1), kept on the device."""
-    index = torch.arange(count, device=device, dtype=torch.float32)
+def indices(count: int, device: torch.device, upright: bool = False, stride: int = 1) -> Tensor:
+    """0, 1, ..., count - 1 as float32 (count,), or `upright` (count, 1), kept on the device; of a map's cells, with its
+    `stride`, where they lie in pixels."""
+    index = torch.arange(count, device=device, dtype=torch.float32) * stride + (stride - 1) / 2
     return index[:, None] if upright else index
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def itself(count: int, device: torch.device) -> Tensor:
+    """(count, count) bool, kept on the device: true for each one and itself alone."""
+    return torch.eye(count, dtype=torch.bool, device=device)
 
 
 def _pixels_of_cells(stride: int) -> NDArray[np.float64]:

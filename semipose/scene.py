@@ -1,12 +1,15 @@
 """Everybody in a batch of images at once: tensors padded to as many people as the fullest image may hold.
 
-Keypoints and sides are in pixels of the view, a pixel's center at integer coordinates; trust lies in 0..1.
+Keypoints and sides are in pixels of the view, a pixel's center at integer coordinates; trust lies in 0..1, and is 0 for
+what lies beyond the view.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.geometry import Affine, constant, exchange
@@ -20,9 +23,10 @@ class Scene:
     """Everybody in B views, padded to M people with K keypoints; all tensors lie on one device.
 
     `keypoints` (B, M, K, 2) in pixels of the view. `visible` (B, M, K) float in 0..1: how much each keypoint is
-    trusted, 1 for a label, 0 where there is none. `weight` (B, M) float in 0..1: trust in the person, 0 for padding.
-    `sides` (B, M, 2): width and height of the person's box in pixels of the view. `known` (B, 1, H/4, W/4) float: 1
-    where it is known who is there, 0 in crowds, on people without labels, in grey zones and beyond the image.
+    trusted, 1 for a label, 0 where there is none and beyond the view. `weight` (B, M) float in 0..1: trust in the
+    person, 0 for padding. `sides` (B, M, 2): width and height of the person's box in pixels of the view. `known` (B, 1,
+    H/4, W/4) float: 1 where it is known who is there, 0 in crowds, on people without labels, in grey zones and beyond
+    the image.
     """
 
     keypoints: Tensor
@@ -38,6 +42,16 @@ class Scene:
     def people(self) -> int:
         """M, the same for every image; `present` says how many there are."""
         return self.keypoints.shape[1]
+
+    @cached_property
+    def _made(self) -> dict[object, Tensor]:
+        return {}
+
+    def once(self, key: object, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` answers, kept: what several losses ask about the same people."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     @cached_property
     def trust(self) -> Tensor:
@@ -56,12 +70,23 @@ class Scene:
         return (self.keypoints * shown).sum(2) / shown.sum(2).clamp_min(1)
 
     @cached_property
+    def corners(self) -> tuple[Tensor, Tensor]:
+        """(B, M, 2) each, in pixels: the least and the greatest x and y of each person's visible keypoints; for nobody
+        infinity and minus infinity."""
+        return _corners(self.keypoints, self.trust)
+
+    @cached_property
     def hull(self) -> Tensor:
         """(B, M, 2) width and height in pixels of the box around each person's visible keypoints; 0 for nobody."""
-        hidden = (self.trust <= 0)[..., None]
-        low = self.keypoints.masked_fill(hidden, torch.inf).amin(2)
-        high = self.keypoints.masked_fill(hidden, -torch.inf).amax(2)
+        low, high = self.corners
         return (high - low).clamp_min(0)
+
+    @staticmethod
+    def found(keypoints: Tensor, scores: Tensor, person: Tensor, known: Tensor) -> "Scene":
+        """People whom a network found: `keypoints` with their `scores`, the `person`s' own; their boxes are around
+        what is visible."""
+        low, high = _corners(keypoints, scores)
+        return Scene(keypoints, scores, person, (high - low).clamp_min(0), known)
 
     def moved(self, affine: Affine, flip: tuple[int, ...], size: tuple[int, int] | None = None) -> "Scene":
         """The same people in another view of `size` (H, W), default this one's; `affine` (B) takes pixels to pixels.
@@ -77,8 +102,21 @@ class Scene:
         known = affine.at_stride(KNOWN_STRIDE).image(self.known, (height // KNOWN_STRIDE, width // KNOWN_STRIDE))
         return replace(
             self, keypoints=at, visible=visible, weight=self.weight * (visible > 0).any(-1),
-            sides=self.sides * affine.scale[:, None, None], known=known,
+            sides=self.sides * affine.scale, known=known,
         )  # fmt: skip
+
+    @staticmethod
+    def stacked(scenes: "Sequence[Scene]") -> "Scene":
+        """Those of all `scenes`, of views of one size, one after the other."""
+        most = max(scene.people for scene in scenes)
+
+        def together(name: str) -> Tensor:
+            # Nobody is as good as anybody of weight 0.
+            each = [(getattr(scene, name), most - scene.people) for scene in scenes]
+            return torch.cat([F.pad(of, (0, 0) * (of.ndim - 2) + (0, more)) if more else of for of, more in each])
+
+        known = torch.cat([scene.known for scene in scenes])
+        return Scene(together("keypoints"), together("visible"), together("weight"), together("sides"), known)
 
     def split(self, first: int) -> "tuple[Scene, Scene]":
         """The first `first` images, and the others."""
@@ -87,6 +125,11 @@ class Scene:
             for part in (slice(0, first), slice(first, None))
         )
         return one, other
+
+
+def _corners(keypoints: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
+    hidden = (trust <= 0)[..., None]
+    return keypoints.masked_fill(hidden, torch.inf).amin(2), keypoints.masked_fill(hidden, -torch.inf).amax(2)
 
 
 @dataclass(frozen=True)

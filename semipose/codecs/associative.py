@@ -4,7 +4,7 @@ Cheng et al. (CVPR 2020), with the associative embedding of Newell et al. (NeurI
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from semipose.codecs.grouping import NEAR, grouped, refined
 from semipose.codecs.peaks import LEAST_KEYPOINT, at_cells, at_points, peaks, quarter
-from semipose.codecs.rendering import Windows, on_map
-from semipose.codecs.scene_codec import SceneCodec, mean_maps, ranked, weighted_mse
-from semipose.codecs.suppression import FEW, survivors
+from semipose.codecs.rendering import Windows
+from semipose.codecs.scene_codec import Negatives, SceneCodec, mean_maps, ranked, weighed
+from semipose.codecs.suppression import FEW, distances, survivors
+from semipose.codecs.terms import Term, squared_error
 from semipose.fields import Field, Fields
-from semipose.geometry import indices
+from semipose.geometry import constant, indices, itself
 from semipose.scene import Found, Scene
 
 Push = Literal["exp", "max"]
@@ -44,20 +45,20 @@ class AssociativeEmbedding(SceneCodec):
     fine: bool = True
     push: Push = "exp"
 
-    def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
+    def targets(self, scene: Scene, negatives: Negatives = True) -> tuple[Fields, Fields]:
         """Gaussians around the cell that holds each keypoint, 1 at their peaks; see the base."""
         strides = {"heatmap": 4, "fine_heatmap": 2} if self.fine else {"heatmap": 4}
         sizes = [(self.size[0] // stride, self.size[1] // stride) for stride in strides.values()]
-        at = [self.in_cells(scene.keypoints, stride) for stride in strides.values()]
         reach, trust = 3 * self.sigma + 1, scene.trust.repeat(1, 1, len(sizes))
-        windows = Windows.around(_nearest(torch.cat(at, 2)), trust, self.sigma, reach, reach, sizes)
+        at = self._nearest(scene.keypoints, tuple(strides.values()))
+        windows = Windows.around(at, trust, self.sigma, reach, reach, sizes)
         heat, known = windows.gaussians(), [scene.known]
         if self.fine:
             known.append(F.interpolate(scene.known, scale_factor=2.0))
-        if negatives:
+        if negatives is True:
             trusted = [there.expand_as(each) for there, each in zip(known, heat, strict=True)]
         else:
-            trusted = [each * there for each, there in zip(windows.trusted(), known, strict=True)]
+            trusted = [weighed(each, there, negatives) for each, there in zip(windows.trusted(), known, strict=True)]
 
         def named(maps: list[Tensor]) -> Fields:
             kinds = zip(strides.items(), maps, strict=True)
@@ -65,76 +66,62 @@ class AssociativeEmbedding(SceneCodec):
 
         return named(heat), named(trusted)
 
-    def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
+    def map_terms(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Term]:
         """Mean of weight * error^2 of each resolution, in full."""
-        return {name: weighted_mse(fields[name].maps, target.maps, weights[name].maps)
+        return {name: Term(squared_error(fields[name].maps, target.maps, weights[name].maps))
                 for name, target in targets.items()}  # fmt: skip
 
-    def instance_losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
+    def instance_terms(self, fields: Fields, scene: Scene) -> dict[str, Term]:
         """Pull and push of the tags at the keypoints' cells, mean over the batch.
 
         Each times 1e-3 * 128^2 / cells * (sigma / 2)^2. Differs from the paper, which has 1e-3 on maps of 128x128
         cells: a keypoint's Gaussian is a larger part of a smaller map, and the heatmaps' mean error grows with it.
         """
-        tags, inside = self.tags_at(fields, scene.keypoints)
-        pull, push = pull_push(tags, scene.trust * inside, scene.weight, self.push)
-        part = PUBLISHED_CELLS / (self.cells[0] * self.cells[1]) * (self.sigma / PUBLISHED_SIGMA) ** 2
-        factor = TAG_FACTOR * part / len(scene)
-        return {"pull": factor * pull.sum(), "push": factor * push.sum()}
+        tags = self.tags_at(fields, scene.keypoints)
+        factor = TAG_FACTOR * PUBLISHED_CELLS / (self.cells[0] * self.cells[1]) * (self.sigma / PUBLISHED_SIGMA) ** 2
+        pull, push = pull_push(tags, scene.trust, scene.weight, self.push, factor)
+        return {"pull": Term(pull), "push": Term(push)}
 
-    def tags_at(self, fields: Fields, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        """Tags (B, M, K, L) at the cells of `keypoints` (B, M, K, 2) in pixels, and whether those are on the map."""
-        tags = self._tags(fields)
-        at = _nearest(self.in_cells(keypoints))
-        cells = at.long().transpose(1, 2).repeat(1, tags.shape[1], 1, 1)
-        found = at_cells(tags.flatten(1, 2), cells).unflatten(1, (tags.shape[1], -1))
-        return found.float().permute(0, 3, 2, 1), on_map(at, self.cells)
+    def tags_at(self, fields: Fields, keypoints: Tensor) -> Tensor:
+        """Tags (B, M, K, L) in the cells of `keypoints` (B, M, K, 2) in pixels; beyond the border the nearest one's."""
+        cells = self._nearest(keypoints).long().transpose(1, 2)
+        return self._tags_in(self._tags(fields), cells).float().transpose(1, 2)
 
     def margins(self, fields: Fields, scene: Scene) -> tuple[Tensor, Tensor]:
-        """(B, M) each: how far a person's tags are at most from their mean, and how far the next person's mean is.
-
-        0 and infinity for nobody and without another.
-        """
-        tags, inside = self.tags_at(fields, scene.keypoints)
-        trust = scene.trust * inside
-        mean = (tags * trust[..., None]).sum(2) / trust.sum(2).clamp_min(1e-6)[..., None]
-        spread = ((tags - mean[:, :, None]).norm(dim=-1) * (trust > 0)).amax(2)
-        apart = (mean[:, :, None] - mean[:, None]).norm(dim=-1)
-        nobody = ~(scene.present[:, None] & scene.present[:, :, None])
-        alone = nobody | torch.eye(scene.people, dtype=torch.bool, device=apart.device)
-        return spread, apart.masked_fill(alone, torch.inf).amin(2)
-
-    def reliable(self, fields: Fields, scene: Scene) -> Tensor:
-        """(B, M) bool: whose tags lie within half the grouping's distance of their mean, and nobody else's mean
-        within that distance."""
-        spread, margin = self.margins(fields, scene)
-        return scene.present & (spread < NEAR / 2) & (margin > NEAR)
+        """`margins` of the tags at the keypoints of `scene`."""
+        return margins(self.tags_at(fields, scene.keypoints), scene.trust)
 
     @torch.no_grad()
-    def found(self, fields: Fields, people: int) -> Scene:
-        """People read without the host; see the base.
+    def found(
+        self, fields: Fields, people: int, known: Tensor | None = None, least: float = LEAST_KEYPOINT
+    ) -> tuple[Scene, Tensor]:
+        """People read without the host; see the base. Tags are those of the cells that learn them.
 
         An approximation of the grouping that `decode` does one by one: candidates start people, the best first, where
         no earlier start, of any keypoint, has a tag within 1 of theirs; each other belongs to the start with the
-        nearest tag, and of those for one keypoint the best stays.
+        nearest tag, and of those for one keypoint the best stays. Reliable is whose tags lie within 0.5 of their mean,
+        and nobody else's mean within 1.
         """
         heat, tags, stride = self._finest([fields])
         score, cells = peaks(heat, people)
-        tag = self._tags_of(tags, cells).flatten(1, 2)
-        spot = self.in_pixels(cells + quarter(heat, cells), stride).flatten(1, 2)
-        flat = (score * (score > LEAST_KEYPOINT)).flatten(1)
-        near = (tag[:, :, None] - tag[:, None]).square().sum(-1) < NEAR**2
-        start, order = (flat * survivors(near, flat, FEW)).topk(people)
-        mean = tag.gather(1, order[..., None].expand(-1, -1, tag.shape[-1]))
-        away = (mean[:, :, None] - tag[:, None]).square().sum(-1).masked_fill((start == 0)[..., None], torch.inf)
+        tag = self._tags_in(tags, torch.div(cells, 4 // stride, rounding_mode="floor")).flatten(1, 2)
+        flat = F.threshold(score, LEAST_KEYPOINT, 0).flatten(1)
+        start, order = (flat * survivors(distances(tag, tag) < NEAR, flat, FEW)).topk(people)
+        away = distances(tag.gather(1, order[..., None].expand(-1, -1, tag.shape[-1])), tag)
+        away = away.masked_fill((start == 0)[..., None], torch.inf)
         number = indices(people, away.device, upright=True)
-        mine = (away.argmin(1, keepdim=True) == number) & (away < NEAR**2)
+        mine = (away.argmin(1, keepdim=True) == number) & (away < NEAR)
         best, which = (flat[:, None] * mine).unflatten(2, score.shape[1:]).max(-1)
-        which = which + indices(best.shape[2], heat.device).long() * people
-        keypoints = spot.gather(1, which.flatten(1)[..., None].expand(-1, -1, 2)).unflatten(1, best.shape[1:])
-        known = heat.new_ones(len(heat), 1, *self.cells)
-        scene = Scene(keypoints, best, best.mean(-1), torch.zeros_like(keypoints[:, :, 0]), known)
-        return replace(scene, sides=scene.hull)
+        first = constant(tuple(range(0, flat.shape[1], people)), heat.device, torch.int64)
+        which = (which + first).flatten(1)[..., None]
+        spot = self.in_pixels(cells + quarter(heat, cells), stride).flatten(1, 2)
+        each = torch.cat([spot, tag], -1)
+        each = each.gather(1, which.expand(-1, -1, each.shape[-1])).unflatten(1, best.shape[1:])
+        keypoints, tag = each.split([2, tag.shape[-1]], -1)
+        visible = best * (best >= least)
+        spread, margin = margins(tag, visible)
+        scene = Scene.found(keypoints, visible, best.mean(-1), self.everywhere(known, heat))
+        return scene, (spread < NEAR / 2) & (margin > NEAR)
 
     @torch.no_grad()
     def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
@@ -179,6 +166,14 @@ class AssociativeEmbedding(SceneCodec):
             width = heat.shape[-1]
             place[image, keypoint, rows] = torch.stack([at % width, torch.div(at, width, rounding_mode="floor")], -1)
 
+    def _nearest(self, keypoints: Tensor, strides: tuple[int, ...] = (4,)) -> Tensor:
+        """The cells that hold `keypoints` (B, M, K, 2), of maps of all `strides` one after the other: whole numbers
+        (B, M, K * len(strides), 2). A cell reaches half a cell beyond its center."""
+        # The first begins at the border, half a pixel before the first pixel's center.
+        share = tuple((1 / stride,) for stride in strides for _ in self.skeleton.keypoints)
+        keypoints = keypoints.repeat(1, 1, len(strides), 1) if len(strides) > 1 else keypoints
+        return ((keypoints + 0.5) * constant(share, keypoints.device)).floor_()
+
     def _tags(self, fields: Fields) -> Tensor:
         """(B, L, K, h, w), as the network gave them."""
         return fields["tags"].maps.unflatten(1, (-1, len(self.skeleton)))
@@ -191,32 +186,50 @@ class AssociativeEmbedding(SceneCodec):
         fine = mean_maps(scales, "fine_heatmap")
         return torch.lerp(F.interpolate(heat, fine.shape[-2:], mode="bilinear"), fine, 0.5), tags, 2
 
+    def _tags_in(self, tags: Tensor, cells: Tensor) -> Tensor:
+        """`tags` (B, L, K, h, w) in their `cells` (B, K, n, 2): (B, K, n, L)."""
+        found = at_cells(tags.flatten(1, 2), cells.repeat(1, tags.shape[1], 1, 1))
+        return found.unflatten(1, tags.shape[1:3]).permute(0, 2, 3, 1)
+
     def _tags_of(self, tags: Tensor, cells: Tensor) -> Tensor:
         """Tags (B, K, n, L) at `cells` (B, K, n, 2) of the finest heatmaps, between the cells of `tags`."""
         points = self.in_cells(self.in_pixels(cells, 2 if self.fine else 4)).repeat(1, tags.shape[1], 1, 1)
         return at_points(tags.flatten(1, 2), points).unflatten(1, tags.shape[1:3]).permute(0, 2, 3, 1)
 
 
-def pull_push(tags: Tensor, trust: Tensor, weight: Tensor, push: Push = "exp") -> tuple[Tensor, Tensor]:
-    """Two losses (B,) of `tags` (B, M, K, L): how far a person's lie from their mean, and how near people's means are.
+def pull_push(
+    tags: Tensor, trust: Tensor, weight: Tensor, push: Push = "exp", factor: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Two losses (B,) of `tags` (B, M, K, L), times `factor`: how far a person's lie from their mean, and how near
+    people's means are.
 
     `trust` (B, M, K) weighs keypoints, `weight` (B, M) people, and the roots of two people's product their pair; with
     ones that is the published loss of HigherHRNet: sums over people / P and over pairs / (P (P - 1)), half of the
     latter. 0 for images with nobody, and the second also for those with one person.
     """
     total = trust.sum(2, keepdim=True)
-    share = trust / total.clamp_min(1e-6)
-    mean = (share[..., None] * tags).sum(2)
-    spread = ((tags - mean[:, :, None]).square().sum(-1) * share).sum(2)
-    person = weight * (total[..., 0] > 0)
-    pull = (person * spread).sum(1) / person.sum(1).clamp_min(1e-6)
-    number = indices(tags.shape[1], tags.device)
-    pair = (person[:, :, None] * person[:, None]).sqrt() * (number != number[:, None])
-    away = mean[:, :, None] - mean[:, None]
+    share = (trust / total.clamp_min(1e-6))[..., None]
+    mean = (share * tags).sum(2, keepdim=True)
+    person = (weight[..., None] * (total > 0))[..., None]
+    # Of all together the mean's way back is 0: what lies on its one side weighs what lies on the other.
+    whose = person * (factor * tags.numel() / len(tags) / person.sum(1, keepdim=True).clamp_min(1e-6))
+    pull = squared_error(tags, mean.detach(), share * whose)
+    root = person.flatten(2).sqrt()
+    pair = (root * root.mT).masked_fill_(itself(tags.shape[1], tags.device), 0)
+    pair = pair * (0.5 * factor / pair.sum((1, 2), keepdim=True).clamp_min(1e-6))
+    away = mean - mean.transpose(1, 2)
     near = torch.exp(-away.square().sum(-1)) if push == "exp" else (1 - away.abs().sum(-1)).clamp_min(0)
-    return pull, 0.5 * (pair * near).sum((1, 2)) / pair.sum((1, 2)).clamp_min(1e-6)
+    return pull, (pair * near).sum((1, 2))
 
 
-def _nearest(cells: Tensor) -> Tensor:
-    """The integer cell that holds each point; a cell reaches half a cell beyond its center."""
-    return (cells + 0.5).floor()
+def margins(tags: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, M) each, of `tags` (B, M, K, L) weighed by `trust` (B, M, K): how far a person's are at most from their mean,
+    and how far the next person's mean is, infinity without another; NaN for nobody."""
+    sure = trust.sum(2)
+    mean = (tags * trust[..., None]).sum(2) / sure[..., None]
+    spread = ((tags - mean[:, :, None]).norm(dim=-1) * (trust > 0)).amax(2)
+    # Nobody is infinitely far from everybody, and so is everybody from themselves.
+    mean = mean.masked_fill((sure == 0)[..., None], torch.inf)
+    return spread, distances(mean, mean).masked_fill_(itself(tags.shape[1], tags.device), torch.inf).amin(2)
+
+

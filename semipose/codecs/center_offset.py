@@ -4,7 +4,7 @@ Geng et al. (CVPR 2021), with the numbers of their public code.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor
 from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, at_cells, at_points, center_kernel, peaks, quarter
 from semipose.codecs.rendering import Windows, on_map
 from semipose.codecs.rescoring import Rescorer
-from semipose.codecs.scene_codec import SceneCodec, joined, mean_maps, paired, ranked, rescaled, weighted_mse
-from semipose.codecs.suppression import FEW, near_poses, survivors
+from semipose.codecs.scene_codec import Negatives, SceneCodec, joined, mean_maps, paired, ranked, rescaled, weighed
+from semipose.codecs.suppression import FEW, distances, near_poses, survivors
+from semipose.codecs.terms import Term, squared_error
 from semipose.fields import Fields
 from semipose.geometry import constant, indices
 from semipose.scene import Found, Scene
@@ -53,36 +54,35 @@ class CenterOffset(SceneCodec):
     extent: Literal["person", "origin"] = "person"
     rescorer: Rescorer | None = None
 
-    def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
+    def targets(self, scene: Scene, negatives: Negatives = True) -> tuple[Fields, Fields]:
         """Gaussians around keypoints and centers, where they are between the cells; see the base."""
         spread = (*(1.0 for _ in self.skeleton.keypoints), self.center_sigma)
         sigma = self.sigma * constant(spread, scene.known.device)[:, None, None]
         at = self.in_cells(torch.cat([scene.keypoints, scene.centers[:, :, None]], 2))
-        trust = torch.cat([scene.trust, (scene.weight * self._centered(scene))[..., None]], 2)
+        trust = torch.cat([scene.trust, (scene.weight * self.centered(scene))[..., None]], 2)
         most = 3 * self.sigma * max(spread) + 1
         windows = Windows.around(at, trust, sigma, 3 * sigma + 1, most, [self.cells])
-        maps, weight = windows.gaussians()[0], windows.trusted()[0]
-        if negatives:
-            weight = torch.where(weight > 0, 1.0, EMPTY_WEIGHT)
-        return paired(maps, self.skeleton.flip), paired(weight * scene.known, self.skeleton.flip)
+        weight = weighed(windows.trusted()[0], scene.known, negatives, EMPTY_WEIGHT)
+        return paired(windows.gaussians()[0], self.skeleton.flip), paired(weight, self.skeleton.flip)
 
-    def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
+    def map_terms(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Term]:
         """Mean of weight * error^2 over the maps of all keypoints and of the centers."""
-        return {"heatmap": weighted_mse(joined(fields), joined(targets), joined(weights))}
+        return {"heatmap": Term(squared_error(joined(fields), joined(targets), joined(weights)))}
 
-    def instance_losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
+    def instance_terms(self, fields: Fields, scene: Scene) -> dict[str, Term]:
         """What the offsets around people's centers are off by, times 0.03."""
         offsets = fields["offsets"].maps.unflatten(1, (-1, 2))
-        return {"offset": OFFSET_FACTOR * offset_loss(offsets, *self.offset_targets(scene))}
+        loss, count = offset_loss(offsets, *self.offset_targets(scene))
+        return {"offset": Term(OFFSET_FACTOR * loss, count)}
 
     def offset_targets(self, scene: Scene) -> tuple[Tensor, Tensor]:
         """Offsets (B, K, 2, h, w) in cells to learn, and their weights (B, K, 1, h, w): 1 / extent in pixels.
 
         Each person writes 8x8 cells around the center; of several, the smallest person's count.
         """
-        here, extent = self._centered(scene), self._extents(scene)
+        here, extent = self.centered(scene), self._extents(scene)
         at = self.in_cells(scene.keypoints)
-        trust = scene.trust * (here[..., None] & on_map(at, self.cells))
+        trust = scene.trust * here[..., None]
         # Person by person, smallest first, and behind the last one nobody.
         order = extent.masked_fill(~here, torch.inf).argsort(dim=1, stable=True)
         weight = trust * (scene.weight / extent)[..., None]
@@ -112,10 +112,6 @@ class CenterOffset(SceneCodec):
         index = index.long().flatten(1)[:, None].expand(-1, weight.shape[1], -1)
         return owner.scatter_reduce_(2, index, number.flatten(2), "amin").long()
 
-    def _centered(self, scene: Scene) -> Tensor:
-        """(B, M) bool: who has a center, being large enough."""
-        return scene.present & (scene.sides.prod(-1) >= self.least_side**2)
-
     def _extents(self, scene: Scene) -> Tensor:
         """(B, M) in pixels: what a person's offsets are weighed down by."""
         extent = scene.hull
@@ -124,26 +120,26 @@ class CenterOffset(SceneCodec):
         return extent.norm(dim=-1).clamp_min(self.least_side)
 
     @torch.no_grad()
-    def found(self, fields: Fields, people: int) -> Scene:
+    def found(
+        self, fields: Fields, people: int, known: Tensor | None = None, least: float = LEAST_KEYPOINT
+    ) -> tuple[Scene, Tensor]:
         """People read without the host; see the base. A keypoint near a peak of its heatmap lies there, and its score
         is the heatmap's height; a person's is the center's times the mean of those."""
         heat = fields["heatmap"].maps.float()
         poses, center = self._poses(fields, people)
         height, cells = peaks(heat, people)
         peak = cells + quarter(heat, cells)
-        apart = (poses.transpose(1, 2)[..., None, :] - peak[:, :, None]).square().sum(-1)
-        apart = apart.masked_fill((height < LEAST_KEYPOINT)[:, :, None], torch.inf)
+        apart = distances(poses.transpose(1, 2), peak).masked_fill((height < LEAST_KEYPOINT)[:, :, None], torch.inf)
         nearest, which = apart.min(-1)
         limit = SNAP * (poses.amax(2) - poses.amin(2)).norm(dim=-1)
         snapped = peak.gather(2, which[..., None].expand(-1, -1, -1, 2)).transpose(1, 2)
-        poses = torch.where((nearest.mT < limit[..., None].square())[..., None], snapped, poses)
+        poses = torch.where((nearest.mT < limit[..., None])[..., None], snapped, poses)
         value = at_points(heat, poses.transpose(1, 2)).mT * on_map(poses, self.cells)
         person = center * value.clamp_min(0).mean(-1)
         person = person * survivors(near_poses(poses, SAME), person, FEW)
-        visible = value * ((value > LEAST_KEYPOINT) & (person > 0)[..., None])
-        known = heat.new_ones(len(heat), 1, *self.cells)
-        scene = Scene(self.in_pixels(poses), visible, person, torch.zeros_like(poses[:, :, 0]), known)
-        return replace(scene, sides=scene.hull)
+        visible = value * ((value >= least) & (person > 0)[..., None])
+        scene = Scene.found(self.in_pixels(poses), visible, person, self.everywhere(known, heat))
+        return scene, scene.present
 
     @torch.no_grad()
     def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
@@ -184,9 +180,9 @@ class CenterOffset(SceneCodec):
         return cells.transpose(1, 2) - way.permute(0, 3, 1, 2), height.squeeze(1) * (height.squeeze(1) > LEAST_CENTER)
 
 
-def offset_loss(offsets: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Sum of weight * smooth L1 (with beta 1/9) of `offsets` - `target` (B, K, 2, h, w), divided by the number of
-    weights above 0; `weight` (B, K, 1 or 2, h, w)."""
-    weight = weight.expand_as(target)
+def offset_loss(offsets: Tensor, target: Tensor, weight: Tensor) -> Term:
+    """Sum of weight * smooth L1 (with beta 1/9) of `offsets` - `target` (B, K, 2, h, w), to be divided by the number of
+    numbers with a weight above 0; `weight` (B, K, 1 or 2, h, w)."""
     away = F.smooth_l1_loss(offsets.float(), target, reduction="none", beta=1 / 9)
-    return (away * weight).sum() / (weight > 0).sum().clamp_min(1)
+    each = (1, 2, 3, 4)
+    return Term((away * weight).sum(each), (weight > 0).expand_as(target).sum(each, dtype=away.dtype))

@@ -5,8 +5,8 @@ Wang and Zhang (CVPR 2022, contextual instance decoupling), with the numbers of 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,12 @@ from torch import Tensor
 
 from semipose.codecs.heatmap import HeatmapCodec
 from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, center_kernel, peaks, smoothed
-from semipose.codecs.rendering import Windows, on_map
-from semipose.codecs.scene_codec import SceneCodec, joined, paired, ranked, rescaled
+from semipose.codecs.rendering import Windows
+from semipose.codecs.scene_codec import Negatives, SceneCodec, joined, paired, ranked, rescaled, weighed
 from semipose.codecs.suppression import FEW, better, oks_between, survivors
+from semipose.codecs.terms import Term
 from semipose.fields import Field, Fields, InstanceFields
-from semipose.geometry import constant, indices
+from semipose.geometry import constant, indices, itself
 from semipose.scene import Found, Scene
 
 Size = TypeVar("Size", float, Tensor)
@@ -60,63 +61,66 @@ class Instance(SceneCodec):
 
     most: int = 10
 
-    def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
+    def targets(self, scene: Scene, negatives: Negatives = True) -> tuple[Fields, Fields]:
         """Gaussians around the cells of keypoints and centers, wider for larger people, 1 at their peaks; see the
         base."""
         reach = self._reach(scene)[..., None, None, None]
-        points = torch.cat([scene.keypoints, scene.centers[:, :, None]], 2)
-        trust = torch.cat([scene.trust, (scene.weight * self._centered(scene))[..., None]], 2)
-        cells, sigma = self._cells_of(points), (2 * reach + 1) / 6
-        windows = Windows.around(cells, trust, sigma, reach, self._farthest, [self.cells])
+        trust = torch.cat([scene.trust, (scene.weight * self.centered(scene))[..., None]], 2)
+        windows = Windows.around(
+            self._cells_of(scene), trust, (2 * reach + 1) / 6, reach, self._farthest, [self.cells]
+        )
         maps, flip = windows.gaussians()[0], self.skeleton.flip
-        weight = scene.known.expand_as(maps) if negatives else windows.trusted()[0] * scene.known
+        if negatives is True:
+            weight = scene.known.expand_as(maps)
+        else:
+            weight = weighed(windows.trusted()[0], scene.known, negatives)
         return paired(maps, flip), paired(weight, flip)
 
-    def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
+    def map_terms(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Term]:
         """Focal loss of keypoint and center maps, by the number of peaks."""
-        total, peaked = focal(joined(fields), joined(targets), joined(weights))
-        return {"heatmap": total / peaked.clamp_min(1)}
+        return {"heatmap": focal(joined(fields), joined(targets), joined(weights))}
 
     def consistency(self, fields: Fields, targets: Fields, weights: Fields) -> Tensor:
         """Cross entropy with the teacher's probabilities, times the square of the difference (the quality focal loss
         of Li et al., NeurIPS 2020), by the number of the teacher's peaks, each as much as it is high: a teacher that
         is sure of few must not weigh more for it."""
         p, target = (joined(each).float().clamp(EDGE, 1 - EDGE) for each in (fields, targets))
-        entropy = -(target * p.log() + (1 - target) * (1 - p).log())
+        # Autocast refuses it, for what half precision would make of it.
+        with torch.autocast(p.device.type, enabled=False):
+            entropy = F.binary_cross_entropy(p, target, reduction="none")
         loss = (joined(weights) * (p - target).square() * entropy).sum()
         peaked = (target > LEAST_KEYPOINT) & (F.max_pool2d(target, 3, 1, 1) == target)
         return loss / (target * peaked).sum().clamp_min(1)
 
-    def instance_losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
+    def instance_terms(self, fields: Fields, scene: Scene) -> dict[str, Term]:
         """Focal loss of people's own maps, times 4, and what makes the features of an image's people alike."""
         answer, drawn = _instances_of(fields), self._drawn(scene)
         trust = (drawn.trust * drawn.weight[:, None])[..., None, None]
         features = answer.parameters(drawn.rows, drawn.cells)
-        total, peaked = focal(answer.drawn(features, drawn.rows, drawn.cells), drawn.maps, trust)
-        each = contrast(features, drawn.rows, drawn.weight > 0)
-        return {
-            "instance": INSTANCE_FACTOR * total / peaked.clamp_min(1),
-            "contrastive": (each * drawn.weight).sum() / drawn.weight.sum().clamp_min(1),
-        }
+        maps = focal(answer.drawn(features, drawn.rows, drawn.cells), drawn.maps, trust)
+        alike = Term(contrast(features, drawn.rows, drawn.weight > 0) * drawn.weight, drawn.weight)
+        maps, alike = _of_images([maps, alike], drawn.rows, len(scene))
+        return {"instance": Term(INSTANCE_FACTOR * maps.total, maps.divisor), "contrastive": alike}
 
     def _drawn(self, scene: Scene) -> Drawn:
         """The people of whose own maps a loss is taken, each from a cell at or next to the center."""
         chance = _chances(scene.centers)
-        middle = self._cells_of(scene.centers)
-        jittered = middle + (3 * chance[..., :2]).floor() - 1
-        middle = torch.where(on_map(jittered, self.cells)[..., None], jittered, middle)
-        here = self._centered(scene)
+        cells, middle = self._cells_of(scene).split([len(self.skeleton), 1], 2)
+        last = constant((self.cells[1] - 1, self.cells[0] - 1), chance.device)
+        middle = middle.squeeze(2) + (3 * chance[..., :2]).floor_() - 1
+        middle = middle.clamp(constant((0.0,), chance.device), last)
+        here = self.centered(scene)
         # Two people cannot be drawn from one cell: the smaller one is.
         size = scene.sides.prod(-1)
         taken = (middle[:, :, None] == middle[:, None]).all(-1) & better(-size) & here[:, None]
         here = here & ~taken.any(-1)
         order = (here * (1 + chance[..., 2])).flatten().topk(min(here.numel(), self.most * len(scene))).indices
-        at, trust, cells, reach, weight = (
+        at, trust, centers, reach, weight = (
             each.flatten(0, 1)[order]
-            for each in (self._cells_of(scene.keypoints), scene.trust, middle, self._reach(scene), scene.weight * here)
+            for each in (cells, scene.trust, middle, self._reach(scene), scene.weight * here)
         )
         rows = torch.div(order, scene.people, rounding_mode="floor")
-        return Drawn(rows, cells.long(), self._maps(at, reach), trust * on_map(at, self.cells), weight)
+        return Drawn(rows, centers.long(), self._maps(at, reach), trust, weight)
 
     def _maps(self, at: Tensor, reach: Tensor) -> Tensor:
         """Gaussians (n, K, h, w), each on a map of its own, around the cells `at` (n, K, 2), `reach` (n,) wide."""
@@ -126,7 +130,9 @@ class Instance(SceneCodec):
         return y[..., : self.cells[0], None] * x[..., None, : self.cells[1]]
 
     @torch.no_grad()
-    def found(self, fields: Fields, people: int) -> Scene:
+    def found(
+        self, fields: Fields, people: int, known: Tensor | None = None, least: float = LEAST_KEYPOINT
+    ) -> tuple[Scene, Tensor]:
         """People read without the host; see the base. A keypoint's score is the peak of its person's map."""
         center, cells = self._centers(fields, people)
         rows = indices(len(center), center.device, upright=True).long().expand(-1, people)
@@ -134,10 +140,9 @@ class Instance(SceneCodec):
         keypoints, score = keypoints.unflatten(0, center.shape), score.unflatten(0, center.shape)
         person = center * score.mean(-1)
         person = person * survivors(self._same(keypoints), person, FEW)
-        visible = score * ((score > LEAST_KEYPOINT) & (person > 0)[..., None])
-        known = center.new_ones(len(center), 1, *self.cells)
-        scene = Scene(keypoints, visible, person, torch.zeros_like(keypoints[:, :, 0]), known)
-        return replace(scene, sides=scene.hull)
+        visible = score * ((score >= least) & (person > 0)[..., None])
+        scene = Scene.found(keypoints, visible, person, self.everywhere(known, center))
+        return scene, scene.present
 
     @torch.no_grad()
     def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
@@ -178,17 +183,20 @@ class Instance(SceneCodec):
     def _same(self, keypoints: Tensor) -> Tensor:
         return oks_between(keypoints, self.skeleton.sigmas) > SAME
 
-    def _centered(self, scene: Scene) -> Tensor:
-        """(B, M) bool: who has a center, being large enough."""
-        return scene.present & (scene.sides.prod(-1) >= self.least_side**2)
+    def _cells_of(self, scene: Scene) -> Tensor:
+        """(B, M, K + 1, 2) the whole cells that hold people's keypoints and, last, their centers."""
+        return scene.once(("cells", self.stride), lambda: self._cells(scene))
 
-    def _cells_of(self, points: Tensor) -> Tensor:
-        """The integer cells that hold points given in pixels."""
-        return (self.in_cells(points) + 0.5).floor()
+    def _cells(self, scene: Scene) -> Tensor:
+        points = torch.cat([scene.keypoints, scene.centers[:, :, None]], 2)
+        return ((points + 0.5) * (1 / self.stride)).floor_()
 
     def _reach(self, scene: Scene) -> Tensor:
         """(B, M) whole cells: how far a person's Gaussians reach, at most `_farthest`."""
-        across, down = (scene.sides / self.stride).ceil().unbind(-1)
+        return scene.once(("reach", self.size), lambda: self._new_reach(scene.sides))
+
+    def _new_reach(self, sides: Tensor) -> Tensor:
+        across, down = (sides / self.stride).ceil().unbind(-1)
         return gaussian_radius(down, across).floor().clamp_max(self._farthest)
 
     @property
@@ -207,18 +215,42 @@ def gaussian_radius(height: Size, width: Size) -> Size:
     return (side**2 + 4 * OVERLAP * (1 - OVERLAP) * height * width) ** 0.5 - side
 
 
-def focal(probability: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """CornerNet's focal loss of maps in 0..1, summed, and the sum of the weights of its peaks, where the target is 1.
+def focal(probability: Tensor, target: Tensor, weight: Tensor) -> Term:
+    """CornerNet's focal loss of maps (n, K, h, w) in 0..1, by the sum of the weights of its peaks, where the target is
+    1.
 
     Peaks give -ln p (1 - p)^2, other cells -ln(1 - p) p^2 (1 - target)^4; `weight` broadcasts to the maps.
     """
-    p = probability.float().clamp(EDGE, 1 - EDGE)
-    # 1 at the peaks, else 0: numbers with one way back instead of two. Powers by squares: maps of people are long.
-    peak = target.floor()
-    empty = 1 - peak
-    right = torch.addcmul(empty, peak - empty, p)
-    share = ((1 - target).square().square() + peak) * weight
-    return -((1 - right).square() * right.log() * share).sum(), (peak * weight).sum()
+    return Term(*_Focal.apply(probability, target, weight))
+
+
+class _Focal(torch.autograd.Function):
+    """With its slope computed on the way: people's maps are long, and autograd would keep and pass over ten of them."""
+
+    @staticmethod
+    def forward(ctx: Any, probability: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        # Networks' own probabilities end there, too.
+        p = probability.float().clamp(EDGE, 1 - EDGE)
+        # 1 at the peaks, else 0; the probability of what is there, and which way it goes with p.
+        peak = target.floor()
+        empty = 1 - peak
+        way = peak - empty
+        right = torch.addcmul(empty, way, p)
+        wrong = 1 - right
+        share = (1 - target).square_().square_().add_(peak).mul_(weight)
+        low = right.log().mul_(wrong)
+        loss = (wrong * low).mul_(share).sum((1, 2, 3)).neg_()
+        slope = low.mul_(2).addcdiv_(wrong.square_(), right, value=-1).mul_(share).mul_(way)
+        ctx.save_for_backward(slope)
+        ctx.dtype = probability.dtype
+        peaked = peak.mul_(weight).sum((1, 2, 3))
+        ctx.mark_non_differentiable(peaked)
+        return loss, peaked
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return (gradients[0].view(-1, 1, 1, 1) * slope).to(ctx.dtype), None, None
 
 
 def contrast(parameters: Tensor, rows: Tensor, there: Tensor) -> Tensor:
@@ -230,10 +262,18 @@ def contrast(parameters: Tensor, rows: Tensor, there: Tensor) -> Tensor:
     unit = F.normalize(parameters.float(), dim=1)
     with torch.autocast(unit.device.type, enabled=False):
         logits = unit @ unit.mT / TEMPERATURE
-    oneself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
-    others = (rows[:, None] == rows) & there
-    logits = logits.masked_fill(~(others | oneself), -torch.inf)
-    return logits.logsumexp(1) - logits.diagonal()
+    mine = ((rows[:, None] == rows) & there) | itself(len(rows), rows.device)
+    oneself = constant(tuple(range(len(rows))), rows.device, torch.int64)
+    return F.cross_entropy(logits.masked_fill(~mine, -torch.inf), oneself, reduction="none")
+
+
+def _of_images(terms: Sequence[Term], rows: Tensor, count: int) -> list[Term]:
+    """`terms` of n people, whose images are `rows` (n,), as those of `count` images."""
+    mine = (rows == indices(count, rows.device, upright=True)).float()
+    # A product adds in the same order every time, which scattered sums do not.
+    with torch.autocast(rows.device.type, enabled=False):
+        totals, divisors = (torch.stack(each) @ mine.mT for each in zip(*terms, strict=True))
+    return [Term(*each) for each in zip(totals.unbind(), divisors.unbind(), strict=True)]
 
 
 def _instances_of(fields: Fields) -> InstanceFields:
@@ -245,6 +285,6 @@ def _instances_of(fields: Fields) -> InstanceFields:
 
 def _chances(points: Tensor) -> Tensor:
     """(..., 3) numbers in 0..1 that look random and are the same for the same place, of `points` (..., 2) in pixels."""
-    mixing = constant(((12.9898, 39.346, 73.156), (78.233, 11.135, 52.235)), points.device)
-    mixed = points[..., :1] * mixing[0] + points[..., 1:] * mixing[1]
+    of_x, of_y = (constant(each, points.device) for each in ((12.9898, 39.346, 73.156), (78.233, 11.135, 52.235)))
+    mixed = torch.addcmul(points[..., :1] * of_x, points[..., 1:], of_y)
     return (mixed.sin() * 43758.5453).frac().abs()

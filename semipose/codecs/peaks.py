@@ -22,7 +22,7 @@ def peaks(maps: Tensor, count: int, kernel: int = 3) -> tuple[Tensor, Tensor]:
     Only cells that are the highest of the `kernel` x `kernel` around them count; for want of further ones heights
     are 0.
     """
-    height, index = torch.where(maps == _around(maps, kernel), maps, 0).flatten(2).topk(count)
+    height, index = maps.masked_fill(maps != _around(maps, kernel), 0).flatten(2).topk(count)
     width = maps.shape[-1]
     return height, torch.stack([index % width, torch.div(index, width, rounding_mode="floor")], -1)
 
@@ -57,7 +57,7 @@ def quarter(maps: Tensor, cells: Tensor) -> Tensor:
     """
     step = constant(((1, 0), (-1, 0), (0, 1), (0, -1)), maps.device, torch.int64)
     near = at_cells(maps, (cells[..., None, :] + step).flatten(2, 3)).unflatten(2, (-1, 2, 2))
-    return (near[..., 0] > near[..., 1]).to(maps.dtype) * 0.5 - 0.25
+    return torch.add(constant((-0.25,), maps.device), near[..., 0] > near[..., 1], alpha=0.5)
 
 
 def smoothed(maps: Tensor) -> Tensor:

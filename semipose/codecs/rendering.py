@@ -7,7 +7,7 @@ cells: on a CPU that takes a fraction of the time of whole maps, most of which a
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -36,8 +36,8 @@ class Windows:
     def around(
         cls, at: Tensor, trust: Tensor, sigma: float | Tensor, reach: float | Tensor, most: float, sizes: Sequence[Size]
     ) -> "Windows":
-        """Around points `at` (B, M, K, 2), x and y in cells; those outside of the map have none, nor those of `trust`
-        (B, M, K) 0.
+        """Around points `at` (B, M, K, 2), x and y in cells; those of `trust` (B, M, K) 0 have none, which those
+        outside of the map must be.
 
         `sigma` and `reach` in cells are numbers or broadcast to (B, M, K, 2, p), no reach larger than `most`: the
         window of a point x goes from floor(x - reach) to ceil(x + reach).
@@ -51,19 +51,22 @@ class Windows:
         profile = torch.exp(away.square_() * (-0.5 / sigma**2)) * within
         x, y = inside.long().unbind(3)
         index = torch.addcmul((x + maps.start)[..., None, :], y[..., None], maps.width)
-        there = ((at >= -0.5) & (at < maps.border)).all(-1)
-        return cls(index, profile, trust * there, tuple(sizes))
+        return cls(index, profile, trust, tuple(sizes))
+
+    @cached_property
+    def _each(self) -> Tensor:
+        """(B, M, K, p, p): the Gaussian of each point, whatever its trust."""
+        x, y = self.profile.unbind(3)
+        return y[..., None] * x[..., None, :]
 
     def gaussians(self) -> list[Tensor]:
         """Maps (B, K / len(sizes), h, w) of each size with a peak of 1 at each point of some trust; of several people
         the higher value."""
-        x, y = (self.profile * (self.trust > 0)[..., None, None]).unbind(3)
-        return self._highest(y[..., None] * x[..., None, :])
+        return self._highest(self._each * (self.trust > 0)[..., None, None])
 
     def trusted(self) -> list[Tensor]:
         """As `gaussians` the highest trust of those whose window holds the cell, 0 where there is none."""
-        x, y = (self.profile > 0).unbind(3)
-        return self._highest((y[..., None] & x[..., None, :]) * self.trust[..., None, None])
+        return self._highest((self._each > 0) * self.trust[..., None, None])
 
     def _highest(self, values: Tensor) -> list[Tensor]:
         """`values` (B, M, K, p, p), at least 0, written to their cells: of several the highest.
@@ -79,11 +82,10 @@ class Windows:
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps of several sizes in one row: of each its `last` (K, 2, 1) column and row, the `border` (K, 2) behind them,
-    its `width` (K, 1, 1) and where it does `start` (K, 1)."""
+    """Maps of several sizes in one row: of each its `last` (K, 2, 1) column and row, its `width` (K, 1, 1) and where it
+    does `start` (K, 1)."""
 
     last: Tensor
-    border: Tensor
     width: Tensor
     start: Tensor
 
@@ -95,7 +97,7 @@ class Maps:
         height, width = torch.tensor(sizes).repeat_interleave(each, 0).T
         start = (height * width).cumsum(0) - height * width
         last = torch.stack([width, height], -1) - 1.0
-        parts = (last[..., None], last + 0.5, width[:, None, None], start[:, None])
+        parts = (last[..., None], width[:, None, None], start[:, None])
         return cls(*(part.to(device) for part in parts))
 
 

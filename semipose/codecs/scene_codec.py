@@ -12,13 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semipose.codecs.peaks import LEAST_KEYPOINT
+from semipose.codecs.terms import Term, whole
 from semipose.fields import Field, Fields
+from semipose.geometry import constant
 from semipose.losses import total
 from semipose.scene import Found, Scene
 from semipose.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from semipose.codecs.rescoring import Rescorer
+
+
+# Whether an empty place is to be learned as empty; 1.0 or 0.0 for each image (B, 1, 1, 1) where they differ.
+Negatives = bool | Tensor
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class SceneCodec(ABC):
         return min(self.size) / 16
 
     @abstractmethod
-    def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
+    def targets(self, scene: Scene, negatives: Negatives = True) -> tuple[Fields, Fields]:
         """Scalar maps to learn, and the weight of each of their cells, both (B, C, h, w) by the fields' names.
 
         With `negatives` the weights are the published ones, times `scene.known`: an empty place is to be learned as
@@ -61,35 +68,40 @@ class SceneCodec(ABC):
         """
 
     @abstractmethod
-    def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
-        """The published losses between scalar maps and what `targets` answered: scalars."""
+    def map_terms(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Term]:
+        """The published losses between scalar maps and what `targets` answered, by the names of fields."""
 
     def consistency(self, fields: Fields, targets: Fields, weights: Fields) -> Tensor:
-        """How far scalar maps are from a teacher's, which are soft and no Gaussians; as large as `map_losses`."""
-        return total(self.map_losses(fields, targets, weights))
+        """How far scalar maps are from a teacher's, which are soft and no Gaussians: as large as those of `map_terms`,
+        a scalar."""
+        return total({name: term.total for name, term in self.map_terms(fields, targets, weights).items()}).mean()
 
     @abstractmethod
-    def instance_losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
-        """What tells people apart: scalars, with `scene.visible` and `scene.weight` as weights, 0 without people.
+    def instance_terms(self, fields: Fields, scene: Scene) -> dict[str, Term]:
+        """What tells people apart, with `scene.visible` and `scene.weight` as weights, 0 without people.
 
         Already times their published factors, and equal to those of `losses` where everybody is fully trusted.
         """
 
+    def terms(self, fields: Fields, scene: Scene, negatives: Negatives = True) -> dict[str, Term]:
+        """All terms of the people of `scene`, each times its published factor; for `negatives` see `targets`."""
+        return self.map_terms(fields, *self.targets(scene, negatives)) | self.instance_terms(fields, scene)
+
     def losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
-        """All supervised terms of labeled people, each times its published factor: scalars on the device."""
-        return self.map_losses(fields, *self.targets(scene)) | self.instance_losses(fields, scene)
+        """All supervised terms of labeled people: scalars on the device."""
+        return whole(self.terms(fields, scene))
 
     @abstractmethod
-    def found(self, fields: Fields, people: int) -> Scene:
-        """The best `people` of each image, read on the device for a training step.
+    def found(
+        self, fields: Fields, people: int, known: Tensor | None = None, least: float = LEAST_KEYPOINT
+    ) -> tuple[Scene, Tensor]:
+        """The best `people` of each image, read on the device for a training step, and (B, M) bool, whom of them the
+        fields describe well enough to be learned from, by more than their score.
 
-        `visible` are the keypoints' scores, 0 where none was really detected; `weight` the people's, 0 beyond those
-        found; `sides` those of the hull of the visible keypoints; everything is `known`.
+        `visible` are the keypoints' scores, 0 where they are below `least` or none was really detected; `weight` the
+        people's, 0 beyond those found; `sides` those of the hull of the visible keypoints; `known` as given, else
+        everything is.
         """
-
-    def reliable(self, fields: Fields, scene: Scene) -> Tensor:
-        """(B, M) bool: whom of `scene` `fields` describe well enough to be learned from, by more than their score."""
-        return scene.present
 
     def decode(self, fields: Fields, people: int = 30) -> Found:
         """The best `people` of each image, as well as can be, for an evaluation; waits for the device."""
@@ -99,13 +111,23 @@ class SceneCodec(ABC):
     def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
         """`decode` of the answers to the same images at several sizes; the first is that of the codec."""
 
+    def centered(self, scene: Scene) -> Tensor:
+        """(B, M) bool: who has a center, being large enough."""
+        least = self.least_side**2
+        return scene.once(("centered", least), lambda: scene.present & (scene.sides.prod(-1) >= least))
+
+    def everywhere(self, known: Tensor | None, like: Tensor) -> Tensor:
+        """`known`, and where it is None ones, as `Scene.known` for as many images as `like` has."""
+        return like.new_ones(len(like), 1, *self.cells) if known is None else known
+
     def in_cells(self, points: Tensor, stride: int = 4) -> Tensor:
         """Pixels of the input as cells of a map."""
-        return (points.float() - (stride - 1) / 2) / stride
+        first = constant(((1 - stride) / 2 / stride,), points.device)
+        return torch.add(first, points.float(), alpha=1 / stride)
 
     def in_pixels(self, cells: Tensor, stride: int = 4) -> Tensor:
         """Cells of a map as pixels of the input."""
-        return cells * stride + (stride - 1) / 2
+        return torch.add(constant(((stride - 1) / 2,), cells.device), cells, alpha=stride)
 
 
 def tells_people_apart(fields: Fields) -> bool:
@@ -130,11 +152,14 @@ def scene_codec(
     return CenterOffset(size, skeleton, rescorer=rescorer) if "offsets" in fields else Instance(size, skeleton)
 
 
-def weighted_mse(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Mean over all cells of weight * (predicted - target)^2; the weight is not squared here."""
-    # The roots on both sides: one operation on the way back, instead of one for each of three.
-    root = weight.sqrt()
-    return F.mse_loss(root * predicted.float(), root * target)
+def weighed(trusted: Tensor, known: Tensor, negatives: Negatives, empty: float = 1.0) -> Tensor:
+    """Weights (B, C, h, w) of cells `trusted` (B, C, h, w) in 0..1, 0 away from keypoints, where they are `known`: at
+    least `empty` with `negatives`."""
+    if isinstance(negatives, Tensor):
+        trusted = torch.maximum(trusted, negatives if empty == 1 else negatives * empty)
+    elif negatives:
+        trusted = trusted.clamp_min(empty)
+    return trusted * known
 
 
 def joined(fields: Fields) -> Tensor:

@@ -37,10 +37,14 @@ def near_poses(keypoints: Tensor, share: float) -> Tensor:
 
     `keypoints` (B, M, K, 2). DEKR's rule: 8 of 17 or 7 of 14 are not yet enough.
     """
-    apart = (keypoints[:, :, None] - keypoints[:, None]).square().sum(-1)
-    extent = keypoints.amax(2) - keypoints.amin(2)
-    limit = share**2 * extent.square().sum(-1)
-    return (apart < limit[:, None, :, None]).sum(-1) > keypoints.shape[2] // 2
+    each = keypoints.transpose(1, 2)
+    limit = share * (keypoints.amax(2) - keypoints.amin(2)).norm(dim=-1)
+    return (distances(each, each) < limit[:, None, None]).sum(1) > keypoints.shape[2] // 2
+
+
+def distances(one: Tensor, other: Tensor) -> Tensor:
+    """(..., n, m) of points `one` (..., n, d) from points `other` (..., m, d), exact however many there are."""
+    return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def oks_between(keypoints: Tensor, sigmas: tuple[float, ...]) -> Tensor:
@@ -50,6 +54,6 @@ def oks_between(keypoints: Tensor, sigmas: tuple[float, ...]) -> Tensor:
     """
     area = (keypoints.amax(2) - keypoints.amin(2)).prod(-1)
     area = (area[:, :, None] + area[:, None]) / 2
-    apart = (keypoints[:, :, None] - keypoints[:, None]).square().sum(-1)
-    variance = constant(tuple(8 * sigma**2 for sigma in sigmas), keypoints.device)
-    return torch.exp(-apart / (variance * area.clamp_min(1e-6)[..., None])).mean(-1)
+    each = keypoints.transpose(1, 2)
+    variance = constant(tuple(((8 * sigma**2,),) for sigma in sigmas), keypoints.device)
+    return torch.exp(-distances(each, each).square() / (variance * area.clamp_min(1e-6)[:, None])).mean(1)

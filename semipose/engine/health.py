@@ -32,4 +32,4 @@ class Health:
             kept = torch.where(bad > 0, self._before, torch.cat(self._buffers))
             torch._foreach_copy_(self._buffers, list(kept.split(self._sizes)))
         streak, skipped = self.counts
-        self.counts = ((streak + 1) * bad, skipped + bad)
+        self.counts = (torch.addcmul(bad, bad, streak), skipped + bad)

@@ -5,11 +5,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from semipose.geometry import indices
+from semipose.geometry import constant, indices
 
 Rule = Literal["matched", "mixture", "fixed"]
 
 BINS = 100
+# Where bins begin; scores above 1 are in the last.
+_ENDS = (*(end / BINS for end in range(BINS)), torch.inf)
 # Of the running statistics: about the last hundred batches count.
 MOMENTUM = 0.01
 # Steps of the mixture's fit, and the narrowest of its Gaussians.
@@ -24,27 +26,27 @@ class PeopleThreshold(nn.Module):
     in the batches, so that processes can average them.
     """
 
-    histogram: Tensor
+    above: Tensor
     labeled: Tensor
 
     def __init__(self, rule: Rule, fixed: float) -> None:
         super().__init__()
         self.rule, self.fixed = rule, fixed
-        # People per image and bin of score, and people per labeled image. Both start at 0 and are equally behind.
-        self.register_buffer("histogram", torch.zeros(BINS))
+        # People per image with scores above where each bin begins (and, last, nobody), and people per labeled image.
+        # Both start at 0 and are equally behind.
+        self.register_buffer("above", torch.zeros(BINS + 1))
         self.register_buffer("labeled", torch.zeros(1))
 
     def running_statistics(self) -> list[Tensor]:
         """What several processes average."""
-        return [self.histogram, self.labeled]
+        return [self.above, self.labeled]
 
     @torch.no_grad()
     def update(self, scores: Tensor, labeled: Tensor) -> None:
         """Count a batch: the people's `scores` (B, M) in 0..1, 0 for nobody, and how many are `labeled` (B',)."""
-        index = (scores * BINS).long().clamp(0, BINS - 1)
-        found = torch.zeros_like(self.histogram).scatter_add_(0, index.flatten(), (scores > 0).float().flatten())
-        self.histogram.lerp_(found / len(scores), MOMENTUM)
-        self.labeled.lerp_(labeled.float().mean(), MOMENTUM)
+        above = (scores[..., None] > constant(_ENDS, scores.device)).sum((0, 1), dtype=self.above.dtype)
+        self.above.lerp_(above / len(scores), MOMENTUM)
+        self.labeled.lerp_(labeled.mean(dtype=self.labeled.dtype), MOMENTUM)
 
     def forward(self, sure: float) -> Tensor:
         """The threshold, a scalar in 0..1 on the device; of the rule fixed it is `sure` where `fixed` is 0."""
@@ -54,17 +56,14 @@ class PeopleThreshold(nn.Module):
 
     def _matched(self) -> Tensor:
         """Where as many people lie above as are labeled; 0 where there are not as many."""
-        above = torch.cat([self.histogram.flip(0).cumsum(0).flip(0), torch.zeros_like(self.labeled)])
-        # People spread evenly over their bin.
-        index = ((above > self.labeled).sum(0, keepdim=True) - 1).clamp_min(0)
-        more, fewer = above.gather(0, index), above.gather(0, index + 1)
-        share = ((more - self.labeled) / (more - fewer).clamp_min(1e-9)).clamp(0, 1)
-        return (index + share) / BINS
+        # People spread evenly over their bin, so of each a share lies below: all of it, a part, then nothing.
+        more = self.above[:-1]
+        return ((more - self.labeled) / (more - self.above[1:]).clamp_min(1e-9)).clamp(0, 1).mean()
 
     def _mixture(self) -> Tensor:
         """The lowest score that the Gaussian with the higher mean explains better than the other, by EM."""
-        at = (indices(BINS, self.histogram.device) + 0.5) / BINS
-        weight = self.histogram / self.histogram.sum().clamp_min(1e-9)
+        at = (indices(BINS, self.above.device) + 0.5) / BINS
+        weight = (self.above[:-1] - self.above[1:]) / self.above[0].clamp_min(1e-9)
         middle = (weight * at).sum()
         spread = (weight * (at - middle).square()).sum().sqrt().clamp_min(_NARROWEST)
         means = torch.stack([middle - spread, middle + spread])

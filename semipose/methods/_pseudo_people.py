@@ -20,21 +20,19 @@ def counted(scene: Scene) -> Tensor:
     return (scene.trust > 0).sum(-1) >= FEWEST
 
 
-def believed(
-    codec: SceneCodec, answer: Fields, found: Scene, least: Tensor, keypoint: float = 0.3, doubt: float = 0.5
-) -> Scene:
-    """The pseudo people among those `found` in a teacher's `answer`; the others have weight 0.
+def believed(found: Scene, reliable: Tensor, least: Tensor, doubt: float = 0.5) -> Scene:
+    """The pseudo people among those `found` in a teacher's answer; the others have weight 0.
 
-    Their scores reach `least` and those of their keypoints `keypoint`, they have FEWEST keypoints, and the answer
-    tells them from their neighbors (`SceneCodec.reliable`). Where others reach the share `doubt` of `least` it is
-    unknown who is there.
+    Their scores reach `least`, they have FEWEST keypoints, and the answer describes them well: `reliable` (B, M) bool.
+    Where others reach the share `doubt` of `least` it is unknown who is there.
     """
-    found = replace(found, visible=found.visible * (found.visible >= keypoint))
-    sure = counted(found) & (found.weight >= least) & codec.reliable(answer, found)
-    doubtful = (found.weight >= doubt * least) & found.present & ~sure
-    # A rectangle of no size covers nothing.
-    half = (found.hull * (ROOM / 2) / KNOWN_STRIDE + 1) * doubtful[..., None]
-    covered = cover(codec.in_cells(found.centers), half, (found.known.shape[-2], found.known.shape[-1]))
+    sure = counted(found) & (found.weight >= least) & reliable
+    doubtful = (found.weight >= doubt * least) & ~sure
+    low, high = found.corners
+    room = (high - low) * ((ROOM - 1) / 2) + KNOWN_STRIDE
+    # A rectangle that begins at infinity covers nothing, as that of somebody without keypoints.
+    low = (low - room).masked_fill(~doubtful[..., None], torch.inf)
+    covered = cover(low, high + room, (found.known.shape[-2], found.known.shape[-1]), KNOWN_STRIDE)
     return replace(found, weight=found.weight * sure, known=found.known * ~covered[:, None])
 
 

@@ -1,6 +1,5 @@
 """Detector-free people without labels: an averaged teacher's maps and the people it finds teach a student."""
 
-from dataclasses import replace
 from typing import Literal
 
 from torch import Tensor
@@ -67,41 +66,42 @@ class InstancePseudoLabel(Method):
         assert isinstance(batch.labeled, SceneCrops)
         seen = batch.labeled.weak()
         labels = batch.labeled.scene(seen, self.skeleton.flip)
-        losses = {"labeled": self.people_loss(self.student(seen.image), labels, seen)}
+        on_seen = self.student(seen.image)
         if batch.unlabeled is None or progress.fraction < self.burn_in:
-            return Step(losses)
+            return Step({"labeled": self.people_loss(on_seen, labels, seen)})
         assert isinstance(batch.unlabeled, SceneCrops)
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
         with teaching(self.teacher):
             answer = self.teacher(weak.image)
         codec = scene_codec(answer, weak.size, self.skeleton)
-        found = codec.found(answer, self.people)
-        found = replace(found, known=batch.unlabeled.known_in(weak))
+        found, reliable = codec.found(answer, self.people, batch.unlabeled.known_in(weak), self.keypoint)
         self.threshold.update(found.weight, counted(labels).sum(1))
         least = self.threshold(codec.sure)
-        pseudo = believed(codec, answer, found, least, self.keypoint, self.doubt)
+        pseudo = believed(found, reliable, least, self.doubt)
         there = pseudo.moved(weak.to(strong), self.skeleton.flip, strong.size)
         draw = batch.unlabeled.draw
         spots, exists = there.keypoints.flatten(1, 2), there.trust.flatten(1)
         on_strong = self.student(joint_cutout(strong.image, spots, draw, "cutout", self.cutouts, exists))
         weight = min(1.0, (progress.fraction - self.burn_in) / self.ramp) if self.ramp > 0 else 1.0
+        losses = self.lessons((on_seen, labels), (on_strong, there), strong, weight)
         if self.heatmaps > 0:
             consistency = self.consistency_loss(on_strong, answer, weak, strong, outside=self.outside)
             losses["heatmaps"] = consistency * (weight * self.heatmaps)
-        if self.instances > 0:
-            for name, loss in self.lessons(on_strong, there, strong).items():
-                losses[name] = loss * (weight * self.instances)
         return Step(losses, signals(codec, answer, found, pseudo, least) if progress.logged else {})
 
-    def lessons(self, fields: Fields, scene: Scene, view: View) -> dict[str, Tensor]:
-        """Losses of the student's `fields` on the pseudo people of `view`."""
-        codec = scene_codec(fields, view.size, self.skeleton)
-        losses = codec.instance_losses(fields, scene)
-        if self.redrawn > 0:
-            maps = codec.map_losses(fields, *codec.targets(scene, negatives=False))
-            losses["redrawn"] = total(maps) * self.redrawn
-        return losses
+    def lessons(
+        self, labeled: tuple[Fields, Scene], pseudo: tuple[Fields, Scene], view: View, weight: float
+    ) -> dict[str, Tensor]:
+        """Losses of the student's answers to labeled images and to others with the pseudo people in them, the latter's
+        times `weight`; all views are as large as `view`."""
+        if self.instances == 0:
+            return {"labeled": self.people_loss(*labeled, view)}
+        given, made = self.people_losses(labeled, pseudo, view, weight * self.instances, negatives=False)
+        # Those of maps have the maps' names; the others tell people apart.
+        maps = {name: made.pop(name) for name in list(made) if name in pseudo[0]}
+        redrawn = {"redrawn": total(maps) * self.redrawn} if self.redrawn > 0 else {}
+        return {"labeled": total(given)} | made | redrawn
 
     def after_update(self, progress: Progress) -> None:
         """Move the teacher toward the student."""
@@ -110,4 +110,3 @@ class InstancePseudoLabel(Method):
     def networks(self) -> dict[str, PoseNetwork]:
         """The teacher and the raw student."""
         return {"teacher": self.teacher.network, "student": self.student}
-

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from semipose.codecs.heatmap import HeatmapCodec
 from semipose.codecs.scene_codec import scene_codec, tells_people_apart
-from semipose.fields import Field, Fields
+from semipose.codecs.terms import by_parts
+from semipose.fields import Field, Fields, stacked
 from semipose.geometry import Affine, constant, exchange
 from semipose.losses import field_loss, total
 from semipose.networks.ema import Ema
@@ -139,6 +140,25 @@ class Method(nn.Module, ABC):
         """Loss of the fields `predicted` on a view of whole images with these labeled `people`."""
         return total(scene_codec(predicted, view.size, self.skeleton).losses(predicted, people))
 
+    def people_losses(
+        self, labeled: tuple[Fields, Scene], pseudo: tuple[Fields, Scene], view: View, weight: float = 1.0,
+        negatives: bool = True,
+    ) -> list[dict[str, Tensor]]:
+        """Losses of a network's answers to labeled images and to others, with the people in them; the latter's times
+        `weight`. All views are as large as `view`.
+
+        Drawn and compared in one go, which asks for half as much of the device as one after the other. Without
+        `negatives` an empty place of the second is not learned as empty.
+        """
+        (seen, people), (other, found) = labeled, pseudo
+        fields, scene, counts = stacked([seen, other]), Scene.stacked([people, found]), [len(people), len(found)]
+        empty: bool | Tensor = True
+        if not negatives:
+            share = (((1.0,),),), (((0.0,),),)
+            empty = constant(share[:1] * counts[0] + share[1:] * counts[1], scene.known.device)
+        terms = scene_codec(fields, view.size, self.skeleton).terms(fields, scene, empty)
+        return by_parts(terms, counts, [1.0, weight])
+
     def labeled_target(self, predicted: Fields, crops: Crops, view: View) -> tuple[Fields, Tensor]:
         """What the fields `predicted` should be, and the weight of each map."""
         if crops.visible is None:
@@ -178,10 +198,10 @@ class Method(nn.Module, ABC):
         return target, self._moved_weight(next(iter(target.values())), move, trusted, outside)
 
     def _moved_weight(self, target: Field, move: Affine, trusted: Tensor | None, outside: str) -> Tensor:
-        """The weight of each cell of a moved `target`."""
+        """The weight of each cell of a moved `target`, in 0..1 or bool."""
         cells = (target.maps.shape[-2], target.maps.shape[-1])
         if outside == "unknown":
-            weight = (move.at_stride(target.stride).inside(cells, cells) > 0.99).float()
+            weight = move.at_stride(target.stride).inside(cells, cells) > 0.99
         else:
             weight = constant((1.0,), target.maps.device)
         if trusted is not None:

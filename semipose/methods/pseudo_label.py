@@ -9,6 +9,7 @@ import torch
 from semipose.codecs.scene_codec import scene_codec
 from semipose.errors import UsageError
 from semipose.fields import Fields
+from semipose.losses import total
 from semipose.methods._looks import looked
 from semipose.methods._pseudo_people import believed, signals
 from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, trust
@@ -18,8 +19,8 @@ from semipose.skeleton import Skeleton
 from semipose.views.occlude import cutout
 from semipose.views.view import Batch, Crops, SceneCrops, View
 
-# People in a whole image at most.
-PEOPLE = 30
+# People in a whole image at most, and the least score of a keypoint.
+PEOPLE, KEYPOINT = 30, 0.3
 
 
 class PseudoLabel(Method):
@@ -68,11 +69,13 @@ class PseudoLabel(Method):
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """The labeled loss, and from stage two on that of the pseudo-labels."""
         seen = batch.labeled.weak()
-        losses = {"labeled": self.labeled_loss(self.raw(seen.image), batch.labeled, seen)}
-        if batch.unlabeled is None or progress.fraction < self.stage_one:
+        on_seen = self.raw(seen.image)
+        learns = batch.unlabeled is not None and progress.fraction >= self.stage_one
+        if learns and isinstance(batch.unlabeled, SceneCrops):
+            return self._people(on_seen, seen, batch, progress.logged)
+        losses = {"labeled": self.labeled_loss(on_seen, batch.labeled, seen)}
+        if batch.unlabeled is None or not learns:
             return Step(losses)
-        if isinstance(batch.unlabeled, SceneCrops):
-            return self._people(losses, batch.unlabeled, progress.logged)
         plain = batch.unlabeled.plain()
         label, confidence = self.label(batch.unlabeled, plain)
         trusted = trust(confidence, self.threshold, self.quantile)
@@ -81,18 +84,24 @@ class PseudoLabel(Method):
         losses["pseudo_label"] = loss * self.weight
         return Step(losses, {"confidence": confidence.mean(), "trusted": trusted.mean()})
 
-    def _people(self, losses: dict[str, torch.Tensor], crops: SceneCrops, logged: bool) -> Step:
-        """The labeled `losses`, and those of the people that the labeler finds in whole images, taken for labels."""
+    def _people(self, on_seen: Fields, seen: View, batch: Batch, logged: bool) -> Step:
+        """The loss of the answer `on_seen` to labeled images, and that of the people whom the labeler finds in others,
+        taken for labels."""
+        labeled, crops = batch.labeled, batch.unlabeled
+        assert isinstance(labeled, SceneCrops)
+        assert isinstance(crops, SceneCrops)
         plain = crops.plain()
         answer = ask(self.labeler, plain)
         codec = scene_codec(answer, plain.size, self.skeleton)
-        found = replace(codec.found(answer, PEOPLE), known=crops.known_in(plain))
+        found, reliable = codec.found(answer, PEOPLE, crops.known_in(plain), KEYPOINT)
         least = torch.full_like(found.weight[0, 0], self.threshold or codec.sure)
-        pseudo = believed(codec, answer, found, least)
+        pseudo = believed(found, reliable, least)
         view = self.view(crops)
         there = pseudo.moved(plain.to(view), self.skeleton.flip, view.size)
         labels = replace(there, visible=(there.visible > 0).float(), weight=(there.weight > 0).float())
-        losses["pseudo_label"] = self.people_loss(self.raw(view.image), labels, view) * self.weight
+        people = labeled.scene(seen, self.skeleton.flip)
+        given, made = self.people_losses((on_seen, people), (self.raw(view.image), labels), view, self.weight)
+        losses = {"labeled": total(given), "pseudo_label": total(made)}
         return Step(losses, signals(codec, answer, found, pseudo, least) if logged else {})
 
     def label(self, crops: Crops, plain: View) -> tuple[Fields, torch.Tensor]:

@@ -70,15 +70,16 @@ class Ema(nn.Module, Generic[Network]):
         `gate`, one bool or number on the device: where it is 0 nothing changes, not even the counter, also
         when the student holds NaN. Nothing is read back from the device.
         """
-        closed = None if gate is None else gate.reshape(()).eq(0)
+        closed = None if gate is None else (gate if gate.ndim == 0 else gate.reshape(())).eq(0)
+        opened = None if closed is None else closed.logical_not()
         weight = self.updates.add(1).reciprocal().clamp_min(1 - self.decay)
         ours, theirs = (_by_dtype(network, self.statistics) for network in (self.network, student))
         for dtype, tensors in ours.items():
             if dtype.is_floating_point:
                 _average(tensors, theirs[dtype], weight, closed, copy=self.decay == 0)
             else:
-                _copy(tensors, theirs[dtype], closed)
-        self.updates.add_(1 if closed is None else closed.logical_not())
+                _copy(tensors, theirs[dtype], opened)
+        self.updates.add_(1 if opened is None else opened)
 
 
 def _by_dtype(network: nn.Module, buffers: bool) -> dict[torch.dtype, list[Tensor]]:
@@ -116,9 +117,9 @@ def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor, close
     )
 
 
-def _copy(teacher: list[Tensor], student: list[Tensor], closed: Tensor | None) -> None:
+def _copy(teacher: list[Tensor], student: list[Tensor], opened: Tensor | None) -> None:
     """teacher <- student, for integers such as batch norm's count of batches, unless closed."""
     difference = torch._foreach_sub(student, teacher)
-    if closed is not None:
-        torch._foreach_mul_(difference, closed.logical_not().to(teacher[0].dtype))
+    if opened is not None:
+        torch._foreach_mul_(difference, opened.to(teacher[0].dtype))
     torch._foreach_add_(teacher, difference)

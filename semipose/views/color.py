@@ -32,7 +32,7 @@ def jitter(image: Tensor, draw: Draw, name: str, strength: float) -> Tensor:
     """
     if strength == 0:
         return image
-    change = (draw.host.uniform(f"{name}/color", 6).numpy() * 2 - 1) * strength
+    change = (draw.uniform(f"{name}/color", 6) * 2 - 1) * strength
     brightness, contrast, saturation = (1 + change[:, :3]).T
     gain = 1 + 0.25 * change[:, 3:]
     gray = np.array(LUMA, np.float32)

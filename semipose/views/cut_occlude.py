@@ -7,7 +7,7 @@ from torch import Tensor
 from semipose.views.draw import Draw
 from semipose.views.keypoint_mix import blend
 from semipose.views.mix import partners
-from semipose.views.occlude import HALF_SIZE, JITTER, drawn
+from semipose.views.occlude import BELOW_ONE, HALF_SIZE, JITTER, drawn
 
 
 def cut_occlude(
@@ -25,12 +25,12 @@ def cut_occlude(
         return image
     size = (image.shape[-2], image.shape[-1])
     (low, high), unit = HALF_SIZE, (size[0] * size[1]) ** 0.5
-    numbers = draw.host.uniform(name, count, 4).numpy()
-    jitter = draw.host.normal(f"{name}/jitter", count, 4).numpy() * (JITTER * unit)
+    numbers = draw.uniform(name, count, 4)
+    jitter = draw.normal(f"{name}/jitter", count, 4) * (JITTER * unit)
     half = (low + (high - low) * numbers[..., 2:]) * unit
-    placed = draw.place(np.concatenate([numbers[..., :2], jitter, half], -1))
+    placed = draw.place(np.concatenate([numbers[..., :2].clip(0, BELOW_ONE), jitter, half], -1))
     target_chance, source_chance, target_jitter, source_jitter, half = placed.split([1, 1, 2, 2, 2], -1)
-    source = partners(draw)
+    source = draw.place(partners(draw))
     theirs = keypoints.index_select(0, source)
     known = None if exists is None else exists.index_select(0, source)
     return paste(

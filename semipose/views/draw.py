@@ -2,10 +2,12 @@
 processes."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -20,8 +22,8 @@ def generator(*key: int | str) -> torch.Generator:
 class Draw:
     """Draws for one stream of one update: rows `start` to `start + count` of a global batch of `total` samples.
 
-    Numbers are drawn on the CPU for the global batch and sliced, so that two processes get what one would get; they
-    are small, so copying them to the device costs less than a generator per process would in exactness.
+    Numbers are drawn on the host for the global batch and sliced, so that two processes get what one would get. There
+    they stay until they are placed on the device: arithmetic on a few of them is cheaper than its launches.
     """
 
     seed: int
@@ -32,37 +34,36 @@ class Draw:
     start: int = 0
     device: torch.device | str = "cpu"
 
-    def uniform(self, name: str, *shape: int) -> Tensor:
+    def uniform(self, name: str, *shape: int) -> NDArray[np.float32]:
         """(count, *shape) in 0..1."""
-        return self._local(torch.rand(self.total, *shape, generator=self._generator(name)))
+        return self._local(self.shared(name, self.total, *shape))
 
-    def normal(self, name: str, *shape: int) -> Tensor:
+    def normal(self, name: str, *shape: int) -> NDArray[np.float32]:
         """(count, *shape) of mean 0 and standard deviation 1."""
-        return self._local(torch.randn(self.total, *shape, generator=self._generator(name)))
+        return self._local(_handed_over(torch.randn(self.total, *shape, generator=self._generator(name))))
 
-    def shared(self, name: str, *shape: int) -> np.ndarray:
-        """`shape` numbers in 0..1 for the batch as a whole, on the host: the same in all its parts and processes."""
-        return torch.rand(shape, generator=self._generator(name)).numpy()
+    def shared(self, name: str, *shape: int) -> NDArray[np.float32]:
+        """`shape` numbers in 0..1 for the batch as a whole: the same in all its parts and processes."""
+        return _handed_over(torch.rand(shape, generator=self._generator(name)))
 
     def beta(self, name: str, alpha: float) -> Tensor:
         """(count,) in 0..1 from Beta(alpha, alpha), by its inverse distribution: one number each, none rejected."""
         from scipy.special import betaincinv  # slow to load, and few methods mix
 
-        return self.place(betaincinv(alpha, alpha, self.host.uniform(name).numpy()).astype(np.float32))
+        return self.place(betaincinv(alpha, alpha, self.uniform(name)).astype(np.float32))
 
-    @property
-    def host(self) -> "Draw":
-        """The same numbers left on the CPU: arithmetic on a few of them is cheaper there than its launches."""
-        return replace(self, device="cpu")
-
-    def place(self, values: np.ndarray) -> Tensor:
+    def place(self, values: NDArray[Any]) -> Tensor:
         """What was computed from the host's numbers, on the device."""
         return torch.from_numpy(values).to(self.device, non_blocking=True)
 
     def _generator(self, name: str) -> torch.Generator:
         return generator(self.seed, self.update, self.stream, name)
 
-    def _local(self, values: Tensor) -> Tensor:
-        if self.count < self.total:
-            values = values[self.start : self.start + self.count]
-        return values.to(self.device, non_blocking=True)
+    def _local(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return values[self.start : self.start + self.count]
+
+
+def _handed_over(values: Tensor) -> NDArray[np.float32]:
+    """The same memory without a detour through autograd, which `Tensor.numpy` takes."""
+    numbers: NDArray[np.float32] = np.from_dlpack(values)  # type: ignore[assignment]
+    return numbers

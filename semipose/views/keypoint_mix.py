@@ -38,12 +38,12 @@ def keypoint_mix(
     if count == 0:
         return image
     (low, high), unit, kinds = HALF_SIZE, (size[0] * size[1]) ** 0.5, keypoints.shape[1]
-    shift = draw.host.normal(f"{name}/jitter", count, 2).numpy() * (_JITTER * unit)
-    numbers = draw.host.uniform(name, count, 4 + 2 * kinds).numpy()
+    shift = draw.normal(f"{name}/jitter", count, 2) * (_JITTER * unit)
+    numbers = draw.uniform(name, count, 4 + 2 * kinds)
     half, share = (low + (high - low) * numbers[..., :2]) * unit, own[0] + (own[1] - own[0]) * numbers[..., 2:3]
     placed = draw.place(np.concatenate([shift, half, share, numbers[..., 4:]], -1))
     jitter, half_size, kept, order, source_order = placed.split([2, 2, 1, kinds, kinds], -1)
-    neighbor, itself = partners(draw.host).numpy()[:, None], np.arange(draw.count)[:, None]
+    neighbor, itself = partners(draw)[:, None], np.arange(draw.count)[:, None]
     source = draw.place(np.where(numbers[..., 3] < others, neighbor, itself))
     there = existing(keypoints, exists, size)
     target, at = _targets(keypoints, there, order[:, 0], count)

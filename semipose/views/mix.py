@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from semipose.views.draw import Draw
@@ -45,7 +46,7 @@ def cutmix(
     the targets as they are; `Mix.of` mixes them.
     """
     covered = rectangles((image.shape[-2], image.shape[-1]), draw, name, count, keypoints, exists)
-    mix = Mix(partners(draw), 1 - covered.float())
+    mix = Mix(draw.place(partners(draw)), 1 - covered.float())
     return mix.of(image), mix
 
 
@@ -55,12 +56,13 @@ def mixup(image: Tensor, draw: Draw, name: str, alpha: float = 0.2, share: float
     Zhang et al. (ICLR 2018); at most a quarter as in MultiAugs (2024), because two people in equal parts are nobody's
     pose. Differs from MultiAugs: each image has its own number, and targets can be mixed with `Mix.of`.
     """
-    mix = Mix(partners(draw), 1 - share * draw.beta(f"{name}/share", alpha).view(-1, 1, 1, 1))
+    mix = Mix(draw.place(partners(draw)), 1 - share * draw.beta(f"{name}/share", alpha).view(-1, 1, 1, 1))
     return mix.of(image), mix
 
 
-def partners(draw: Draw) -> Tensor:
-    """(count,) the row of this process's batch that each row is mixed with: neighbors exchange with each other.
+def partners(draw: Draw) -> NDArray[np.int64]:
+    """(count,) on the host, the row of this process's batch that each row is mixed with: neighbors exchange with each
+    other.
 
     The sampler has shuffled the batch, so a neighbor is as random as any other. Pairs are counted in the global batch:
     processes with an even share each mix what one process would. A pair that two processes share, or the last row of
@@ -69,4 +71,4 @@ def partners(draw: Draw) -> Tensor:
     row = np.arange(draw.start, draw.start + draw.count)
     other = (row ^ 1) - draw.start
     alone = (other < 0) | (other >= draw.count)
-    return draw.place(np.where(alone, row - draw.start, other))
+    return np.where(alone, row - draw.start, other)

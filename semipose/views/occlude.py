@@ -13,6 +13,8 @@ FILL = (0.485, 0.456, 0.406)
 # a small input loses the same part of the person.
 HALF_SIZE = (10 / 221.7, 20 / 221.7)
 JITTER = 10 / 221.7
+# Even times a count of people, rounded.
+BELOW_ONE = 1 - 2**-20
 # The center of a rectangle that covers nothing.
 NOWHERE = (-1e6, -1e6)
 
@@ -50,26 +52,27 @@ def rectangles(
     """
     (height, width), (low, high) = size, HALF_SIZE
     unit = (height * width) ** 0.5
-    half = (low + (high - low) * draw.host.uniform(f"{name}/sizes", count, 2).numpy()) * unit
+    half = (low + (high - low) * draw.uniform(f"{name}/sizes", count, 2)) * unit
     if keypoints is None:
-        centers = draw.host.uniform(f"{name}/centers", count, 2).numpy() * np.array([width - 1, height - 1], np.float32)
+        centers = draw.uniform(f"{name}/centers", count, 2) * np.array([width - 1, height - 1], np.float32)
         at, half_size = draw.place(np.concatenate([centers, half], -1)).split(2, -1)
     else:
-        chance = draw.host.uniform(f"{name}/joints", count, 1).numpy()
-        shift = draw.host.normal(f"{name}/jitter", count, 2).numpy() * (JITTER * unit)
+        chance = draw.uniform(f"{name}/joints", count, 1).clip(0, BELOW_ONE)
+        shift = draw.normal(f"{name}/jitter", count, 2) * (JITTER * unit)
         chance, shift, half_size = draw.place(np.concatenate([chance, shift, half], -1)).split([1, 2, 2], -1)
         at = drawn(keypoints, exists, size, chance) + shift
-    return cover(at, half_size, size)[:, None]
+    return cover(at - half_size, at + half_size, size)[:, None]
 
 
 def drawn(keypoints: Tensor, exists: Tensor | None, size: tuple[int, int], chance: Tensor) -> Tensor:
-    """(B, R, 2) of the existing `keypoints` (B, K, 2) those that `chance` (B, R, 1) in 0..1 picks, else nowhere."""
+    """(B, R, 2) of the existing `keypoints` (B, K, 2) those that `chance` (B, R, 1), from 0 to below 1, picks, else
+    nowhere."""
     there = existing(keypoints, exists, size)
-    # The first whose number among those that exist is above chance * their count; below 1 even when rounded.
-    number = there.cumsum(1)
-    index = (number[:, None] <= chance.clamp_max(1 - 2**-20) * number[:, None, -1:]).sum(-1, keepdim=True)
+    # The first whose number among those that exist is above chance * their count.
+    number = there.cumsum(1, dtype=chance.dtype)
+    index = torch.searchsorted(number, chance[..., 0] * number[:, -1:], right=True)
     known = torch.where(there[..., None], keypoints, constant(NOWHERE, keypoints.device))
-    return known.gather(1, index.clamp_max(keypoints.shape[1] - 1).expand(-1, -1, 2))
+    return known.gather(1, index.clamp_max_(keypoints.shape[1] - 1)[..., None].expand(-1, -1, 2))
 
 
 def existing(keypoints: Tensor, exists: Tensor | None, size: tuple[int, int]) -> Tensor:
@@ -85,14 +88,16 @@ def fill(image: Tensor, covered: Tensor) -> Tensor:
     return torch.where(covered, color, image)
 
 
-def cover(centers: Tensor, half: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, H, W) bool: the pixel's center lies in one of the rectangles (B, R, 2); x first.
+def cover(low: Tensor, high: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
+    """(B, H, W) bool: the pixel's center, or the cell's of a map of `stride`, lies in one of the rectangles from `low`
+    to `high` (B, R, 2) in pixels; x first.
 
-    Pixel p lies in [center - half, center + half).
+    Pixel p lies in [low, high).
     """
-    low, high = (centers - half)[..., None], (centers + half)[..., None]
-    index = indices(max(size), centers.device)
-    columns, rows = ((index >= low) & (index < high)).float().unbind(2)
+    index = indices(max(size), low.device, stride=stride)
+    columns, rows = ((index >= low[..., None]) & (index < high[..., None])).float().unbind(2)
+    if size[0] != size[1]:
+        columns, rows = columns[..., : size[1]], rows[..., : size[0]]
     # A pixel is covered when some rectangle has both its row and its column: one product instead of R masks.
-    with torch.autocast(centers.device.type, enabled=False):
-        return torch.bmm(rows[..., : size[0]].mT, columns[..., : size[1]]) > 0.5
+    with torch.autocast(low.device.type, enabled=False):
+        return torch.bmm(rows.mT, columns) > 0.5

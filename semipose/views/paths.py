@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,10 +23,9 @@ def yoco(image: Tensor, draw: Draw, name: str, policy: Policy = "randaugment") -
     The lower or the right half, with even chances for each image, comes from the second copy.
     """
     height, width = image.shape[-2:]
-    halves = torch.zeros((2, 1, height, width), dtype=torch.bool)
+    halves = np.zeros((2, 1, height, width), bool)
     halves[0, :, height // 2 :], halves[1, :, :, width // 2 :] = True, True
-    side = (draw.host.uniform(f"{name}/half") < 0.5).long()
-    second = draw.place(halves[side].numpy())
+    second = draw.place(halves[(draw.uniform(f"{name}/half") < 0.5).astype(int)])
     one, other = (augment(image, draw, f"{name}/{copy}", policy) for copy in ("first", "second"))
     return torch.where(second, other, one)
 

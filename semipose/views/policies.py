@@ -96,7 +96,7 @@ def augment(image: Tensor, draw: Draw, name: str, policy: Policy, strength: floa
     Differs from the paper: holes have ImageNet's mean color and a size relative to the view's.
     """
     rows = choices(policy, STRENGTH[policy] if strength is None else strength)
-    chance = draw.host.uniform(f"{name}/color", OPERATIONS[policy], 3).numpy().astype(np.float64)
+    chance = draw.uniform(f"{name}/color", OPERATIONS[policy], 3).astype(np.float64)
     return apply(image, rows[(chance[..., 0] * len(rows)).astype(np.int64)], chance[..., 1:], bool(rows[:, -1].any()))
 
 
@@ -114,7 +114,8 @@ def apply(image: Tensor, changes: np.ndarray, places: np.ndarray, holes: bool = 
     hidden: Sequence[Tensor | None] = [None] * len(slots)
     if holes:
         center, half_size = _placed(cuts, image).split(2, -1)
-        hidden = cover(center, half_size, (height, width)).view(len(slots), -1, 1, height, width).unbind(0)
+        covered = cover(center - half_size, center + half_size, (height, width))
+        hidden = covered.view(len(slots), -1, 1, height, width).unbind(0)
     with torch.autocast(image.device.type, enabled=False):
         image = image.float()
         if len(slots) == 2:

@@ -33,7 +33,7 @@ class Tiles:
         """
         if draw.count % group or draw.start % group:
             raise ValueError(f"{draw.count} people cannot be divided into groups of {group}")
-        noise = draw.host.uniform(name, *grid).numpy().reshape(-1, group, *grid)
+        noise = draw.uniform(name, *grid).reshape(-1, group, *grid)
         first = np.arange(0, draw.count, group).reshape(-1, 1, 1, 1)
         return cls((noise.argsort(1) + first).reshape(draw.count, *grid))
 

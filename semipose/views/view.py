@@ -49,8 +49,8 @@ class View:
         return self.image.shape[-2], self.image.shape[-1]
 
     def to(self, other: "View") -> Affine:
-        """The map from this view's pixels to another's of the same crops."""
-        return other.affine @ self.affine.inverse()
+        """The map from this view's pixels to another's of the same crops; the same one when asked again."""
+        return self.affine.to(other.affine)
 
     def with_image(self, image: Tensor) -> "View":
         """The same place with other pixels."""
@@ -84,7 +84,7 @@ class Crops:
     def weak(self, name: str = "weak") -> View:
         """A view turned, scaled and perhaps mirrored; `name` keys its random numbers."""
         angle, scale = self._turn(name, share=0.6)
-        mirrored = self.draw.host.uniform(name, 2).numpy()[:, 0] < self.augmentation.flip
+        mirrored = self.draw.uniform(name, 2)[:, 0] < self.augmentation.flip
         return self._view(self._affine(angle, scale, mirrored, name))
 
     def strong(self, weak: View, name: str = "strong") -> View:
@@ -104,10 +104,10 @@ class Crops:
 
     def _turn(self, name: str, share: float) -> tuple[np.ndarray, np.ndarray]:
         """Angle (B,) in radians and enlargement (B,) of a random view."""
-        normal = self.draw.host.normal(f"{name}/turn", 2).numpy().clip(-2, 2)
-        chance = self.draw.host.uniform(f"{name}/turned").numpy()
+        normal = self.draw.normal(f"{name}/turn", 2).clip(-2, 2)
+        chance = self.draw.uniform(f"{name}/turned")
         policy = self.augmentation
-        angle = normal[:, 0] * math.radians(policy.rotation) * (chance < share)
+        angle: np.ndarray = normal[:, 0] * math.radians(policy.rotation) * (chance < share)
         if policy.rotation >= 180:
             angle = (2 * chance - 1) * math.pi
         return angle, 1 + (normal[:, 1] * policy.scale).clip(-policy.scale, policy.scale)
@@ -118,7 +118,7 @@ class Crops:
         middle = np.array([(width - 1) / 2, (height - 1) / 2])
         if not name or self.augmentation.shift == 0:
             return middle
-        step = 2 * self.draw.host.uniform(f"{name}/shift", 2).numpy().astype(np.float64).T - 1
+        step = 2 * self.draw.uniform(f"{name}/shift", 2).astype(np.float64).T - 1
         return middle[:, None] + step * self.augmentation.shift * np.array([[width], [height]])
 
     def _affine(self, angle: np.ndarray, scale: np.ndarray, mirrored: np.ndarray, name: str = "") -> Affine:
@@ -129,9 +129,7 @@ class Crops:
         return Affine.about(angle, scale / self.zoom, mirrored, center, self._middle(name), device)
 
     def _view(self, affine: Affine) -> View:
-        # Sampled first and then scaled: the view has fewer pixels than the crop.
-        image = affine.image(self.images.permute(0, 3, 1, 2).float(), self.size)
-        return View(image.mul_(1 / 255), affine)
+        return View(affine.image(self.images.permute(0, 3, 1, 2) * (1 / 255), self.size), affine)
 
 
 @dataclass(frozen=True)
@@ -162,8 +160,8 @@ class SceneCrops(Crops):
 
 
 def _certain(known: Tensor) -> Tensor:
-    """A cell is known as a whole or not at all, as in the public code."""
-    return (known > 0.5).to(known.dtype)
+    """A cell is known as a whole or not at all, as in the public code: from more than 0.5 on."""
+    return known.round()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from semipose.codecs.associative import AssociativeEmbedding, pull_push
+from semipose.codecs.terms import whole
 from semipose.fields import Field, Fields
 from semipose.scene import Scene
 from tests.codecs import plain
@@ -107,23 +108,22 @@ def test_tags_count_as_published_on_128_cells_and_more_on_smaller_maps(cells: in
     tags = torch.zeros(1, 5, cells, cells)
     tags[:, :2, 22:] = 2.0
     fields = Fields({"tags": Field(tags, "embedding", 4, SKELETON.flip)})
-    losses = codec.instance_losses(fields, here)
+    losses = whole(codec.instance_terms(fields, here))
     # The second person's are 2 2 0 0 0: spread 0.96, 0.8 away from the first's.
     assert losses["pull"].item() == pytest.approx(factor * 0.48, rel=1e-5)
     assert losses["push"].item() == pytest.approx(factor * 0.5 * math.exp(-0.64), rel=1e-5)
     targets, weights = codec.targets(here)
     zeros = Fields({"heatmap": replace(targets["heatmap"], maps=0 * targets["heatmap"].maps)})
-    heat = codec.map_losses(zeros, targets, weights)["heatmap"].item()
+    heat = whole(codec.map_terms(zeros, targets, weights))["heatmap"].item()
     assert losses["pull"].item() / heat == pytest.approx(0.48 / 2 * 1e-3 / 7.67e-4, rel=1e-2)
 
 
-def test_the_tags_read_are_those_of_the_keypoints_cells_and_those_outside_are_told() -> None:
+def test_the_tags_read_are_those_of_the_keypoints_cells_and_outside_of_the_borders() -> None:
     tags = torch.arange(5 * 32 * 32.0).view(1, 5, 32, 32)
     fields = Fields({"tags": Field(tags, "embedding", 4, SKELETON.flip)})
     points = torch.tensor([[[[0.0, 0.0], [5.5, 1.5], [7.6, 1.5], [126.0, 127.0], [-3.0, 128.0]]]])
-    found, inside = CODEC.tags_at(fields, points)
-    assert found[0, 0, :4, 0].tolist() == [0, 1024 + 1, 2048 + 2, 3 * 1024 + 1023]
-    assert inside[0, 0].tolist() == [True, True, True, True, False]
+    found = CODEC.tags_at(fields, points)
+    assert found[0, 0, :, 0].tolist() == [0, 1024 + 1, 2048 + 2, 3 * 1024 + 1023, 4 * 1024 + 31 * 32]
 
 
 def test_targets_have_both_resolutions_and_peaks_of_one() -> None:
@@ -143,7 +143,7 @@ def test_a_zero_answer_costs_what_is_published_for_one_keypoint_and_half_where_h
     for known in (1.0, 0.5):
         targets, weights = codec.targets(replace(here, known=known * here.known))
         zeros = Fields({name: replace(field, maps=0 * field.maps) for name, field in targets.items()})
-        losses = codec.map_losses(zeros, targets, weights)
+        losses = whole(codec.map_terms(zeros, targets, weights))
         assert losses["heatmap"].item() == pytest.approx(known * 7.67e-4, rel=1e-3)
         assert losses["fine_heatmap"].item() == pytest.approx(known * 1.917e-4, rel=1e-3)
 
@@ -161,7 +161,7 @@ def test_everybody_comes_back_from_a_perfect_answer() -> None:
     assert worst(found, here) <= 2.2
     assert (found.person > 0).sum(1).tolist() == [2, 4, 0]
     assert found.keypoints.shape == (3, 30, 5, 2)
-    on_device = CODEC.found(answer(CODEC, here), 6)
+    on_device = CODEC.found(answer(CODEC, here), 6)[0]
     assert worst(on_device, here) <= 2.2
     assert (on_device.weight > 0).sum(1).tolist() == [2, 4, 0]
     assert on_device.people == 6
@@ -174,7 +174,7 @@ def test_tags_of_the_flip_test_are_a_second_dimension_and_tell_people_apart_by_b
     first = fields["tags"].maps / 3
     stacked = torch.cat([2 * (first == 1), 2 * (first == 2)], 1)
     fields["tags"] = replace(fields["tags"], maps=stacked.float(), flip=(*SKELETON.flip, 5, 7, 6, 9, 8))
-    for found in (CODEC.decode(fields), CODEC.found(fields, 8)):
+    for found in (CODEC.decode(fields), CODEC.found(fields, 8)[0]):
         assert worst(found, here) <= 2.2
     assert (CODEC.decode(fields).person > 0).sum() == 3
 
@@ -186,7 +186,7 @@ def test_people_in_a_chain_of_near_tags_are_told_apart() -> None:
         heat[0, k, 9, x], tags[0, k, 8:11, x - 1 : x + 2] = score, tag
     codec = AssociativeEmbedding(SIZE, SKELETON, fine=False)
     found = codec.found(Fields({"heatmap": Field(heat, "scalar", 4, SKELETON.flip),
-                                "tags": Field(tags, "embedding", 4, SKELETON.flip)}), 4)  # fmt: skip
+                                "tags": Field(tags, "embedding", 4, SKELETON.flip)}), 4)[0]  # fmt: skip
     shown = (found.visible[0] > 0).long().tolist()
     assert shown == [[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0] * 5, [0] * 5]
 
@@ -200,7 +200,7 @@ def test_a_missing_keypoint_is_filled_in_for_evaluation_and_not_for_training() -
     filled = CODEC.decode(fields)
     assert worst(filled, here) <= 2.2
     assert filled.person[0, 1] < 0.81 * filled.person[0, 0]
-    on_device = CODEC.found(fields, 4)
+    on_device = CODEC.found(fields, 4)[0]
     assert sorted((on_device.visible[0] > 0).sum(-1).tolist()) == [0, 0, 4, 5]
 
 
@@ -218,14 +218,22 @@ def test_scales_are_averaged_in_heatmaps_and_tags_are_the_firsts() -> None:
 def test_only_people_with_tags_of_their_own_are_reliable() -> None:
     here = scene((4,))
     fields = answer(CODEC, here)
-    assert CODEC.reliable(fields, here).tolist() == [[True] * 4]
+
+    def reliable() -> list[float]:
+        """By the mean of their tags, who is found and reliable."""
+        found, sure = CODEC.found(fields, 4)
+        tags = CODEC.tags_at(fields, found.keypoints)[0].mean((1, 2))
+        return sorted(round(tag, 2) for tag in tags[sure[0] & found.present[0]].tolist())
+
+    assert reliable() == [0, 3, 6, 9]
     tags = fields["tags"].maps
-    tags[tags == 9] = 6.4
+    x, y = (CODEC.in_cells(here.keypoints[0, 0]) + 0.5).long().unbind(-1)
+    tags[0, 0, y[0], x[0]] = 0.9
     spread, margin = CODEC.margins(fields, here)
-    torch.testing.assert_close(margin[0], torch.tensor([3.0, 3.0, 0.4, 0.4]))
-    assert CODEC.reliable(fields, here).tolist() == [[True, True, False, False]]
-    x, y = (CODEC.in_cells(here.keypoints[0, 0, 0]) + 0.5).long().tolist()
-    tags[0, 0, y, x] = 1.0
-    assert CODEC.margins(fields, here)[0][0, 0].item() == pytest.approx(0.8)
-    assert spread[0].max() < 1e-6
-    assert CODEC.reliable(fields, here).tolist() == [[False, True, False, False]]
+    torch.testing.assert_close(spread[0], torch.tensor([0.72, 0, 0, 0]), atol=1e-5, rtol=0)
+    assert reliable() == [3, 6, 9]
+    # One with tags of 2.05 and 1.05, no farther than 1 from any of whom starts, but from their mean.
+    tags[tags == 9] = 4.05
+    tags[tags == 6] = 4.95
+    margin = CODEC.margins(fields, here)[1]
+    torch.testing.assert_close(margin[0], torch.tensor([2.82, 1.05, 0.9, 0.9]), atol=1e-5, rtol=0)

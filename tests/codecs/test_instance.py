@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from semipose.codecs.instance import Instance, contrast, focal, gaussian_radius
+from semipose.codecs.terms import whole
 from semipose.fields import Fields, InstanceFields
 from tests.codecs.scenes import SIZE, SKELETON, answer, scene, twice, worst
 
@@ -35,7 +36,8 @@ def least_root(height: float, width: float) -> float:
 
 
 def test_the_focal_loss_has_its_reference_value() -> None:
-    total, peaks = focal(torch.tensor([0.9, 0.5, 0.1, 0.2]), torch.tensor([1.0, 0.5, 0.0, 0.8]), torch.tensor(1.0))
+    probability, target = (torch.tensor(values).view(1, 1, 2, 2) for values in ((0.9, 0.5, 0.1, 0.2), (1, 0.5, 0, 0.8)))
+    total, peaks = focal(probability, target, torch.tensor(1.0))
     assert total.item() == pytest.approx(0.0129519, abs=1e-7)
     assert peaks.item() == 1
 
@@ -128,7 +130,7 @@ def test_a_perfect_answer_has_hardly_any_loss_and_a_wrong_one_does() -> None:
 def test_own_maps_are_weighed_by_trust_in_keypoints_and_people() -> None:
     here = scene((4,))
     fields = answer(CODEC, here)
-    losses = [CODEC.instance_losses(fields, each) for each in (
+    losses = [whole(CODEC.instance_terms(fields, each)) for each in (
         here, replace(here, visible=0.5 * here.visible), replace(here, weight=0.5 * here.weight),
     )]  # fmt: skip
     # By the sum of the weights, which stays above 1.
@@ -137,7 +139,7 @@ def test_own_maps_are_weighed_by_trust_in_keypoints_and_people() -> None:
     wrong = replace(here, keypoints=here.keypoints + torch.tensor([0.0, 0, 0, 0, 9.0])[:, None])
     shown = replace(wrong, visible=here.visible * torch.tensor([1.0, 1, 1, 1, 0]))
     doubted = replace(wrong, visible=here.visible * torch.tensor([1.0, 1, 1, 1, 0.1]))
-    first, none, little = (CODEC.instance_losses(fields, each)["instance"] for each in (wrong, shown, doubted))
+    first, none, little = (whole(CODEC.instance_terms(fields, each))["instance"] for each in (wrong, shown, doubted))
     assert none < little < 0.3 * first
 
 
@@ -147,7 +149,7 @@ def test_everybody_comes_back_from_a_perfect_answer() -> None:
     # Peaks lie at whole cells, and flat neighbors give no quarter.
     assert worst(found, here) <= 3
     assert (found.person > 0).sum(1).tolist() == [2, 4, 0]
-    on_device = CODEC.found(answer(CODEC, here), 6)
+    on_device = CODEC.found(answer(CODEC, here), 6)[0]
     assert worst(on_device, here) <= 3
     assert (on_device.weight > 0).sum(1).tolist() == [2, 4, 0]
 
@@ -169,7 +171,7 @@ def test_people_alike_are_one_person_also_from_two_scales() -> None:
     fields = answer(CODEC, here)
     x, y = (CODEC.in_cells(here.centers[0, 0]) + 0.5).long().tolist()
     fields["center"].maps[0, 0, y + 4, x + 4] = 0.99
-    for person in (CODEC.decode(fields).person, CODEC.found(fields, 4).weight):
+    for person in (CODEC.decode(fields).person, CODEC.found(fields, 4)[0].weight):
         assert (person > 0).sum() == 1
     large = Instance((256, 256), SKELETON)
     both = CODEC.decode_scales([answer(CODEC, here), answer(large, twice(here))])
@@ -182,4 +184,4 @@ def test_fields_that_draw_nobody_are_refused() -> None:
     moved = Fields(answer(CODEC, here))
     assert not isinstance(moved, InstanceFields)
     with pytest.raises(ValueError, match="draw no people"):
-        CODEC.instance_losses(moved, here)
+        whole(CODEC.instance_terms(moved, here))

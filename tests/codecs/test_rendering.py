@@ -37,9 +37,9 @@ def test_windows_equal_loops_over_cells_also_at_borders_and_where_people_overlap
     at[0, 0, 0] = torch.tensor([5.0, 7.0])
     trust = torch.rand(2, 3, 2, generator=random)
     trust[1, 0] = 0
-    windows = Windows.around(at, trust, sigma, 3 * sigma + 1, 3 * sigma + 1, [size])
-    [maps], [covered] = windows.gaussians(), windows.trusted()
     there = on_map(at, size)
+    windows = Windows.around(at, trust * there, sigma, 3 * sigma + 1, 3 * sigma + 1, [size])
+    [maps], [covered] = windows.gaussians(), windows.trusted()
     assert there.any()
     assert not there.all()
     for image in range(2):

@@ -11,6 +11,7 @@ from semipose.codecs.associative import AssociativeEmbedding
 from semipose.codecs.center_offset import CenterOffset
 from semipose.codecs.instance import Instance
 from semipose.codecs.scene_codec import SceneCodec, scene_codec
+from semipose.codecs.terms import whole
 from semipose.fields import Field, Fields, InstanceFields, mirrored_mean
 from semipose.scene import Scene
 from tests.codecs.scenes import CODECS, SIZE, SKELETON, answer, mirrored, scene, worst
@@ -55,7 +56,7 @@ def test_images_without_people_cost_nothing_but_their_maps_and_gradients_stay_fi
     fields, asked = leaves(noise(codec, here))
     losses = codec.losses(fields, here)
     assert all(torch.isfinite(loss) for loss in losses.values())
-    assert all(loss == 0 for loss in codec.instance_losses(fields, here).values())
+    assert all(loss == 0 for loss in whole(codec.instance_terms(fields, here)).values())
     sum(losses.values(), torch.zeros(())).backward()
     assert all(grad is None or torch.isfinite(grad).all() for grad in (each.grad for each in asked.values()))
     assert asked["heatmap"].grad.abs().sum() > 0  # type: ignore[union-attr]
@@ -80,7 +81,7 @@ def test_fully_trusted_people_weigh_as_labels_do(codec: SceneCodec) -> None:
     here = scene()
     fields = noise(codec, here)
     losses = codec.losses(fields, here)
-    for name, loss in codec.instance_losses(fields, here).items():
+    for name, loss in whole(codec.instance_terms(fields, here)).items():
         torch.testing.assert_close(losses[name], loss, atol=0, rtol=0)
         assert loss > 0
 
@@ -106,7 +107,7 @@ def test_the_less_sure_a_teacher_is_the_less_its_maps_weigh(codec: SceneCodec) -
         found.append(codec.consistency(silent, lower, weights).item())
     assert found == sorted(found)
     assert found[0] > 0
-    assert found[-1] < 2 * sum(codec.map_losses(silent, maps, weights).values())
+    assert found[-1] < 2 * sum(whole(codec.map_terms(silent, maps, weights)).values())
 
 
 @by_codec
@@ -116,11 +117,11 @@ def test_a_teacher_frozen_at_background_teaches_nobody(codec: SceneCodec) -> Non
     empty = Fields({name: replace(field, maps=torch.zeros_like(field.maps)) for name, field in fields.items()})
     if isinstance(fields, InstanceFields):
         empty = InstanceFields(empty, fields.features, torch.zeros_like(fields.shared), soft)
-    found = codec.found(empty, 5)
+    found = codec.found(empty, 5)[0]
     assert found.weight.sum() == found.trust.sum() == 0
     assert torch.isfinite(found.keypoints).all()
     assert torch.equal(found.known, torch.ones(3, 1, 32, 32))
-    assert all(loss == 0 for loss in codec.instance_losses(fields, found).values())
+    assert all(loss == 0 for loss in whole(codec.instance_terms(fields, found)).values())
     _, weights = codec.targets(found, negatives=False)
     assert all(weight.maps.sum() == 0 for weight in weights.values())
 
@@ -128,13 +129,28 @@ def test_a_teacher_frozen_at_background_teaches_nobody(codec: SceneCodec) -> Non
 @by_codec
 def test_found_people_are_as_good_as_labels_where_the_answer_is_perfect(codec: SceneCodec) -> None:
     here = scene((2, 4))
-    found = codec.found(answer(codec, here), 6)
-    assert codec.reliable(answer(codec, here), found).sum() == 6
+    found, reliable = codec.found(answer(codec, here), 6)
+    assert (reliable & found.present).sum() == 6
     hull = found.hull[found.present]
     assert torch.equal(found.sides[found.present], hull)
     assert (hull.amin() > 15) & (hull.amax() < 50)
     scores = found.visible[found.present]
     assert (scores.amin() > 0.5) & (scores.amax() <= 1)
+
+
+@by_codec
+def test_who_is_found_lies_in_the_image_is_as_sure_as_asked_and_what_is_known_is_passed_on(codec: SceneCodec) -> None:
+    here = scene((2, 4))
+    fields, known = noise(codec, here), torch.rand(2, 1, *codec.cells)
+    found = codec.found(fields, 6)[0]
+    inside = ((found.keypoints >= -0.5) & (found.keypoints < SIZE[1] - 0.5)).all(-1)
+    assert (found.visible > 0).any()
+    assert inside[found.visible > 0].all()
+    least = float(found.visible[found.visible > 0].median())
+    surer = codec.found(fields, 6, known, least)[0]
+    assert torch.equal(surer.visible, found.visible * (found.visible >= least))
+    assert torch.equal(surer.weight, found.weight)
+    assert surer.known is known
 
 
 @by_codec
@@ -203,7 +219,7 @@ def test_half_precision_answers_have_losses_and_people_in_full(codec: SceneCodec
     for name, loss in codec.losses(fields, here).items():
         assert loss.dtype == torch.float32
         torch.testing.assert_close(loss, exact[name], rtol=0.05, atol=5e-3)
-    assert codec.found(fields.detach(), 4).keypoints.dtype == torch.float32
+    assert codec.found(fields.detach(), 4)[0].keypoints.dtype == torch.float32
     assert (codec.decode(fields.detach()).person > 0).sum() == 6
 
 
@@ -214,21 +230,19 @@ def test_a_network_gone_bad_is_read_without_harm(codec: SceneCodec, number: floa
     for broken in answer(codec, here):
         fields = answer(codec, here)
         fields[broken] = replace(fields[broken], maps=torch.full_like(fields[broken].maps, number))
-        found, on_device = codec.decode(fields), codec.found(fields, 5)
+        found, on_device = codec.decode(fields), codec.found(fields, 5)[0]
         assert all(torch.isfinite(each).all() for each in (found.keypoints, on_device.keypoints))
         assert not any(each.isnan().any() for each in (found.scores, found.person))
         codec.targets(on_device)
-        codec.instance_losses(fields, on_device)
+        whole(codec.instance_terms(fields, on_device))
 
 
 def step(codec: SceneCodec, fields: Fields, here: Scene) -> None:
     """All that a training step asks of a codec."""
     weights, targets = codec.targets(here, negatives=False)
-    losses = [*codec.losses(fields, here).values(), *codec.map_losses(fields, targets, weights).values()]
-    found = codec.found(fields, 5)
-    losses += [
-        loss * codec.reliable(fields.detach(), found).any() for loss in codec.instance_losses(fields, found).values()
-    ]
+    losses = [*codec.losses(fields, here).values(), *whole(codec.map_terms(fields, targets, weights)).values()]
+    found, reliable = codec.found(fields, 5)
+    losses += [loss * reliable.any() for loss in whole(codec.instance_terms(fields, found)).values()]
     torch.stack(losses).sum().backward()
 
 
@@ -290,7 +304,7 @@ def test_a_network_answers_in_its_codecs_terms(name: str) -> None:
     sum(losses.values(), torch.zeros(())).backward()
     assert all(weight.grad is not None and torch.isfinite(weight.grad).all() for weight in network.parameters())
     both = mirrored_mean(fields, network(image.flip(-1)), SIZE[1])
-    found = codec.found(both, 5)
+    found = codec.found(both, 5)[0]
     assert found.keypoints.shape == (2, 5, 5, 2)
     assert not found.keypoints.requires_grad
     assert not found.visible.requires_grad

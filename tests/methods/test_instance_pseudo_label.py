@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from semipose import methods
-from semipose.codecs.associative import AssociativeEmbedding
 from semipose.codecs.scene_codec import scene_codec
 from semipose.errors import UsageError
-from semipose.fields import Field, Fields
+from semipose.losses import total
 from semipose.methods._pseudo_people import believed, counted
 from semipose.methods.instance_pseudo_label import InstancePseudoLabel
 from semipose.methods.method import Progress
@@ -18,7 +17,7 @@ from semipose.methods.pseudo_label import PseudoLabel
 from semipose.methods.supervised import Supervised
 from semipose.networks import DETECTOR_FREE
 from semipose.scene import Scene
-from tests.people import SIZE, SKELETON
+from tests.people import SKELETON
 from tests.whole import batch_of, builder_of
 
 LATE = Progress(900, 1000)
@@ -44,10 +43,12 @@ def test_people_that_are_surely_right_teach_what_labels_would(network: str) -> N
     scene = batch.labeled.scene(view, SKELETON.flip)
     fields = method.student(view.image)
     supervised = scene_codec(fields, view.size, SKELETON).losses(fields, scene)
-    learned = method.lessons(fields, scene, view)
+    learned = method.lessons((fields, scene), (fields, scene), view, weight=1.0)
+    torch.testing.assert_close(learned.pop("labeled"), total(supervised))
     assert learned
-    assert all(torch.equal(loss, supervised[name]) for name, loss in learned.items())
     assert any(loss > 0 for loss in learned.values())
+    for name, loss in learned.items():
+        torch.testing.assert_close(loss, supervised[name])
 
 
 @pytest.mark.parametrize("network", DETECTOR_FREE)
@@ -90,51 +91,49 @@ def test_each_lesson_can_be_switched_off_and_waits_for_the_end_of_the_burn_in() 
     assert (quarter / whole, half / whole) == pytest.approx((0.25, 0.5), rel=1e-3)
 
 
-def found(*scores: float, keypoint: float = 0.9) -> tuple[AssociativeEmbedding, Fields, Scene]:
-    """People of 14 keypoints within 8 px squares 20 px apart, whose tags differ."""
+def found(*scores: float) -> Scene:
+    """People of 14 keypoints within 8 px squares 20 px apart."""
     count = len(scores)
     corner = torch.tensor([[8.0 + 20 * (n % 3), 8.0 + 20 * (n // 3)] for n in range(count)])
     spread = torch.rand(count, len(SKELETON), 2, generator=torch.Generator().manual_seed(0)) * 8
     keypoints = (corner[:, None] + spread)[None]
-    tags = torch.zeros(1, len(SKELETON), 16, 16)
-    for person, (x, y) in enumerate(corner.tolist()):
-        tags[..., int(y // 4) - 1 : int(y // 4) + 4, int(x // 4) - 1 : int(x // 4) + 4] = 3.0 * person
-    fields = Fields({
-        "heatmap": Field(torch.zeros(1, len(SKELETON), 16, 16), "scalar", 4, SKELETON.flip),
-        "tags": Field(tags, "embedding", 4, SKELETON.flip),
-    })  # fmt: skip
-    visible = torch.full(keypoints.shape[:-1], keypoint)
-    known = torch.ones(1, 1, 16, 16)
-    scene = Scene(keypoints, visible, torch.tensor([scores]), torch.full((1, count, 2), 8.0), known)
-    return AssociativeEmbedding(SIZE, SKELETON, fine=False), fields, scene
+    visible = torch.full(keypoints.shape[:-1], 0.9)
+    return Scene.found(keypoints, visible, torch.tensor([scores]), torch.ones(1, 1, 16, 16))
+
+
+YES = torch.tensor([[True]])
 
 
 def test_the_sure_are_believed_the_doubtful_unknown_and_the_rest_nobody() -> None:
-    codec, fields, scene = found(0.8, 0.3, 0.1)
-    pseudo = believed(codec, fields, scene, torch.tensor(0.5))
+    scene = found(0.8, 0.3, 0.1)
+    pseudo = believed(scene, YES, torch.tensor(0.5))
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0, 0])
     row = (scene.centers[0, :, 1] / 4).long(), (scene.centers[0, :, 0] / 4).long()
     assert pseudo.known[0, 0][row].tolist() == [1, 0, 1]
     # Three people in all: two cells of one of them must not hide the others.
-    assert 4 <= int((pseudo.known == 0).sum()) <= 30
+    low, high = scene.corners
+    hidden = (pseudo.known[0, 0] == 0).nonzero() * 4 + 1.5
+    room = 0.125 * scene.sides[0, 1] + 4
+    for cells, edge in ((hidden.amin(0), low[0, 1] - room), (hidden.amax(0), high[0, 1] + room)):
+        assert (cells.flip(0) - edge).abs().max() <= 4
 
 
-def test_unsure_keypoints_are_not_learned_and_too_few_make_nobody() -> None:
-    codec, fields, scene = found(0.8, 0.8)
+def test_too_few_keypoints_make_nobody() -> None:
+    scene = found(0.8, 0.8)
     visible = scene.visible.clone()
-    visible[0, 0, 4:] = 0.2
-    visible[0, 1, 2:] = 0.2
-    pseudo = believed(codec, fields, replace(scene, visible=visible), torch.tensor(0.5))
+    visible[0, 0, 4:] = 0
+    visible[0, 1, 2:] = 0
+    pseudo = believed(replace(scene, visible=visible), YES, torch.tensor(0.5))
     assert (pseudo.trust[0] > 0).sum(-1).tolist() == [4, 0]
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0])
     assert counted(pseudo)[0].tolist() == [True, False]
 
 
-def test_people_whose_tags_are_alike_are_not_believed() -> None:
-    codec, fields, scene = found(0.8, 0.8)
-    alike = Fields({**fields, "tags": replace(fields["tags"], maps=fields["tags"].maps * 0.2)})
-    assert believed(codec, fields, scene, torch.tensor(0.5)).weight.sum() > 1.5
-    assert believed(codec, alike, scene, torch.tensor(0.5)).weight.sum() == 0
+def test_people_whom_the_answer_describes_badly_are_not_believed() -> None:
+    scene = found(0.8, 0.8)
+    pseudo = believed(scene, torch.tensor([[True, False]]), torch.tensor(0.5))
+    assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0])
+    assert 0 < (pseudo.known == 0).sum() < 30
 
 
 @pytest.mark.parametrize("network", DETECTOR_FREE)

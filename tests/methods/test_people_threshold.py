@@ -79,6 +79,6 @@ def test_the_mean_of_two_processes_statistics_is_that_of_one_with_both_batches()
         one.update(batch, labeled)
         for part, rows, people in zip(parts, batch.split(4), labeled.split(3), strict=True):
             part.update(rows, people)
-    mean = (parts[0].histogram + parts[1].histogram) / 2
-    assert torch.allclose(mean, one.histogram, atol=1e-6)
-    assert one.histogram.shape == (BINS,)
+    mean = (parts[0].above + parts[1].above) / 2
+    assert torch.allclose(mean, one.above, atol=1e-6)
+    assert one.above.shape == (BINS + 1,)

@@ -26,7 +26,7 @@ def test_color_changes_stay_in_range_and_differ_between_images() -> None:
 def test_jitter_is_saturation_then_brightness_and_contrast_around_gray_then_gain() -> None:
     """Also pins which random number does what: committed results rest on it."""
     image = torch.rand(4, 3, 8, 8)
-    change = (DRAW.uniform("c/color", 6) * 2 - 1) * 0.4
+    change = (torch.from_numpy(DRAW.uniform("c/color", 6)) * 2 - 1) * 0.4
     brightness, contrast, saturation = (1 + change[:, :3, None, None]).split(1, 1)
     gray = (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
     expected = gray + saturation * (image - gray)

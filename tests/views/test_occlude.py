@@ -21,10 +21,9 @@ SIZE = (64, 48)
         (-40, 100, (0, 0), (0, 0)),  # beyond it
     ],
 )
-def test_a_rectangle_lies_around_its_center(
-    x: int, y: int, rows: tuple[int, int], columns: tuple[int, int]
-) -> None:
-    found = cover(torch.tensor([[[x, y]]]).float(), torch.full((1, 1, 2), 12.0), (256, 192))[0]
+def test_a_rectangle_lies_around_its_center(x: int, y: int, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+    center = torch.tensor([[[x, y]]]).float()
+    found = cover(center - 12, center + 12, (256, 192))[0]
     expected = torch.zeros(256, 192, dtype=torch.bool)
     expected[rows[0] : rows[1], columns[0] : columns[1]] = True
     assert torch.equal(found, expected)
@@ -116,9 +115,13 @@ def test_an_image_without_keypoints_is_not_cut() -> None:
 def test_all_keypoints_there_are_drawn_as_ever() -> None:
     """Committed results rest on these numbers: keypoint floor(chance * K), jitter and sizes by their names."""
     keypoints = 15 + torch.rand(4, 6, 2) * 18
-    chosen = (DRAW.uniform("c/joints", 5) * 6).long()
+    joints, jitter, sizes = (
+        torch.from_numpy(each)
+        for each in (DRAW.uniform("c/joints", 5), DRAW.normal("c/jitter", 5, 2), DRAW.uniform("c/sizes", 5, 2))
+    )
+    chosen = (joints * 6).long()
     unit = (SIZE[0] * SIZE[1]) ** 0.5 / 221.7
-    centers = keypoints.gather(1, chosen[..., None].expand(-1, -1, 2)) + DRAW.normal("c/jitter", 5, 2) * 10 * unit
-    half = (10 + 10 * DRAW.uniform("c/sizes", 5, 2)) * unit
-    differ = rectangles(SIZE, DRAW, "c", 5, keypoints)[:, 0] != cover(centers, half, SIZE)
+    centers = keypoints.gather(1, chosen[..., None].expand(-1, -1, 2)) + jitter * 10 * unit
+    half = (10 + 10 * sizes) * unit
+    differ = rectangles(SIZE, DRAW, "c", 5, keypoints)[:, 0] != cover(centers - half, centers + half, SIZE)
     assert differ.float().mean() < 1e-3

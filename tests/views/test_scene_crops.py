@@ -59,7 +59,7 @@ def test_everybody_follows_the_pixels(kind: str) -> None:
     whole = ((expected > 8) & (expected < 55)).all(-1)
     assert whole.float().mean() > 0.4
     torch.testing.assert_close(found[whole], expected[whole], atol=0.35, rtol=0)
-    zoom = view.affine.scale
+    zoom = view.affine.scale.flatten()
     torch.testing.assert_close(scene.sides[:, 0, 0], 20 * zoom)
     assert scene.weight[1, 1] == 0
 

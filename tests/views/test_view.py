@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -94,12 +95,12 @@ def test_views_are_made_of_their_named_draws() -> None:
     people = crops(labeled=True)
     draw, weak = people.draw, people.weak()
 
-    def turned(name: str, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-        normal = draw.normal(f"{name}/turn", 2).clamp(-2, 2)
+    def turned(name: str, share: float) -> tuple[np.ndarray, np.ndarray]:
+        normal = draw.normal(f"{name}/turn", 2).clip(-2, 2)
         angle = normal[:, 0] * math.radians(30) * (draw.uniform(f"{name}/turned") < share)
-        return angle, 1 + (normal[:, 1] * 0.25).clamp(-0.25, 0.25)
+        return angle, 1 + (normal[:, 1] * 0.25).clip(-0.25, 0.25)
 
-    mirrored, still = draw.uniform("weak", 2)[:, 0] < 0.5, torch.zeros(4, dtype=torch.bool)
+    mirrored, still = draw.uniform("weak", 2)[:, 0] < 0.5, np.zeros(4, bool)
     expected = Affine.about(*turned("weak", 0.6), mirrored, (47.5, 47.5), (31.5, 31.5))
     torch.testing.assert_close(weak.affine.matrix, expected.matrix, atol=1e-4, rtol=0)
     further = Affine.about(*turned("strong", 0.8), still, (31.5, 31.5), (31.5, 31.5))

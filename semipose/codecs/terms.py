@@ -1,0 +1,67 @@
+"""Losses of a batch image by image, so that labels and pseudo people are learned in one go and told apart after."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from semipose.geometry import constant
+
+
+class Term(NamedTuple):
+    """What each image adds to one loss: `total` (B,), and to what that is divided by, `divisor` (B,); None: 1 each."""
+
+    total: Tensor
+    divisor: Tensor | None = None
+
+
+def by_parts(
+    terms: Mapping[str, Term], parts: Sequence[int], factors: Sequence[float] = (1.0,)
+) -> list[dict[str, Tensor]]:
+    """For each of the `parts`, numbers of images one after the other, its losses times its factor: scalars, 0 where
+    nothing counts."""
+    totals = torch.stack([term.total for term in terms.values()])
+    shares: list[Tensor | float] = [factor / part for part, factor in zip(parts, factors, strict=True)]
+    if any(term.divisor is not None for term in terms.values()):
+        each = constant((1.0,) * sum(parts), totals.device)
+        divisors = torch.stack([each if term.divisor is None else term.divisor for term in terms.values()])
+        counted = zip(_split(divisors, parts), factors, strict=True)
+        shares = [factor / part.sum(1).clamp_min_(1) for part, factor in counted]
+    sums = [part.sum(1) for part in _split(totals, parts)]
+    return [dict(zip(terms, (of * share).unbind(), strict=True)) for of, share in zip(sums, shares, strict=True)]
+
+
+def whole(terms: Mapping[str, Term]) -> dict[str, Tensor]:
+    """The losses of all images together: scalars."""
+    return by_parts(terms, [len(next(iter(terms.values())).total)])[0]
+
+
+def squared_error(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """(B,) mean over each image's cells of weight * (predicted - target)^2; the weight is not squared here.
+
+    Maps (B, C, h, w), and `weight` as large.
+    """
+    return _SquaredError.apply(predicted, target, weight)
+
+
+class _SquaredError(torch.autograd.Function):
+    """With one pass over the maps on the way back, where autograd's own has one for each operation."""
+
+    @staticmethod
+    def forward(ctx: Any, predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        away = predicted.float() - target
+        weighted = weight * away
+        ctx.save_for_backward(weighted)
+        ctx.dtype = predicted.dtype
+        return (weighted * away).mean((1, 2, 3))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (weighted,) = ctx.saved_tensors
+        factor = (gradients[0] * (2 * len(weighted) / weighted.numel())).view(-1, 1, 1, 1)
+        return (factor * weighted).to(ctx.dtype), None, None
+
+
+def _split(values: Tensor, parts: Sequence[int]) -> Sequence[Tensor]:
+    return values.split(list(parts), 1) if len(parts) > 1 else [values]
