@@ -6,6 +6,7 @@ Xie et al. (ICCV 2021) call weak and strong views easy and hard.
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -129,7 +130,12 @@ class Crops:
         return Affine.about(angle, scale / self.zoom, mirrored, center, self._middle(name), device)
 
     def _view(self, affine: Affine) -> View:
-        return View(affine.image(self.images.permute(0, 3, 1, 2) * (1 / 255), self.size), affine)
+        return View(affine.image(self._pixels, self.size), affine)
+
+    @cached_property
+    def _pixels(self) -> Tensor:
+        """(B, 3, H', W') RGB in 0..1, made once for all views."""
+        return self.images.permute(0, 3, 1, 2).float().mul_(1 / 255)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,93 @@
+"""Losses kept image by image: those of parts are those of each part alone, and slopes are autograd's."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from semipose.codecs.instance import EDGE, focal
+from semipose.codecs.scene_codec import SceneCodec
+from semipose.codecs.terms import Term, by_parts, squared_error, whole
+from semipose.fields import stacked
+from semipose.losses import total
+from semipose.scene import Scene
+from tests.codecs.scenes import CODECS, answer, scene
+
+by_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)
+
+
+def test_parts_are_sums_by_sums_times_their_factor_and_keep_what_is_not_finite_to_themselves() -> None:
+    terms = {
+        "mean": Term(torch.tensor([1.0, 2.0, 6.0])),
+        "share": Term(torch.tensor([1.0, 3.0, 8.0]), torch.tensor([3.0, 5.0, 4.0])),
+        "nobody": Term(torch.zeros(3), torch.zeros(3)),
+    }
+    first, second = by_parts(terms, [2, 1], [1.0, 0.5])
+    assert {name: loss.item() for name, loss in first.items()} == {"mean": 1.5, "share": 0.5, "nobody": 0}
+    assert {name: loss.item() for name, loss in second.items()} == {"mean": 3, "share": 1, "nobody": 0}
+    assert {name: loss.item() for name, loss in whole(terms).items()} == {"mean": 3, "share": 1, "nobody": 0}
+    bad = {"mean": Term(torch.tensor([1.0, 2.0, torch.nan]))}
+    assert by_parts(bad, [2, 1], [1.0, 0.0])[0]["mean"] == 1.5
+
+
+@by_codec
+@pytest.mark.parametrize("negatives", [True, False])
+def test_labels_and_pseudo_people_in_one_go_have_the_losses_of_one_after_the_other(
+    codec: SceneCodec, negatives: bool
+) -> None:
+    """In batches of other sizes, with more room for people in one; also their gradients."""
+    one, other = scene((2, 1)), scene((4, 0, 3), seed=1)
+    other = replace(other, visible=0.7 * other.visible, weight=0.6 * other.weight)
+    answers = [answer(codec, each) for each in (one, other)]
+    one = Scene(one.keypoints[:, :2], one.visible[:, :2], one.weight[:, :2], one.sides[:, :2], one.known)
+    for fields in answers:
+        for name, field in fields.items():
+            fields[name] = replace(field, maps=(0.9 * field.maps + 0.03).requires_grad_())
+    apart = [whole(codec.terms(answers[0], one)), whole(codec.terms(answers[1], other, negatives))]
+    empty: bool | Tensor = negatives or torch.tensor([1.0, 1, 0, 0, 0]).view(5, 1, 1, 1)
+    together = by_parts(codec.terms(stacked(answers), Scene.stacked([one, other]), empty), [2, 3], [1.0, 1.0])
+    for alone, found in zip(apart, together, strict=True):
+        assert alone.keys() == found.keys()
+        for name, loss in alone.items():
+            torch.testing.assert_close(found[name], loss, msg=lambda text, name=name: f"{name}: {text}")
+    leaves = [field.maps for fields in answers for field in fields.values()]
+    slopes = [torch.autograd.grad(sum(total(part) for part in parts), leaves, allow_unused=True)
+              for parts in (apart, together)]  # fmt: skip
+    for alone, found in zip(*slopes, strict=True):
+        assert (alone is None) == (found is None)
+        if alone is not None:
+            torch.testing.assert_close(found, alone)
+
+
+def plain_focal(probability: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    p, peak = probability.clamp(EDGE, 1 - EDGE), target == 1
+    at_peaks = -p.log() * (1 - p) ** 2
+    elsewhere = -(1 - p).log() * p**2 * (1 - target) ** 4
+    return (torch.where(peak, at_peaks, elsewhere) * weight).sum((1, 2, 3))
+
+
+def plain_squares(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return (weight * (predicted - target) ** 2).mean((1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("ours", "plain"),
+    [(squared_error, plain_squares), (lambda *given: focal(*given).total, plain_focal)],
+    ids=["squares", "focal"],
+)
+def test_values_and_slopes_are_those_of_the_formula(
+    ours: Callable[..., Tensor], plain: Callable[..., Tensor]
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    shape = (3, 2, 5, 7)
+    predicted, target, weight = (torch.rand(shape, generator=random) for _ in range(3))
+    target[0, 1, 2, 3] = target[2, 0, 0, 0] = 1
+    found = []
+    for loss in (ours, plain):
+        leaf = predicted.clone().requires_grad_()
+        each = loss(leaf, target, weight)
+        (each * torch.tensor([1.0, 0.5, 2.0])).sum().backward()
+        found.append((each.detach(), leaf.grad))
+    torch.testing.assert_close(found[0], found[1])
