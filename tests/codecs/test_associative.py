@@ -232,8 +232,11 @@ def test_only_people_with_tags_of_their_own_are_reliable() -> None:
     spread, margin = CODEC.margins(fields, here)
     torch.testing.assert_close(spread[0], torch.tensor([0.72, 0, 0, 0]), atol=1e-5, rtol=0)
     assert reliable() == [3, 6, 9]
-    # One with tags of 2.05 and 1.05, no farther than 1 from any of whom starts, but from their mean.
-    tags[tags == 9] = 4.05
-    tags[tags == 6] = 4.95
+    # Of two whose people start 1.1 apart the means are only 0.46 apart.
+    for person, (start, others) in {2: (6.0, 6.4), 3: (7.1, 6.7)}.items():
+        tags[tags == 3 * person] = others
+        x, y = (CODEC.in_cells(here.keypoints[0, person, 0]) + 0.5).long().tolist()
+        tags[0, 0, y - 3 : y + 4, x - 3 : x + 4] = start
     margin = CODEC.margins(fields, here)[1]
-    torch.testing.assert_close(margin[0], torch.tensor([2.82, 1.05, 0.9, 0.9]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(margin[0], torch.tensor([2.82, 2.82, 0.46, 0.46]), atol=1e-5, rtol=0)
+    assert reliable() == [3]

@@ -28,6 +28,8 @@ def test_parts_are_sums_by_sums_times_their_factor_and_keep_what_is_not_finite_t
     assert {name: loss.item() for name, loss in first.items()} == {"mean": 1.5, "share": 0.5, "nobody": 0}
     assert {name: loss.item() for name, loss in second.items()} == {"mean": 3, "share": 1, "nobody": 0}
     assert {name: loss.item() for name, loss in whole(terms).items()} == {"mean": 3, "share": 1, "nobody": 0}
+    first, second = by_parts({"mean": terms["mean"]}, [1, 2], [1.0, 0.5])
+    assert (first["mean"], second["mean"]) == (1, 2)
     bad = {"mean": Term(torch.tensor([1.0, 2.0, torch.nan]))}
     assert by_parts(bad, [2, 1], [1.0, 0.0])[0]["mean"] == 1.5
 

@@ -43,12 +43,13 @@ def test_people_that_are_surely_right_teach_what_labels_would(network: str) -> N
     scene = batch.labeled.scene(view, SKELETON.flip)
     fields = method.student(view.image)
     supervised = scene_codec(fields, view.size, SKELETON).losses(fields, scene)
-    learned = method.lessons((fields, scene), (fields, scene), view, weight=1.0)
-    torch.testing.assert_close(learned.pop("labeled"), total(supervised))
-    assert learned
-    assert any(loss > 0 for loss in learned.values())
-    for name, loss in learned.items():
-        torch.testing.assert_close(loss, supervised[name])
+    for weight in (1.0, 0.5):
+        learned = method.lessons((fields, scene), (fields, scene), view, weight)
+        torch.testing.assert_close(learned.pop("labeled"), total(supervised))
+        assert learned
+        assert any(loss > 0 for loss in learned.values())
+        for name, loss in learned.items():
+            torch.testing.assert_close(loss, weight * supervised[name])
 
 
 @pytest.mark.parametrize("network", DETECTOR_FREE)

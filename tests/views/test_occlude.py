@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from semipose.views import occlude
 from semipose.views.draw import Draw
-from semipose.views.occlude import FILL, cover, cutout, joint_cutout, rectangles
+from semipose.views.occlude import BELOW_ONE, FILL, cover, cutout, joint_cutout, rectangles
 
 DRAW = Draw(0, 0, "unlabeled", 4, 4)
 MANY = Draw(0, 0, "unlabeled", 600, 600)
@@ -93,6 +94,13 @@ def test_every_keypoint_that_exists_is_drawn_as_often_and_no_other(exists: list[
     expected = MANY.count / there.sum().item()
     assert (found[there] - expected).abs().max() < 4 * expected**0.5
     assert torch.equal(drawn(there), found)
+
+
+def test_the_least_and_the_greatest_chance_draw_one_that_exists_too() -> None:
+    exists = torch.tensor([[False, True, True, False, True, False]])
+    chance = torch.tensor([[[0.0], [1 / 3], [BELOW_ONE]]])
+    found = occlude.drawn(SPREAD[None], exists, (120, 180), chance)
+    assert torch.equal(found[0], SPREAD[[1, 2, 4]])
 
 
 def test_keypoints_outside_of_the_image_or_without_a_place_are_not_drawn() -> None:
