@@ -82,11 +82,14 @@ class Scene:
         return (high - low).clamp_min(0)
 
     @staticmethod
-    def found(keypoints: Tensor, scores: Tensor, person: Tensor, known: Tensor) -> "Scene":
-        """People whom a network found: `keypoints` with their `scores`, the `person`s' own; their boxes are around
-        what is visible."""
+    def found(keypoints: Tensor, scores: Tensor, person: Tensor, known: Tensor, least: float = 0.0) -> "Scene":
+        """People whom a network found: `keypoints` with their `scores`, 0 where there is none, and the `person`s' own.
+
+        Only scores of at least `least` are trusted; a box is around all keypoints: without an unsure hand nobody is
+        smaller.
+        """
         low, high = _corners(keypoints, scores)
-        return Scene(keypoints, scores, person, (high - low).clamp_min(0), known)
+        return Scene(keypoints, scores * (scores >= least), person, (high - low).clamp_min(0), known)
 
     def moved(self, affine: Affine, flip: tuple[int, ...], size: tuple[int, int] | None = None) -> "Scene":
         """The same people in another view of `size` (H, W), default this one's; `affine` (B) takes pixels to pixels.

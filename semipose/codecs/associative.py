@@ -118,9 +118,8 @@ class AssociativeEmbedding(SceneCodec):
         each = torch.cat([spot, tag], -1)
         each = each.gather(1, which.expand(-1, -1, each.shape[-1])).unflatten(1, best.shape[1:])
         keypoints, tag = each.split([2, tag.shape[-1]], -1)
-        visible = best * (best >= least)
-        spread, margin = margins(tag, visible)
-        scene = Scene.found(keypoints, visible, best.mean(-1), self.everywhere(known, heat))
+        scene = Scene.found(keypoints, best, best.mean(-1), self.everywhere(known, heat), least)
+        spread, margin = margins(tag, scene.visible)
         return scene, (spread < NEAR / 2) & (margin > NEAR)
 
     @torch.no_grad()

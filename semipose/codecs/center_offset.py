@@ -137,8 +137,8 @@ class CenterOffset(SceneCodec):
         value = at_points(heat, poses.transpose(1, 2)).mT * on_map(poses, self.cells)
         person = center * value.clamp_min(0).mean(-1)
         person = person * survivors(near_poses(poses, SAME), person, FEW)
-        visible = value * ((value >= least) & (person > 0)[..., None])
-        scene = Scene.found(self.in_pixels(poses), visible, person, self.everywhere(known, heat))
+        score = value * ((value > LEAST_KEYPOINT) & (person > 0)[..., None])
+        scene = Scene.found(self.in_pixels(poses), score, person, self.everywhere(known, heat), least)
         return scene, scene.present
 
     @torch.no_grad()

@@ -140,8 +140,8 @@ class Instance(SceneCodec):
         keypoints, score = keypoints.unflatten(0, center.shape), score.unflatten(0, center.shape)
         person = center * score.mean(-1)
         person = person * survivors(self._same(keypoints), person, FEW)
-        visible = score * ((score >= least) & (person > 0)[..., None])
-        scene = Scene.found(keypoints, visible, person, self.everywhere(known, center))
+        score = score * ((score > LEAST_KEYPOINT) & (person > 0)[..., None])
+        scene = Scene.found(keypoints, score, person, self.everywhere(known, center), least)
         return scene, scene.present
 
     @torch.no_grad()

@@ -99,8 +99,8 @@ class SceneCodec(ABC):
         fields describe well enough to be learned from, by more than their score.
 
         `visible` are the keypoints' scores, 0 where they are below `least` or none was really detected; `weight` the
-        people's, 0 beyond those found; `sides` those of the hull of the visible keypoints; `known` as given, else
-        everything is.
+        people's, 0 beyond those found; `sides` those of the hull of all keypoints that were detected; `known` as
+        given, else everything is.
         """
 
     def decode(self, fields: Fields, people: int = 30) -> Found:

@@ -150,6 +150,9 @@ def test_who_is_found_lies_in_the_image_is_as_sure_as_asked_and_what_is_known_is
     surer = codec.found(fields, 6, known, least)[0]
     assert torch.equal(surer.visible, found.visible * (found.visible >= least))
     assert torch.equal(surer.weight, found.weight)
+    assert torch.equal(surer.sides, found.sides)
+    # CID's people are as sure of all their keypoints here.
+    assert isinstance(codec, Instance) or not torch.equal(surer.hull, found.hull)
     assert surer.known is known
 
 
