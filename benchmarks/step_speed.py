@@ -192,9 +192,9 @@ def scene_operators(trainer: Trainer) -> int:
     if isinstance(fields, InstanceFields):
         drawn: list[Tensor] = []
 
-        def draw(_: Tensor, shared: Tensor, __: Tensor) -> Tensor:
+        def draw(_: Tensor, shared: Tensor, cells: Tensor) -> Tensor:
             if not drawn:
-                shape = (len(shared), len(codec.skeleton), *shared.shape[2:])
+                shape = (len(cells), len(codec.skeleton), *shared.shape[2:])
                 drawn.append(torch.full(shape, 0.5, requires_grad=True))
             return drawn[0]
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from semipose.geometry import Affine, constant, exchange
+from semipose.geometry import Affine, constant, exchange, multiples
 
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -69,30 +69,39 @@ class InstanceFields(Fields):
     """Fields of a network that also draws one person at a time (CID), at places chosen after it has answered.
 
     `features` (B, C, h, w) describe what is centered at a cell, `shared` (B, D, h, w) is what everybody's maps are
-    made of, both of the fields' stride. `draw(parameters (n, C), shared (n, D, h, w), cells (n, 2))` answers with the
-    maps (n, K, h, w), probabilities. `moved` gives plain fields: people are moved as poses.
+    made of, both of the fields' stride. `draw(parameters (n, C), shared (B, D, h, w), cells (n, 2))`, of n / B people
+    of each image, one image after the other, answers with their maps (n, K, h, w), probabilities. `moved` gives plain
+    fields: people are moved as poses.
     """
 
     def __init__(self, fields: Mapping[str, Field], features: Tensor, shared: Tensor, draw: Draw) -> None:
         super().__init__(fields)
         self.features, self.shared, self._draw = features, shared, draw
 
-    def parameters(self, rows: Tensor, cells: Tensor) -> Tensor:
-        """The features (n, C) at `cells` (n, 2), x and y, of the images `rows` (n,) of the batch; whole numbers."""
-        # Row by row of channels_last maps, so that their gradient is of that layout, too: adding up two is slow.
-        x, y = cells.unbind(1)
-        flat = self.features.permute(0, 2, 3, 1).flatten(0, 2)
-        return flat.index_select(0, (rows * self.features.shape[2] + y) * self.features.shape[3] + x)
+    def parameters(self, spots: Tensor) -> Tensor:
+        """The features (B * P, C) of P people of each image, at the cells `spots` (B, P) int64, counted row by row."""
+        count, _, height, width = self.features.shape
+        return self._features_at((spots + multiples(count, height * width, spots.device)).flatten())
 
-    def drawn(self, parameters: Tensor, rows: Tensor, cells: Tensor) -> Tensor:
-        """`instances` of people whose `parameters` (n, C) are known already."""
-        # Detached fields leave no graph in what is drawn of them either.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.shared.requires_grad):
-            return self._draw(parameters, self.shared.index_select(0, rows), cells)
+    def drawn(self, parameters: Tensor, cells: Tensor) -> Tensor:
+        """Maps (B * P, K, h, w) in 0..1 of P people of each image, of these `parameters` (B * P, C) and centered at
+        `cells` (B * P, 2), x and y."""
+        return self._drawn(parameters, self.shared, cells)
 
     def instances(self, rows: Tensor, cells: Tensor) -> Tensor:
         """Maps (n, K, h, w) in 0..1 of the people centered at `cells` (n, 2), x and y, of the images `rows` (n,)."""
-        return self.drawn(self.parameters(rows, cells), rows, cells)
+        x, y = cells.unbind(1)
+        parameters = self._features_at((rows * self.features.shape[2] + y) * self.features.shape[3] + x)
+        return self._drawn(parameters, self.shared.index_select(0, rows), cells)
+
+    def _features_at(self, places: Tensor) -> Tensor:
+        # Row by row of channels_last maps, so that their gradient is of that layout, too: adding up two is slow.
+        return self.features.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, places)
+
+    def _drawn(self, parameters: Tensor, shared: Tensor, cells: Tensor) -> Tensor:
+        # Detached fields leave no graph in what is drawn of them either.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.shared.requires_grad):
+            return self._draw(parameters, shared, cells)
 
     def detach(self) -> "InstanceFields":
         """The same fields without their graph; nor has anything drawn of them one."""

@@ -191,6 +191,13 @@ def indices(count: int, device: torch.device, upright: bool = False, stride: int
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
+def multiples(count: int, of: int, device: torch.device) -> Tensor:
+    """0, of, 2 * of, ... as int64 (count, 1), kept on the device."""
+    return torch.arange(count, device=device)[:, None] * of
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def itself(count: int, device: torch.device) -> Tensor:
     """(count, count) bool, kept on the device: true for each one and itself alone."""
     return torch.eye(count, dtype=torch.bool, device=device)

@@ -59,15 +59,25 @@ class Scene:
         return self.visible * (self.weight > 0)[..., None]
 
     @cached_property
+    def shown(self) -> Tensor:
+        """(B, M, K) bool: which keypoints are trusted at all."""
+        return self.trust > 0
+
+    @cached_property
     def present(self) -> Tensor:
         """(B, M) bool: somebody with at least one keypoint."""
-        return (self.trust > 0).any(-1)
+        return self.shown.any(-1)
 
     @cached_property
     def centers(self) -> Tensor:
         """(B, M, 2) mean of each person's visible keypoints in pixels; 0 for nobody."""
-        shown = (self.trust > 0).to(self.keypoints.dtype)[..., None]
+        shown = self.shown[..., None]
         return (self.keypoints * shown).sum(2) / shown.sum(2).clamp_min(1)
+
+    @cached_property
+    def area(self) -> Tensor:
+        """(B, M) of each person's box in square pixels."""
+        return self.sides.prod(-1)
 
     @cached_property
     def corners(self) -> tuple[Tensor, Tensor]:

@@ -71,6 +71,10 @@ class AssociativeEmbedding(SceneCodec):
         return {name: Term(squared_error(fields[name].maps, target.maps, weights[name].maps))
                 for name, target in targets.items()}  # fmt: skip
 
+    def terms(self, fields: Fields, scene: Scene, negatives: Negatives = True) -> dict[str, Term]:
+        """Those of the maps and of what tells people apart; see the base."""
+        return self.map_terms(fields, *self.targets(scene, negatives)) | self.instance_terms(fields, scene)
+
     def instance_terms(self, fields: Fields, scene: Scene) -> dict[str, Term]:
         """Pull and push of the tags at the keypoints' cells, mean over the batch.
 

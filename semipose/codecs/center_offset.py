@@ -69,6 +69,10 @@ class CenterOffset(SceneCodec):
         """Mean of weight * error^2 over the maps of all keypoints and of the centers."""
         return {"heatmap": Term(squared_error(joined(fields), joined(targets), joined(weights)))}
 
+    def terms(self, fields: Fields, scene: Scene, negatives: Negatives = True) -> dict[str, Term]:
+        """Those of the maps and of what tells people apart; see the base."""
+        return self.map_terms(fields, *self.targets(scene, negatives)) | self.instance_terms(fields, scene)
+
     def instance_terms(self, fields: Fields, scene: Scene) -> dict[str, Term]:
         """What the offsets around people's centers are off by, times 0.03."""
         offsets = fields["offsets"].maps.unflatten(1, (-1, 2))
@@ -116,7 +120,7 @@ class CenterOffset(SceneCodec):
         """(B, M) in pixels: what a person's offsets are weighed down by."""
         extent = scene.hull
         if self.extent == "origin":
-            extent = (scene.keypoints * (scene.trust > 0)[..., None]).amax(2)
+            extent = (scene.keypoints * scene.shown[..., None]).amax(2)
         return extent.norm(dim=-1).clamp_min(self.least_side)
 
     @torch.no_grad()

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.codecs.heatmap import HeatmapCodec
-from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, center_kernel, peaks, smoothed
-from semipose.codecs.rendering import Windows
+from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, cells_of, center_kernel, smoothed, tops
+from semipose.codecs.rendering import Stamps
 from semipose.codecs.scene_codec import Negatives, SceneCodec, joined, paired, ranked, rescaled, weighed
-from semipose.codecs.suppression import FEW, better, oks_between, survivors
+from semipose.codecs.suppression import FEW, oks_between, survivors
 from semipose.codecs.terms import Term
 from semipose.fields import Field, Fields, InstanceFields
-from semipose.geometry import constant, indices, itself
+from semipose.geometry import constant, indices, multiples
 from semipose.scene import Found, Scene
 
 Size = TypeVar("Size", float, Tensor)
@@ -35,22 +35,23 @@ EDGE = 1e-4
 
 
 class Drawn(NamedTuple):
-    """n people, of whose maps a loss is taken: `rows` (n,) in the batch, `cells` (n, 2) of their centers, the Gaussians
-    (n, K, h, w) to learn, `trust` (n, K) in those and `weight` (n,) of the people, 0 for nobody."""
+    """P people of each image, of whose own maps a loss is taken: `spots` (B, P) int64, the cells of their centers,
+    counted row by row, and `cells` (B * P, 2), x and y, the same cells; `weight` (B, P) of the people, 0 for nobody,
+    and `trust` (B, P, K) in their keypoints, times that; `order` (B, P) int64, which of the batch's B * M they are,
+    None where they are all."""
 
-    rows: Tensor
+    spots: Tensor
     cells: Tensor
-    maps: Tensor
-    trust: Tensor
     weight: Tensor
+    trust: Tensor
+    order: Tensor | None
 
 
 @dataclass(frozen=True)
 class Instance(SceneCodec):
-    """`InstanceFields` "heatmap" (K) and "center" (1), probabilities; at most `most` people are drawn for each image of
-    a batch, on average.
+    """`InstanceFields` "heatmap" (K) and "center" (1), probabilities; at most `most` people of an image are drawn.
 
-    Differs from the paper: it draws 200 of 20 images, whatever the batch; which people are left out where there are
+    Differs from the paper: it draws 200 of 20 images, however many of one; which people are left out where there are
     more, and by which neighboring cell a center is off, follows from where they are instead of a random number (as
     good as random in a randomly moved view, and the same in a resumed run); people of all data sets need a certain
     area to have a center (there: COCO's); a batch without people has a loss of 0 instead of a division by 0.
@@ -64,21 +65,25 @@ class Instance(SceneCodec):
     def targets(self, scene: Scene, negatives: Negatives = True) -> tuple[Fields, Fields]:
         """Gaussians around the cells of keypoints and centers, wider for larger people, 1 at their peaks; see the
         base."""
-        reach = self._reach(scene)[..., None, None, None]
-        trust = torch.cat([scene.trust, (scene.weight * self.centered(scene))[..., None]], 2)
-        windows = Windows.around(
-            self._cells_of(scene), trust, (2 * reach + 1) / 6, reach, self._farthest, [self.cells]
-        )
-        maps, flip = windows.gaussians()[0], self.skeleton.flip
-        if negatives is True:
-            weight = scene.known.expand_as(maps)
-        else:
-            weight = weighed(windows.trusted()[0], scene.known, negatives)
-        return paired(maps, flip), paired(weight, flip)
+        stamps, flip = self._stamps(scene), self.skeleton.flip
+        maps = stamps.highest()
+        return paired(maps, flip), paired(self._known(scene, stamps, negatives).expand_as(maps), flip)
 
     def map_terms(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Term]:
         """Focal loss of keypoint and center maps, by the number of peaks."""
-        return {"heatmap": focal(joined(fields), joined(targets), joined(weights))}
+        return {"heatmap": focal(joined(fields), joined(targets), joined(weights))[0]}
+
+    def terms(self, fields: Fields, scene: Scene, negatives: Negatives = True) -> dict[str, Term]:
+        """Focal loss of keypoint and center maps, that of people's own maps, times 4, and what makes the features of an
+        image's people alike; all maps are drawn and compared in one go."""
+        answer, drawn, stamps = _instances_of(fields), self._drawn(scene), self._stamps(scene)
+        maps = stamps.highest(stamps.first(len(self.skeleton), drawn.order))
+        features = answer.parameters(drawn.spots)
+        own = answer.drawn(features, drawn.cells).view(len(maps), -1, *self.cells)
+        found = torch.cat([fields["heatmap"].maps, fields["center"].maps, own], 1)
+        heatmap, instance = focal(found, maps, self._known(scene, stamps, negatives), drawn.trust.flatten(1))
+        alike = contrast(features.unflatten(0, drawn.weight.shape), drawn.weight)
+        return {"heatmap": heatmap, "instance": instance, "contrastive": alike}
 
     def consistency(self, fields: Fields, targets: Fields, weights: Fields) -> Tensor:
         """Cross entropy with the teacher's probabilities, times the square of the difference (the quality focal loss
@@ -92,52 +97,49 @@ class Instance(SceneCodec):
         peaked = (target > LEAST_KEYPOINT) & (F.max_pool2d(target, 3, 1, 1) == target)
         return loss / (target * peaked).sum().clamp_min(1)
 
-    def instance_terms(self, fields: Fields, scene: Scene) -> dict[str, Term]:
-        """Focal loss of people's own maps, times 4, and what makes the features of an image's people alike."""
-        answer, drawn = _instances_of(fields), self._drawn(scene)
-        trust = (drawn.trust * drawn.weight[:, None])[..., None, None]
-        features = answer.parameters(drawn.rows, drawn.cells)
-        maps = focal(answer.drawn(features, drawn.rows, drawn.cells), drawn.maps, trust)
-        alike = Term(contrast(features, drawn.rows, drawn.weight > 0) * drawn.weight, drawn.weight)
-        maps, alike = _of_images([maps, alike], drawn.rows, len(scene))
-        return {"instance": Term(INSTANCE_FACTOR * maps.total, maps.divisor), "contrastive": alike}
+    def _known(self, scene: Scene, stamps: Stamps, negatives: Negatives) -> Tensor:
+        """(B, K + 1 or 1, h, w): the weights of keypoint and center maps."""
+        if negatives is True:
+            return scene.known
+        return weighed(stamps.weighed(self._trust(scene)).highest(), scene.known, negatives)
+
+    def _stamps(self, scene: Scene) -> Stamps:
+        """Around everybody's keypoints and, last, centers."""
+        return Stamps.around(
+            self._cells_of(scene), self._trust(scene), self._reach(scene), self._farthest, self.cells
+        )
 
     def _drawn(self, scene: Scene) -> Drawn:
         """The people of whose own maps a loss is taken, each from a cell at or next to the center."""
-        chance = _chances(scene.centers)
-        cells, middle = self._cells_of(scene).split([len(self.skeleton), 1], 2)
-        last = constant((self.cells[1] - 1, self.cells[0] - 1), chance.device)
-        middle = middle.squeeze(2) + (3 * chance[..., :2]).floor_() - 1
-        middle = middle.clamp(constant((0.0,), chance.device), last)
-        here = self.centered(scene)
-        # Two people cannot be drawn from one cell: the smaller one is.
-        size = scene.sides.prod(-1)
-        taken = (middle[:, :, None] == middle[:, None]).all(-1) & better(-size) & here[:, None]
-        here = here & ~taken.any(-1)
-        order = (here * (1 + chance[..., 2])).flatten().topk(min(here.numel(), self.most * len(scene))).indices
-        at, trust, centers, reach, weight = (
-            each.flatten(0, 1)[order]
-            for each in (cells, scene.trust, middle, self._reach(scene), scene.weight * here)
-        )
-        rows = torch.div(order, scene.people, rounding_mode="floor")
-        return Drawn(rows, centers.long(), self._maps(at, reach), trust, weight)
+        (height, width), chance = self.cells, _chances(scene.centers)
+        cells = (self._cells_of(scene)[:, :, -1] + chance[..., :2]).floor_() - 1
+        cells = cells.clamp(constant((0,), cells.device), constant((width - 1, height - 1), cells.device))
+        spots = (cells * constant((1, width), cells.device)).sum(-1).long()
+        weight = self._weight(scene) * self._smallest(spots, scene)
+        order, trust = None, scene.trust * weight[..., None]
+        if scene.people > self.most:
+            order = ((weight > 0) + chance[..., 2]).topk(self.most).indices
+            order = order + multiples(len(scene), scene.people, order.device)
+            spots, cells, weight, trust = (each.flatten(0, 1)[order] for each in (spots, cells, weight, trust))
+        return Drawn(spots, cells.flatten(0, 1), weight, trust, order)
 
-    def _maps(self, at: Tensor, reach: Tensor) -> Tensor:
-        """Gaussians (n, K, h, w), each on a map of its own, around the cells `at` (n, K, 2), `reach` (n,) wide."""
-        away = indices(max(self.cells), at.device) - at[..., None]
-        reach = reach[:, None, None, None]
-        x, y = (torch.exp(away.square() * (-18 / (2 * reach + 1).square())) * (away.abs() <= reach)).unbind(2)
-        return y[..., : self.cells[0], None] * x[..., None, : self.cells[1]]
+    def _smallest(self, spots: Tensor, scene: Scene) -> Tensor:
+        """(B, M) bool: who has the cell `spots` (B, M); two people cannot be drawn from one, the smaller one is."""
+        height, width = self.cells
+        # Of two as small the first.
+        rank = self.centered(scene) / (scene.area + indices(scene.people, spots.device, stride=0.1))
+        highest = rank.new_zeros(len(rank), height * width).scatter_reduce_(1, spots, rank, "amax")
+        return highest.gather(1, spots) == rank
 
     @torch.no_grad()
     def found(
         self, fields: Fields, people: int, known: Tensor | None = None, least: float = LEAST_KEYPOINT
     ) -> tuple[Scene, Tensor]:
         """People read without the host; see the base. A keypoint's score is the peak of its person's map."""
-        center, cells = self._centers(fields, people)
-        rows = indices(len(center), center.device, upright=True).long().expand(-1, people)
-        keypoints, score = self._read(_instances_of(fields), rows.flatten(), cells.flatten(0, 1))
-        keypoints, score = keypoints.unflatten(0, center.shape), score.unflatten(0, center.shape)
+        center, spots = self._centers(fields, people)
+        answer, cells = _instances_of(fields), cells_of(spots, self.cells[1])
+        maps = answer.drawn(answer.parameters(spots), cells.flatten(0, 1))
+        keypoints, score = (each.unflatten(0, center.shape) for each in self._read(maps.float()))
         person = center * score.mean(-1)
         person = person * survivors(self._same(keypoints), person, FEW)
         score = score * ((score > LEAST_KEYPOINT) & (person > 0)[..., None])
@@ -153,13 +155,14 @@ class Instance(SceneCodec):
         """
         poses, scores = [], []
         for fields in scales:
-            center, cells = self._centers(fields, people)
+            center, spots = self._centers(fields, people)
             # Most of them are nobody, whose maps nobody needs.
             rows, number = center.nonzero(as_tuple=True)
             keypoints = center.new_zeros(*center.shape, len(self.skeleton), 2)
             score = keypoints.new_zeros(keypoints.shape[:-1])
             if len(rows):
-                pose, peak = self._read(_instances_of(fields), rows, cells[rows, number], smooth=True)
+                cells = cells_of(spots[rows, number], fields["center"].maps.shape[-1])
+                pose, peak = self._read(smoothed(_instances_of(fields).instances(rows, cells).float()))
                 keypoints[rows, number] = rescaled(pose, fields, scales[0])
                 score[rows, number] = (peak * center[rows, number][:, None]).clamp_min(0).sqrt()
             poses.append(keypoints)
@@ -169,15 +172,14 @@ class Instance(SceneCodec):
         return ranked(pose, score, person * survivors(self._same(pose), person, person.shape[1]), people)
 
     def _centers(self, fields: Fields, people: int) -> tuple[Tensor, Tensor]:
-        """Heights (B, M) of the highest centers, 0 for nobody, and their cells (B, M, 2)."""
+        """Heights (B, M) of the highest centers, 0 for nobody, and their cells (B, M), counted row by row."""
         maps = smoothed(fields["center"].maps.float())
-        height, cells = peaks(maps, people, center_kernel((maps.shape[-2], maps.shape[-1])))
-        return height.squeeze(1) * (height.squeeze(1) > LEAST_CENTER), cells.squeeze(1)
+        height, spots = tops(maps, people, center_kernel((maps.shape[-2], maps.shape[-1])))
+        return height.squeeze(1) * (height.squeeze(1) > LEAST_CENTER), spots.squeeze(1)
 
-    def _read(self, answer: InstanceFields, rows: Tensor, cells: Tensor, smooth: bool = False) -> tuple[Tensor, Tensor]:
-        """Keypoints (n, K, 2) in pixels of the answered image and their peaks (n, K), of the people at `cells`."""
-        maps = answer.instances(rows, cells).float()
-        field = Field(smoothed(maps) if smooth else maps, "scalar", self.stride, self.skeleton.flip)
+    def _read(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Keypoints (n, K, 2) in pixels of the answered image and their peaks (n, K), of people's `maps`."""
+        field = Field(maps, "scalar", self.stride, self.skeleton.flip)
         return HeatmapCodec(self.size, self.skeleton.flip, self.stride).decode(Fields({"heatmap": field}), "quarter")
 
     def _same(self, keypoints: Tensor) -> Tensor:
@@ -191,16 +193,23 @@ class Instance(SceneCodec):
         points = torch.cat([scene.keypoints, scene.centers[:, :, None]], 2)
         return ((points + 0.5) * (1 / self.stride)).floor_()
 
-    def _reach(self, scene: Scene) -> Tensor:
-        """(B, M) whole cells: how far a person's Gaussians reach, at most `_farthest`."""
-        return scene.once(("reach", self.size), lambda: self._new_reach(scene.sides))
+    def _weight(self, scene: Scene) -> Tensor:
+        """(B, M) of each person's center."""
+        return scene.once(("weight", self.least_side), lambda: scene.weight * self.centered(scene))
 
-    def _new_reach(self, sides: Tensor) -> Tensor:
-        across, down = (sides / self.stride).ceil().unbind(-1)
-        return gaussian_radius(down, across).floor().clamp_max(self._farthest)
+    def _trust(self, scene: Scene) -> Tensor:
+        """(B, M, K + 1) in keypoints and, last, centers."""
+        return scene.once(
+            ("trust", self.least_side), lambda: torch.cat([scene.trust, self._weight(scene)[..., None]], 2)
+        )
+
+    def _reach(self, scene: Scene) -> Tensor:
+        """(B, M) int64 cells: how far a person's Gaussians reach, at most `_farthest`."""
+        across, down = (scene.sides / self.stride).ceil().unbind(-1)
+        return gaussian_radius(down, across).clamp_max(self._farthest).long()
 
     @property
-    def _farthest(self) -> float:
+    def _farthest(self) -> int:
         """The reach for somebody who fills the image; boxes may reach over its border."""
         return math.floor(gaussian_radius(*map(float, self.cells)))
 
@@ -215,65 +224,96 @@ def gaussian_radius(height: Size, width: Size) -> Size:
     return (side**2 + 4 * OVERLAP * (1 - OVERLAP) * height * width) ** 0.5 - side
 
 
-def focal(probability: Tensor, target: Tensor, weight: Tensor) -> Term:
-    """CornerNet's focal loss of maps (n, K, h, w) in 0..1, by the sum of the weights of its peaks, where the target is
-    1.
+def focal(probability: Tensor, target: Tensor, known: Tensor, trust: Tensor | None = None) -> tuple[Term, Term]:
+    """CornerNet's focal loss of maps (B, C, h, w) in 0..1, by the sum of the weights of its peaks, where the target is
+    1: of an image's first maps, weighed by `known`, which broadcasts to them, and times 4 of the last P * K, people's
+    own, weighed by `trust` (B, P * K).
 
-    Peaks give -ln p (1 - p)^2, other cells -ln(1 - p) p^2 (1 - target)^4; `weight` broadcasts to the maps.
+    Peaks give -ln p (1 - p)^2, other cells -ln(1 - p) p^2 (1 - target)^4.
     """
-    return Term(*_Focal.apply(probability, target, weight))
+    if trust is None:
+        trust = probability.new_zeros(len(probability), 0)
+    loss, peaks = _Focal.apply(probability, target, known, trust)
+    heatmap, instance = (Term(*each) for each in zip(loss.unbind(1), peaks.unbind(1), strict=True))
+    return heatmap, instance
 
 
 class _Focal(torch.autograd.Function):
     """With its slope computed on the way: people's maps are long, and autograd would keep and pass over ten of them."""
 
     @staticmethod
-    def forward(ctx: Any, probability: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, probability: Tensor, target: Tensor, known: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
+        own, first = trust.shape[1], probability.shape[1] - trust.shape[1]
         # Networks' own probabilities end there, too.
         p = probability.float().clamp(EDGE, 1 - EDGE)
-        # 1 at the peaks, else 0; the probability of what is there, and which way it goes with p.
+        # 1 at the peaks, else 0.
         peak = target.floor()
-        empty = 1 - peak
-        way = peak - empty
-        right = torch.addcmul(empty, way, p)
+        share = (1 - target).square_().square_().add_(peak)
+        share[:, :first].mul_(known)
+        share[:, first:].mul_(trust.view(len(trust), own, 1, 1))
+        # Below 0 at the peaks; without its sign the probability of what is there.
+        signed = 1 - peak - p
+        right = signed.abs()
         wrong = 1 - right
-        share = (1 - target).square_().square_().add_(peak).mul_(weight)
         low = right.log().mul_(wrong)
-        loss = (wrong * low).mul_(share).sum((1, 2, 3)).neg_()
-        slope = low.mul_(2).addcdiv_(wrong.square_(), right, value=-1).mul_(share).mul_(way)
+        loss, peaks = wrong.mul(low).mul_(share).sum((2, 3)), peak.mul_(share).sum((2, 3))
+        slope = low.mul_(-2).addcdiv_(wrong.square_(), right).mul_(share).copysign_(signed)
         ctx.save_for_backward(slope)
-        ctx.dtype = probability.dtype
-        peaked = peak.mul_(weight).sum((1, 2, 3))
-        ctx.mark_non_differentiable(peaked)
-        return loss, peaked
+        ctx.counts, ctx.dtype = (first, own), probability.dtype
+        shares, ones = (_kinds(first, own, *each, p.device) for each in ((-1.0, -INSTANCE_FACTOR), (1.0, 1.0)))
+        with torch.autocast(p.device.type, enabled=False):
+            loss, peaks = loss @ shares, peaks @ ones
+        ctx.mark_non_differentiable(peaks)
+        return loss, peaks
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (slope,) = ctx.saved_tensors
-        return (gradients[0].view(-1, 1, 1, 1) * slope).to(ctx.dtype), None, None
+        first, own = ctx.counts
+        each = gradients[0] @ _kinds(first, own, 1.0, INSTANCE_FACTOR, slope.device).mT
+        return (each.view(*each.shape, 1, 1) * slope).to(ctx.dtype), None, None, None
 
 
-def contrast(parameters: Tensor, rows: Tensor, there: Tensor) -> Tensor:
-    """(n,) how little the features `parameters` (n, C) of each person stand out among those of the same image.
+def _kinds(first: int, own: int, factor: float, other: float, device: torch.device) -> Tensor:
+    """(first + own, 2): what each map counts for the loss of images' maps, and for that of people's own."""
+    return constant(((factor, 0.0),) * first + ((0.0, other),) * own, device)
 
-    Cross entropy of cosines / 0.05, with oneself as the answer: 0 for one alone. `rows` (n,) are the images, and only
-    people who are `there` (n,) bool count as others.
+
+def contrast(parameters: Tensor, weight: Tensor) -> Term:
+    """How little the features `parameters` (B, P, C) of each person stand out among those of the same image, by the sum
+    of the people's `weight` (B, P).
+
+    Cross entropy of cosines / 0.05, with oneself as the answer: 0 for one alone. Only people of some weight count as
+    others.
     """
-    unit = F.normalize(parameters.float(), dim=1)
-    with torch.autocast(unit.device.type, enabled=False):
-        logits = unit @ unit.mT / TEMPERATURE
-    mine = ((rows[:, None] == rows) & there) | itself(len(rows), rows.device)
-    oneself = constant(tuple(range(len(rows))), rows.device, torch.int64)
-    return F.cross_entropy(logits.masked_fill(~mine, -torch.inf), oneself, reduction="none")
+    return Term(_Contrast.apply(parameters, weight), weight.sum(1))
 
 
-def _of_images(terms: Sequence[Term], rows: Tensor, count: int) -> list[Term]:
-    """`terms` of n people, whose images are `rows` (n,), as those of `count` images."""
-    mine = (rows == indices(count, rows.device, upright=True)).float()
-    # A product adds in the same order every time, which scattered sums do not.
-    with torch.autocast(rows.device.type, enabled=False):
-        totals, divisors = (torch.stack(each) @ mine.mT for each in zip(*terms, strict=True))
-    return [Term(*each) for each in zip(totals.unbind(), divisors.unbind(), strict=True)]
+class _Contrast(torch.autograd.Function):
+    """With its slope in closed form: half of what autograd would ask of the device."""
+
+    @staticmethod
+    def forward(ctx: Any, parameters: Tensor, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            length = torch.linalg.vector_norm(parameters.float(), dim=-1, keepdim=True).clamp_min_(1e-12)
+            unit = parameters / length
+            # Nobody is as good as infinitely far from everybody.
+            nobody = (weight <= 0)[:, None] * -1e4
+            told = torch.baddbmm(nobody, unit, unit.mT, alpha=1 / TEMPERATURE).log_softmax(-1)
+        ctx.save_for_backward(unit, length, told, weight)
+        ctx.dtype = parameters.dtype
+        return (told.diagonal(dim1=1, dim2=2) * weight).sum(1).neg_()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        unit, length, told, weight = ctx.saved_tensors
+        one = told.exp()
+        one.diagonal(dim1=1, dim2=2).sub_(1)
+        one.mul_((gradients[0][:, None] * weight)[..., None])
+        # Each cosine is of two people.
+        of_unit = torch.bmm(one + one.mT, unit)
+        across = torch.addcmul(of_unit, unit, (unit * of_unit).sum(-1, keepdim=True), value=-1)
+        return (across / (TEMPERATURE * length)).to(ctx.dtype), None
 
 
 def _instances_of(fields: Fields) -> InstanceFields:
@@ -284,7 +324,8 @@ def _instances_of(fields: Fields) -> InstanceFields:
 
 
 def _chances(points: Tensor) -> Tensor:
-    """(..., 3) numbers in 0..1 that look random and are the same for the same place, of `points` (..., 2) in pixels."""
-    of_x, of_y = (constant(each, points.device) for each in ((12.9898, 39.346, 73.156), (78.233, 11.135, 52.235)))
-    mixed = torch.addcmul(points[..., :1] * of_x, points[..., 1:], of_y)
-    return (mixed.sin() * 43758.5453).frac().abs()
+    """(..., 3) numbers below 3, 3 and 1 that look random and are the same for the same place, of `points` (..., 2) in
+    pixels."""
+    far, most, three = (12.9898, 78.233), (3.0, 3.0, 1.0), (43758.5453, 67813.457, 52167.831)
+    mixed = (points * constant(far, points.device)).sum(-1, keepdim=True).sin_() * constant(three, points.device)
+    return mixed.remainder(constant(most, points.device))

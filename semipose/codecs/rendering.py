@@ -6,7 +6,7 @@ cells: on a CPU that takes a fraction of the time of whole maps, most of which a
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
@@ -78,6 +78,76 @@ class Windows:
         row = values.new_zeros(len(values), sum(lengths))
         row.scatter_reduce_(1, self.index.flatten(1), values.flatten(1), "amax")
         return [part.unflatten(1, (each, *size)) for part, size in zip(row.split(lengths, 1), self.sizes, strict=True)]
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """The Gaussians of people around whole cells, as wide as each person asks for: sigma = (2 reach + 1) / 6, cut off
+    at the reach.
+
+    They are written to maps of `size` (h, w) with a margin of one cell, which takes what lies beyond and is cut off
+    again. `index` (B, M, K, p * p) int64 counts the cells of such a map, `values` (B, M, K, p * p) are the Gaussian, or
+    0 where nothing is drawn.
+    """
+
+    index: Tensor
+    values: Tensor
+    size: Size
+
+    @classmethod
+    def around(cls, at: Tensor, trust: Tensor, reach: Tensor, most: int, size: Size) -> "Stamps":
+        """Around the cells `at` (B, M, K, 2), x and y, of some `trust` (B, M, K), of people with these `reach` (B, M)
+        int64, at most `most`."""
+        height, width = size
+        borders = (constant(((each[0],), (each[1],)), at.device) for each in ((-1, -1), (width, height)))
+        cell = (at[..., None] + constant(tuple(range(-most, most + 1)), at.device)).clamp(*borders).long()
+        x, y = cell.unbind(3)
+        index = torch.add(x[..., None, :], y[..., None], alpha=width + 2).flatten(3)
+        return cls(index, _by_reach(most, at.device)[reach] * (trust > 0)[..., None], size)
+
+    def weighed(self, trust: Tensor) -> "Stamps":
+        """With the `trust` (B, M, K) in a point in place of its Gaussian."""
+        return replace(self, values=(self.values > 0) * trust[..., None])
+
+    def first(self, keypoints: int, people: Tensor | None = None) -> "Stamps":
+        """Those of the first `keypoints`; with `people` (B, P) int64 only of those of the batch's B * M."""
+        index, values = self.index[:, :, :keypoints], self.values[:, :, :keypoints]
+        if people is not None:
+            index, values = index.flatten(0, 1)[people], values.flatten(0, 1)[people]
+        return Stamps(index, values, self.size)
+
+    def highest(self, own: "Stamps | None" = None) -> Tensor:
+        """Maps (B, K, h, w), in each cell the highest value of all people; behind them the P * K maps of the people of
+        `own`, one after the other, each with what is theirs alone."""
+        height, width = self.size
+        keypoints, cells, device = self.index.shape[2], (height + 2) * (width + 2), self.index.device
+        parts, count = [(self, _starts(0, 1, keypoints, self.size, device))], keypoints
+        if own is not None:
+            people, each = own.index.shape[1:3]
+            parts.append((own, _starts(count, people, each, self.size, device)))
+            count += people * each
+        maps = self.values.new_zeros(len(self.index), count * cells)
+        for part, start in parts:
+            maps.scatter_reduce_(1, (part.index + start).flatten(1), part.values.flatten(1), "amax")
+        return maps.view(-1, count, height + 2, width + 2)[..., 1:-1, 1:-1]
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _by_reach(most: int, device: torch.device) -> Tensor:
+    """(most + 1, 1, p * p): the Gaussian of each reach from 0 to `most`, p = 2 * most + 1; kept on the device."""
+    reach, away = torch.arange(most + 1.0)[:, None], torch.arange(-most, most + 1.0)
+    profile = torch.exp(-18 * (away / (2 * reach + 1)).square()) * (away.abs() <= reach)
+    return (profile[:, :, None] * profile[:, None]).flatten(1)[:, None].to(device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _starts(first: int, people: int, each: int, size: Size, device: torch.device) -> Tensor:
+    """(people, each, 1) int64: where the cell (0, 0) of maps with a margin stands, from the `first` map on."""
+    height, width = size
+    number = first + torch.arange(people * each, device=device).view(people, each, 1)
+    return number * (height + 2) * (width + 2) + width + 3
 
 
 @dataclass(frozen=True)

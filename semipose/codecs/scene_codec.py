@@ -77,15 +77,12 @@ class SceneCodec(ABC):
         return total({name: term.total for name, term in self.map_terms(fields, targets, weights).items()}).mean()
 
     @abstractmethod
-    def instance_terms(self, fields: Fields, scene: Scene) -> dict[str, Term]:
-        """What tells people apart, with `scene.visible` and `scene.weight` as weights, 0 without people.
-
-        Already times their published factors, and equal to those of `losses` where everybody is fully trusted.
-        """
-
     def terms(self, fields: Fields, scene: Scene, negatives: Negatives = True) -> dict[str, Term]:
-        """All terms of the people of `scene`, each times its published factor; for `negatives` see `targets`."""
-        return self.map_terms(fields, *self.targets(scene, negatives)) | self.instance_terms(fields, scene)
+        """All terms of the people of `scene`, each times its published factor; for `negatives` see `targets`.
+
+        Those of `map_terms`, and what tells people apart, with `scene.visible` and `scene.weight` as weights: 0 without
+        people.
+        """
 
     def losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
         """All supervised terms of labeled people: scalars on the device."""
@@ -114,7 +111,7 @@ class SceneCodec(ABC):
     def centered(self, scene: Scene) -> Tensor:
         """(B, M) bool: who has a center, being large enough."""
         least = self.least_side**2
-        return scene.once(("centered", least), lambda: scene.present & (scene.sides.prod(-1) >= least))
+        return scene.once(("centered", least), lambda: scene.present & (scene.area >= least))
 
     def everywhere(self, known: Tensor | None, like: Tensor) -> Tensor:
         """`known`, and where it is None ones, as `Scene.known` for as many images as `like` has."""

@@ -22,14 +22,14 @@ def by_parts(
     """For each of the `parts`, numbers of images one after the other, its losses times its factor: scalars, 0 where
     nothing counts."""
     totals = torch.stack([term.total for term in terms.values()])
-    shares: list[Tensor | float] = [factor / part for part, factor in zip(parts, factors, strict=True)]
+    divisors: Sequence[Tensor | int] = parts
     if any(term.divisor is not None for term in terms.values()):
         each = constant((1.0,) * sum(parts), totals.device)
-        divisors = torch.stack([each if term.divisor is None else term.divisor for term in terms.values()])
-        counted = zip(_split(divisors, parts), factors, strict=True)
-        shares = [factor / part.sum(1).clamp_min_(1) for part, factor in counted]
-    sums = [part.sum(1) for part in _split(totals, parts)]
-    return [dict(zip(terms, (of * share).unbind(), strict=True)) for of, share in zip(sums, shares, strict=True)]
+        divided = torch.stack([each if term.divisor is None else term.divisor for term in terms.values()])
+        divisors = [part.sum(1).clamp_min_(1) for part in _split(divided, parts)]
+    losses = [part.sum(1) / divisor for part, divisor in zip(_split(totals, parts), divisors, strict=True)]
+    weighed = [of if factor == 1 else of * factor for of, factor in zip(losses, factors, strict=True)]
+    return [dict(zip(terms, each.unbind(), strict=True)) for each in weighed]
 
 
 def whole(terms: Mapping[str, Term]) -> dict[str, Tensor]:

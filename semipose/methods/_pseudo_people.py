@@ -17,7 +17,7 @@ FEWEST, ROOM = 3, 1.25
 
 def counted(scene: Scene) -> Tensor:
     """(B, M) bool: who has enough keypoints to be learned from."""
-    return (scene.trust > 0).sum(-1) >= FEWEST
+    return scene.shown.sum(-1) >= FEWEST
 
 
 def believed(found: Scene, reliable: Tensor, least: Tensor, doubt: float = 0.5) -> Scene:
@@ -40,7 +40,7 @@ def signals(codec: SceneCodec, answer: Fields, found: Scene, pseudo: Scene, leas
     """People found and believed in an image, from which score on, with how many keypoints, how far apart in tags."""
     told = {
         "found": found.present.float().sum(1).mean(), "pseudo_people": pseudo.present.float().sum(1).mean(),
-        "threshold": least, "pseudo_keypoints": (pseudo.trust > 0).float().sum((1, 2)).mean(),
+        "threshold": least, "pseudo_keypoints": pseudo.shown.float().sum((1, 2)).mean(),
     }  # fmt: skip
     if isinstance(codec, AssociativeEmbedding):
         margin = codec.margins(answer, pseudo)[1]

@@ -42,7 +42,6 @@ class CidHead(SceneHead):
         x = self.neck(features)
         heatmap, center = self.iia(x).split((len(self.flip), 1), 1)
         fields = {"heatmap": Field(heatmap, "scalar", 4, self.flip), "center": Field(center, "scalar", 4, (0,))}
-        # A person's copy of what is shared is then made in one go.
         return InstanceFields(fields, x, self.gfd.conv_down(x).contiguous(), self.gfd)
 
 
@@ -79,10 +78,12 @@ class _Space(_Channels):
 
 
 class PersonHead(nn.Module):
-    """Heatmaps of one person each: parameters (n, C), shared maps (n, D, h, w) and cells (n, 2) to (n, K, h, w).
+    """Heatmaps of one person each: parameters (n, C), shared maps (B, D, h, w) and cells (n, 2) to (n, K, h, w), of
+    n / B people of each image, one image after the other.
 
     As published the shared maps weighted by channel and by place are put side by side and mixed 1x1. Both weights are
-    factors, so that the mix is computed of the shared maps themselves: half the memory, which people fill.
+    factors, so that the mix is computed of the shared maps themselves, once for all people of an image: half the
+    memory, which people fill.
     """
 
     def __init__(self, inputs: int, keypoints: int) -> None:
@@ -99,16 +100,21 @@ class PersonHead(nn.Module):
             return self._drawn(parameters, shared, cells)
 
     def _drawn(self, parameters: Tensor, shared: Tensor, cells: Tensor) -> Tensor:
-        # Products of matrices: a CPU takes up to five times as long for them as 1x1 convolutions.
-        people, _, height, width = shared.shape
+        # Products of matrices: a CPU takes up to five times as long for 1x1 convolutions.
+        images, _, height, width = shared.shape
+        people = len(cells)
         by_channel, by_place = self.fuse_attn.weight.view(_SHARED, 2, _SHARED).unbind(1)
-        summed = self.s_attn.atn(parameters)[:, None]
+        summed = self.s_attn.atn(parameters)
         weight = by_channel * self.c_attn.atn(parameters)[:, None]
-        three = torch.cat([summed, weight, by_place.expand(people, -1, -1).to(summed.dtype)], 1)
-        total, mixed, there = torch.bmm(three, shared.flatten(2)).split([1, _SHARED, _SHARED], 1)
-        looked = self._looked(total.unflatten(2, (height, width)), cells).flatten(2)
+        each = people // max(1, images)
+        sizes = [each, each * _SHARED, _SHARED]
+        three = (summed, weight, by_place.to(summed.dtype).expand(images, -1, -1))
+        rows = torch.cat([part.view(images, size, _SHARED) for part, size in zip(three, sizes, strict=True)], 1)
+        total, mixed, there = torch.bmm(rows, shared.flatten(2)).split(sizes, 1)
+        looked = self._looked(total.reshape(people, 1, height, width), cells).view(images, each, 1, height * width)
         bias = self.fuse_attn.get_parameter("bias")[:, None]
-        mixed = torch.addcmul(mixed, looked, there).add_(bias).relu_()
+        mixed = mixed.view(images, each, _SHARED, height * width)
+        mixed = torch.addcmul(mixed, looked, there[:, None]).add_(bias).relu_().flatten(0, 1)
         weight, bias = self.heatmap_conv.weight.flatten(1), self.heatmap_conv.get_parameter("bias")[:, None]
         maps = torch.bmm(weight.expand(people, -1, -1), mixed).add_(bias)
         return _probability(maps).unflatten(2, (height, width))

@@ -63,14 +63,20 @@ def instance_fields(codec: SceneCodec, fields: Fields, of: Scene) -> InstanceFie
     centers, (height, width) = codec.in_cells(of.centers), codec.cells
     cell = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), -1)
     away = (cell - centers[:, :, None, None]).norm(dim=-1) + 1e6 * ~of.present[..., None, None]
-    each = [codec._maps((codec.in_cells(of.keypoints[:, m]) + 0.5).floor(), codec._reach(of)[:, m])
-            for m in range(of.people)]  # fmt: skip
+    stamps = codec._stamps(of)
+    each = stamps.highest(stamps.first(len(SKELETON)))[:, len(SKELETON) + 1 :]
 
     def draw(parameters: Tensor, shared: Tensor, _: Tensor) -> Tensor:
-        maps = shared.unflatten(1, (of.people, -1))
+        maps = shared.unflatten(1, (of.people, -1)).repeat_interleave(len(parameters) // max(1, len(shared)), 0)
         return maps[torch.arange(len(maps)), parameters.argmax(1)]
 
-    return InstanceFields(fields, (1 - 0.01 * away), torch.stack(each, 1).flatten(1, 2), draw)
+    return InstanceFields(fields, (1 - 0.01 * away), each, draw)
+
+
+def apart(codec: SceneCodec, fields: Fields, people: Scene) -> dict[str, Tensor]:
+    """The losses of what tells people apart."""
+    losses = codec.losses(fields, people)
+    return {name: loss for name, loss in losses.items() if name not in ("heatmap", "fine_heatmap")}
 
 
 def mirrored(of: Scene) -> Scene:

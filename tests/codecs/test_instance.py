@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from semipose.codecs.instance import Instance, contrast, focal, gaussian_radius
-from semipose.codecs.terms import whole
 from semipose.fields import Fields, InstanceFields
-from tests.codecs.scenes import SIZE, SKELETON, answer, scene, twice, worst
+from tests.codecs.scenes import SIZE, SKELETON, answer, apart, scene, twice, worst
 
 CODEC = Instance(SIZE, SKELETON)
 
@@ -37,20 +36,27 @@ def least_root(height: float, width: float) -> float:
 
 def test_the_focal_loss_has_its_reference_value() -> None:
     probability, target = (torch.tensor(values).view(1, 1, 2, 2) for values in ((0.9, 0.5, 0.1, 0.2), (1, 0.5, 0, 0.8)))
-    total, peaks = focal(probability, target, torch.tensor(1.0))
+    (total, peaks), _ = focal(probability, target, torch.tensor(1.0))
     assert total.item() == pytest.approx(0.0129519, abs=1e-7)
+    assert peaks.item() == 1
+    _, (total, peaks) = focal(probability, target, torch.zeros(1, 0, 2, 2), torch.tensor([[1.0]]))
+    assert total.item() == pytest.approx(4 * 0.0129519, abs=4e-7)
     assert peaks.item() == 1
 
 
 def test_the_contrastive_loss_has_its_reference_values() -> None:
-    rows, there = torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.bool)
-    vectors = torch.tensor([[1.0, 0.0], [2.0, 2.0]])
-    assert contrast(vectors, rows, there).sum().item() == pytest.approx(0.0057065, abs=1e-6)
-    assert contrast(torch.eye(2), rows, there).sum().item() == pytest.approx(4.1e-9, abs=1e-6)
-    assert contrast(vectors[:1], rows[:1], there[:1]).item() == 0
+    vectors, both = torch.tensor([[[1.0, 0.0], [2.0, 2.0]]]), torch.ones(1, 2)
+    total, people = contrast(vectors, both)
+    assert total.item() == pytest.approx(0.0057065, abs=1e-6)
+    assert people.item() == 2
+    assert contrast(torch.eye(2)[None], both).total.item() == pytest.approx(4.1e-9, abs=1e-6)
+    assert contrast(vectors[:, :1], both[:, :1]).total.item() == 0
     # People of other images, and nobody, are not others.
-    assert contrast(vectors, torch.tensor([0, 1]), there).sum().item() == 0
-    assert contrast(vectors, rows, torch.tensor([True, False]))[0].item() == 0
+    assert contrast(vectors.transpose(0, 1), both.mT).total.tolist() == [0, 0]
+    for weight in ([1.0, 0.0], [0.0, 1.0], [0.0, 0.0]):
+        total, people = contrast(vectors, torch.tensor([weight]))
+        assert total.item() == 0
+        assert people.item() == sum(weight)
 
 
 def test_a_peak_is_one_and_its_width_follows_the_person() -> None:
@@ -74,15 +80,14 @@ def test_a_box_larger_than_the_image_is_drawn_as_wide_as_the_image_asks_for() ->
 def test_the_people_drawn_are_those_there_each_from_a_cell_at_or_beside_the_center() -> None:
     here = scene((2, 4, 0))
     drawn = CODEC._drawn(here)
-    assert len(drawn.rows) == 12
-    assert drawn.weight.sum() == 6
-    assert sorted(drawn.rows[drawn.weight > 0].tolist()) == [0, 0, 1, 1, 1, 1]
-    centers = (CODEC.in_cells(here.centers) + 0.5).floor()
-    for row, cell, weight in zip(drawn.rows.tolist(), drawn.cells, drawn.weight, strict=True):
-        away = (centers[row][here.present[row]] - cell).abs().amax(-1)
-        assert weight == 0 or away.min() <= 1
-    again = CODEC._drawn(here)
-    assert torch.equal(again.cells, drawn.cells)
+    assert drawn.order is None
+    assert (drawn.weight > 0).tolist() == here.present.tolist()
+    assert torch.equal(drawn.trust, here.trust)
+    cells = drawn.cells.view(3, 4, 2)
+    assert torch.equal(drawn.spots, (cells[..., 1] * 32 + cells[..., 0]).long())
+    own = (CODEC.in_cells(here.centers) + 0.5).floor()
+    assert (cells - own)[here.present].abs().max() == 1
+    assert torch.equal(CODEC._drawn(scene((2, 4, 0))).cells, drawn.cells)
 
 
 def test_jitter_goes_all_ways_as_often() -> None:
@@ -90,32 +95,56 @@ def test_jitter_goes_all_ways_as_often() -> None:
     here = scene((4,) * 1000)
     random = torch.Generator().manual_seed(0)
     here = replace(here, keypoints=here.keypoints + 8 * torch.rand(1000, 1, 1, 2, generator=random))
-    drawn = CODEC._drawn(here)
-    own = (CODEC.in_cells(drawn_centers(here, drawn.rows, drawn.cells)) + 0.5).floor()
-    ways = (drawn.cells - own).long()
+    ways = (CODEC._drawn(here).cells - (CODEC.in_cells(here.centers) + 0.5).floor().flatten(0, 1)).long()
     counts = torch.bincount((ways[:, 1] + 1) * 3 + ways[:, 0] + 1, minlength=9)
     assert len(counts) == 9
     assert counts.min() > 380
     assert counts.max() < 510
 
 
-def drawn_centers(here: object, rows: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-    """The center nearest to each cell."""
-    centers = here.centers[rows]  # type: ignore[attr-defined]
-    nearest = (CODEC.in_cells(centers) - cells[:, None]).norm(dim=-1).argmin(1)
-    return centers[torch.arange(len(rows)), nearest]
-
-
-def test_of_two_people_in_one_cell_the_smaller_is_drawn_and_a_limit_is_kept() -> None:
+def test_of_two_people_in_one_cell_the_smaller_is_drawn_and_of_two_as_small_the_first() -> None:
     here = scene((2,), room=2)
     here.keypoints[0, 1] = here.keypoints[0, 0]
-    here.sides[0, 0] *= 2
-    drawn = CODEC._drawn(here)
-    assert drawn.weight.tolist() == [1, 0]
-    torch.testing.assert_close(drawn.maps[0], CODEC._drawn(replace(here, weight=torch.tensor([[0.0, 1]]))).maps[0])
-    few = replace(CODEC, most=1)._drawn(scene((0, 4, 0)))
-    assert few.rows.tolist() == [1, 1, 1]
-    assert few.weight.sum() == 3
+    assert CODEC._drawn(here).weight.tolist() == [[1, 0]]
+    larger = replace(here, sides=here.sides * torch.tensor([2.0, 1])[:, None])
+    drawn = CODEC._drawn(larger)
+    assert drawn.weight.tolist() == [[0, 1]]
+    assert drawn.trust[0, 0].sum() == 0
+    # And nobody takes a cell from somebody.
+    assert CODEC._drawn(replace(here, weight=torch.tensor([[0.0, 1]]))).weight.tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("crowd", [(0, 4, 0), (4, 3, 2)])
+def test_at_most_so_many_of_an_image_are_drawn_and_each_as_often(crowd: tuple[int, ...]) -> None:
+    few, random, counts = replace(CODEC, most=2), torch.Generator().manual_seed(0), torch.zeros(3, 4)
+    for _ in range(400):
+        here = scene(crowd)
+        here = replace(here, keypoints=here.keypoints + 8 * torch.rand(3, 1, 1, 2, generator=random))
+        drawn, everybody = few._drawn(here), CODEC._drawn(here)
+        assert drawn.order is not None
+        assert (drawn.weight > 0).sum(1).tolist() == [min(count, 2) for count in crowd]
+        for given, all_of_them in ((drawn.spots, everybody.spots), (drawn.weight, everybody.weight)):
+            assert torch.equal(given, all_of_them.flatten()[drawn.order])
+        assert torch.equal(drawn.trust, everybody.trust.flatten(0, 1)[drawn.order])
+        assert torch.equal(drawn.cells, everybody.cells[drawn.order].flatten(0, 1))
+        counts.view(-1)[drawn.order] += drawn.weight > 0
+    for image, count in enumerate(crowd):
+        often = counts[image, :count]
+        assert ((often - 400 * min(count, 2) / max(1, count)).abs() < 60).all()
+        assert counts[image, count:].sum() == 0
+
+
+def test_of_more_people_than_are_drawn_the_losses_are_those_of_the_drawn_alone() -> None:
+    here = scene((4, 3), room=4)
+    few, fields = replace(CODEC, most=2), answer(CODEC, here)
+    for name, field in fields.items():
+        fields[name] = replace(field, maps=0.8 * field.maps + 0.05)
+    order = few._drawn(here).order
+    alone = replace(here, weight=torch.zeros(8).index_fill_(0, order.flatten(), 1).view(2, 4) * here.weight)
+    some, those = few.losses(fields, here), apart(CODEC, fields, alone)
+    assert some["instance"] > 0
+    for name, loss in those.items():
+        torch.testing.assert_close(some[name], loss)
 
 
 def test_a_perfect_answer_has_hardly_any_loss_and_a_wrong_one_does() -> None:
@@ -130,7 +159,7 @@ def test_a_perfect_answer_has_hardly_any_loss_and_a_wrong_one_does() -> None:
 def test_own_maps_are_weighed_by_trust_in_keypoints_and_people() -> None:
     here = scene((4,))
     fields = answer(CODEC, here)
-    losses = [whole(CODEC.instance_terms(fields, each)) for each in (
+    losses = [apart(CODEC, fields, each) for each in (
         here, replace(here, visible=0.5 * here.visible), replace(here, weight=0.5 * here.weight),
     )]  # fmt: skip
     # By the sum of the weights, which stays above 1.
@@ -139,7 +168,7 @@ def test_own_maps_are_weighed_by_trust_in_keypoints_and_people() -> None:
     wrong = replace(here, keypoints=here.keypoints + torch.tensor([0.0, 0, 0, 0, 9.0])[:, None])
     shown = replace(wrong, visible=here.visible * torch.tensor([1.0, 1, 1, 1, 0]))
     doubted = replace(wrong, visible=here.visible * torch.tensor([1.0, 1, 1, 1, 0.1]))
-    first, none, little = (whole(CODEC.instance_terms(fields, each))["instance"] for each in (wrong, shown, doubted))
+    first, none, little = (apart(CODEC, fields, each)["instance"] for each in (wrong, shown, doubted))
     assert none < little < 0.3 * first
 
 
@@ -184,4 +213,4 @@ def test_fields_that_draw_nobody_are_refused() -> None:
     moved = Fields(answer(CODEC, here))
     assert not isinstance(moved, InstanceFields)
     with pytest.raises(ValueError, match="draw no people"):
-        whole(CODEC.instance_terms(moved, here))
+        apart(CODEC, moved, here)

@@ -1,9 +1,10 @@
 """Gaussians written as windows: reference values, and equal to plain loops."""
 
 import numpy as np
+import pytest
 import torch
 
-from semipose.codecs.rendering import Windows, on_map
+from semipose.codecs.rendering import Stamps, Windows, on_map
 from tests.codecs import plain
 
 
@@ -55,11 +56,47 @@ def test_windows_equal_loops_over_cells_also_at_borders_and_where_people_overlap
 
 def test_each_person_may_have_a_width_of_their_own() -> None:
     at = torch.tensor([[[[10.0, 10.0]], [[30.0, 10.0]]]])
-    reach = torch.tensor([[2.0, 5.0]])[..., None, None, None]
-    windows = Windows.around(at, torch.ones(1, 2, 1), (2 * reach + 1) / 6, reach, 9.0, [(20, 40)])
-    [maps], [covered] = windows.gaussians(), windows.trusted()
-    assert covered.sum() == 5**2 + 11**2
+    reach, trust = torch.tensor([[2, 5]]), torch.tensor([[[0.7], [0.4]]])
+    stamps = Stamps.around(at, trust, reach, 9, (20, 40))
+    maps, covered = stamps.highest(), stamps.weighed(trust).highest()
+    assert covered.sum().item() == pytest.approx(0.7 * 5**2 + 0.4 * 11**2)
     torch.testing.assert_close(maps[0, 0, 10, [12, 35]], torch.tensor([-18 * 4 / 25, -18 * 25 / 121]).exp())
+    assert maps[0, 0, 10, [10, 30]].tolist() == [1, 1]
+
+
+def test_stamps_equal_loops_over_cells_also_at_borders_and_where_people_overlap() -> None:
+    """Everybody's together, and each one's own."""
+    random = torch.Generator().manual_seed(0)
+    size, most = (9, 14), 4
+    at = torch.stack([torch.randint(-3, 17, (2, 3, 2), generator=random),
+                      torch.randint(-3, 12, (2, 3, 2), generator=random)], -1).float()  # fmt: skip
+    at[0, 0], at[0, 1, 0] = torch.tensor([5.0, 7.0]), torch.tensor([7.0, 6.0])
+    reach, trust = torch.randint(0, most + 1, (2, 3), generator=random), torch.ones(2, 3, 2)
+    trust[1, 0] = 0
+    stamps = Stamps.around(at, trust, reach, most, size)
+    maps = stamps.highest(stamps.first(1, torch.tensor([[2, 0], [5, 4]])))
+    assert maps.shape == (2, 2 + 2, *size)
+    own = stamps.highest(stamps.first(2))[:, 2:].unflatten(1, (3, 2))
+    for image in range(2):
+        for k in range(2):
+            each = [stamp(at[image, person, k], reach[image, person].item(), size) * trust[image, person, k].item()
+                    for person in range(3)]  # fmt: skip
+            np.testing.assert_allclose(maps[image, k], np.max(each, 0), atol=1e-6)
+            np.testing.assert_allclose(own[image, :, k], each, atol=1e-6)
+    assert torch.equal(maps[0, 2:], own[0, [2, 0], 0])
+    assert torch.equal(maps[1, 2:], own[1, [2, 1], 0])
+    assert 0 < (own > 0).sum() < 0.5 * own.numel()
+
+
+def stamp(at: torch.Tensor, reach: int, size: tuple[int, int]) -> np.ndarray:
+    """One Gaussian, cell by cell."""
+    drawn = np.zeros(size)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            across, down = x - at[0].item(), y - at[1].item()
+            if max(abs(across), abs(down)) <= reach:
+                drawn[y, x] = np.exp(-(across**2 + down**2) / (2 * ((2 * reach + 1) / 6) ** 2))
+    return drawn
 
 
 def test_nobody_leaves_empty_maps() -> None:

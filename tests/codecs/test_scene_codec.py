@@ -14,7 +14,7 @@ from semipose.codecs.scene_codec import SceneCodec, scene_codec
 from semipose.codecs.terms import whole
 from semipose.fields import Field, Fields, InstanceFields, mirrored_mean
 from semipose.scene import Scene
-from tests.codecs.scenes import CODECS, SIZE, SKELETON, answer, mirrored, scene, worst
+from tests.codecs.scenes import CODECS, SIZE, SKELETON, answer, apart, mirrored, scene, worst
 from tests.networks.named import small_scene
 
 by_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)
@@ -33,7 +33,7 @@ def leaves(fields: Fields, device: str = "cpu", dtype: torch.dtype = torch.float
 
 def soft(parameters: Tensor, shared: Tensor, _: Tensor) -> Tensor:
     """People's maps weighed by how near the people are, so that both have a gradient."""
-    maps = shared.unflatten(1, (parameters.shape[1], -1))
+    maps = shared.unflatten(1, (parameters.shape[1], -1)).repeat_interleave(len(parameters) // len(shared), 0)
     return (maps * parameters.softmax(1)[..., None, None, None]).sum(1).clamp(1e-4, 1 - 1e-4)
 
 
@@ -56,7 +56,7 @@ def test_images_without_people_cost_nothing_but_their_maps_and_gradients_stay_fi
     fields, asked = leaves(noise(codec, here))
     losses = codec.losses(fields, here)
     assert all(torch.isfinite(loss) for loss in losses.values())
-    assert all(loss == 0 for loss in whole(codec.instance_terms(fields, here)).values())
+    assert all(loss == 0 for loss in apart(codec, fields, here).values())
     sum(losses.values(), torch.zeros(())).backward()
     assert all(grad is None or torch.isfinite(grad).all() for grad in (each.grad for each in asked.values()))
     assert asked["heatmap"].grad.abs().sum() > 0  # type: ignore[union-attr]
@@ -81,7 +81,7 @@ def test_fully_trusted_people_weigh_as_labels_do(codec: SceneCodec) -> None:
     here = scene()
     fields = noise(codec, here)
     losses = codec.losses(fields, here)
-    for name, loss in whole(codec.instance_terms(fields, here)).items():
+    for name, loss in apart(codec, fields, here).items():
         torch.testing.assert_close(losses[name], loss, atol=0, rtol=0)
         assert loss > 0
 
@@ -121,7 +121,7 @@ def test_a_teacher_frozen_at_background_teaches_nobody(codec: SceneCodec) -> Non
     assert found.weight.sum() == found.trust.sum() == 0
     assert torch.isfinite(found.keypoints).all()
     assert torch.equal(found.known, torch.ones(3, 1, 32, 32))
-    assert all(loss == 0 for loss in whole(codec.instance_terms(fields, found)).values())
+    assert all(loss == 0 for loss in apart(codec, fields, found).values())
     _, weights = codec.targets(found, negatives=False)
     assert all(weight.maps.sum() == 0 for weight in weights.values())
 
@@ -237,7 +237,7 @@ def test_a_network_gone_bad_is_read_without_harm(codec: SceneCodec, number: floa
         assert all(torch.isfinite(each).all() for each in (found.keypoints, on_device.keypoints))
         assert not any(each.isnan().any() for each in (found.scores, found.person))
         codec.targets(on_device)
-        whole(codec.instance_terms(fields, on_device))
+        apart(codec, fields, on_device)
 
 
 def step(codec: SceneCodec, fields: Fields, here: Scene) -> None:
@@ -245,7 +245,7 @@ def step(codec: SceneCodec, fields: Fields, here: Scene) -> None:
     weights, targets = codec.targets(here, negatives=False)
     losses = [*codec.losses(fields, here).values(), *whole(codec.map_terms(fields, targets, weights)).values()]
     found, reliable = codec.found(fields, 5)
-    losses += [loss * reliable.any() for loss in whole(codec.instance_terms(fields, found)).values()]
+    losses += [loss * reliable.any() for loss in apart(codec, fields, found).values()]
     torch.stack(losses).sum().backward()
 
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from semipose.codecs.instance import EDGE, focal
+from semipose.codecs.instance import EDGE, contrast, focal
 from semipose.codecs.scene_codec import SceneCodec
 from semipose.codecs.terms import Term, by_parts, squared_error, whole
 from semipose.fields import stacked
@@ -76,7 +77,7 @@ def plain_squares(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("ours", "plain"),
-    [(squared_error, plain_squares), (lambda *given: focal(*given).total, plain_focal)],
+    [(squared_error, plain_squares), (lambda *given: focal(*given)[0].total, plain_focal)],
     ids=["squares", "focal"],
 )
 def test_values_and_slopes_are_those_of_the_formula(
@@ -92,4 +93,48 @@ def test_values_and_slopes_are_those_of_the_formula(
         each = loss(leaf, target, weight)
         (each * torch.tensor([1.0, 0.5, 2.0])).sum().backward()
         found.append((each.detach(), leaf.grad))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_the_focal_loss_of_images_and_of_peoples_own_maps_in_one_go_is_that_of_each() -> None:
+    """With its gradient."""
+    random = torch.Generator().manual_seed(0)
+    found, target = (torch.rand(3, 7, 5, 6, generator=random) for _ in range(2))
+    target[0, 1, 2, 3] = target[2, 5, 0, 0] = target[1, 6, 1, 1] = 1
+    known, trust = torch.rand(3, 1, 5, 6, generator=random), torch.rand(3, 4, generator=random)
+    slopes, values = [], []
+    for at_once in (True, False):
+        leaf = found.clone().requires_grad_()
+        if at_once:
+            heatmap, instance = (term.total for term in focal(leaf, target, known, trust))
+        else:
+            heatmap = plain_focal(leaf[:, :3], target[:, :3], known)
+            instance = 4 * plain_focal(leaf[:, 3:], target[:, 3:], trust[..., None, None])
+        (heatmap * torch.tensor([1.0, 0.5, 2.0]) + 3 * instance).sum().backward()
+        values.append((heatmap.detach(), instance.detach()))
+        slopes.append(leaf.grad)
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(slopes[0], slopes[1])
+    divisors = [term.divisor for term in focal(found, target, known, trust)]
+    torch.testing.assert_close(divisors[0], torch.stack([known[0, 0, 2, 3], torch.zeros(()), torch.zeros(())]))
+    torch.testing.assert_close(divisors[1], torch.stack([torch.zeros(()), trust[1, 3], trust[2, 2]]))
+
+
+def plain_contrast(parameters: Tensor, weight: Tensor) -> Tensor:
+    unit = F.normalize(parameters, dim=-1)
+    logits = (unit @ unit.mT / 0.05).masked_fill((weight == 0)[:, None] & ~torch.eye(4, dtype=torch.bool), -torch.inf)
+    return (-logits.log_softmax(-1).diagonal(dim1=1, dim2=2) * weight).sum(1)
+
+
+def test_the_contrastive_loss_and_its_slope_are_those_of_the_formula() -> None:
+    random = torch.Generator().manual_seed(0)
+    parameters = torch.rand(3, 4, 6, generator=random)
+    weight = torch.tensor([[1.0, 0.5, 0, 0.2], [0, 0, 0, 1], [1, 1, 1, 1]])
+    found = []
+    for loss in (plain_contrast, lambda *given: contrast(*given).total):
+        leaf = parameters.clone().requires_grad_()
+        each = loss(leaf, weight)
+        (each * torch.tensor([1.0, 0.5, 2.0])).sum().backward()
+        found.append((each.detach(), leaf.grad))
+    assert found[0][1][2].abs().max() > 0.1
     torch.testing.assert_close(found[0], found[1])

@@ -67,7 +67,22 @@ def test_a_persons_maps_are_those_of_the_published_formula(backbone: str) -> Non
     expected = as_published(network, features, ROWS, CELLS)
     assert expected.std() > 0.05
     torch.testing.assert_close(fields.instances(ROWS, CELLS), expected.float())
-    torch.testing.assert_close(fields.parameters(ROWS, CELLS)[2], features[2, :, 9, 4])
+    spots = torch.tensor([[0, 30], [30, 31], [32, 9 * 24 + 4]])
+    torch.testing.assert_close(fields.parameters(spots)[5], features[2, :, 9, 4])
+
+
+def test_several_people_of_each_image_are_drawn_as_each_alone() -> None:
+    """They share what they are drawn from."""
+    fields = loud(small_scene("cid"))(IMAGE)
+    rows = torch.arange(3)[:, None].expand(3, 2).flatten()
+    cells = torch.tensor([[0, 0], [23, 15], [4, 9], [11, 3], [11, 3], [4, 9]])
+    parameters = fields.parameters((cells[:, 1] * 24 + cells[:, 0]).view(3, 2))
+    together, apart = fields.drawn(parameters, cells), fields.instances(rows, cells)
+    assert apart.std() > 0.05
+    torch.testing.assert_close(together, apart)
+    slopes = [torch.autograd.grad(maps.square().sum(), [fields.shared, fields.features], retain_graph=True)
+              for maps in (together, apart)]  # fmt: skip
+    torch.testing.assert_close(slopes[0], slopes[1])
 
 
 def test_an_untrained_network_believes_in_hardly_anything() -> None:
@@ -112,7 +127,9 @@ def test_nobody_is_no_maps_and_no_gradient_that_is_not_finite() -> None:
     fields = network(IMAGE)
     maps = fields.instances(*nobody)
     assert maps.shape == (0, 14, 16, 24)
-    assert fields.parameters(*nobody).shape == (0, network.head.neck.channels)
+    parameters = fields.parameters(torch.zeros(3, 0, dtype=torch.int64))
+    assert parameters.shape == (0, network.head.neck.channels)
+    assert fields.drawn(parameters, nobody[1]).shape == (0, 14, 16, 24)
     (maps.sum() + fields["center"].maps.sum()).backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
