@@ -91,7 +91,7 @@ class Affine:
     @cached_property
     def mirrored(self) -> Tensor:
         """(B,) bool on the device: left and right are exchanged."""
-        return torch.from_numpy(self._determinant < 0).to(self.device, non_blocking=True)
+        return self._given(self._determinant < 0)
 
     @cached_property
     def scale(self) -> Tensor:
@@ -99,7 +99,10 @@ class Affine:
         return self._placed(np.sqrt(np.abs(self._determinant))[:, None, None])
 
     def _placed(self, values: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(np.array(values, np.float32)).to(self.device, non_blocking=True)
+        return self._given(np.array(values, np.float32))
+
+    def _given(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(self.device, non_blocking=True)
 
     @cached_property
     def _made(self) -> dict[object, Any]:
@@ -112,14 +115,24 @@ class Affine:
         return self._made[key]
 
     def points(self, xy: Tensor) -> Tensor:
-        """Move points (B, N, 2)."""
-        of_x, of_y, shift = self._once("points", lambda: self._placed(self.rows[:, None, :2]).unbind(-1))
+        """Move points (B, ..., 2)."""
+        rows = self.rows[:, :2].reshape(-1, *[1] * (xy.ndim - 2), 2, 3)
+        of_x, of_y, shift = self._once(("points", xy.ndim), lambda: self._placed(rows).unbind(-1))
         x, y = xy.float().split(1, -1)
         return torch.addcmul(torch.addcmul(shift, of_y, y), of_x, x)
 
     def keypoints(self, xy: Tensor, flip: Sequence[int]) -> Tensor:
         """Move keypoints (B, K, 2); where the map mirrors, a left wrist takes the right wrist's place."""
-        return exchange(self.points(xy), flip, self.mirrored)
+        return self.exchanged(self.points(xy), flip)
+
+    def exchanged(self, values: Tensor, flip: Sequence[int], dim: int = 1) -> Tensor:
+        """Reorder `dim` of `values` (B, ..., C, ...), 1 or 2, by the permutation `flip` where the map mirrors."""
+        same = np.arange(len(flip))
+        if list(flip) == list(same):
+            return values
+        order = np.where(self._determinant[:, None] < 0, flip, same).reshape(-1, *[1] * (dim - 1), len(flip))
+        given = self._once(("flip", dim, *flip), lambda: self._given(order))
+        return values[*_before(tuple(values.shape[:dim]), values.device), given]
 
     def at_stride(self, stride: int) -> "Affine":
         """The same map between the cells of two maps of `stride`, instead of between their input pixels."""
@@ -163,16 +176,6 @@ class Affine:
         return torch.addcmul(reach, far, slope).clamp_(0, 1).prod(1, keepdim=True)
 
 
-def exchange(values: Tensor, flip: Sequence[int], where: Tensor, dim: int = 1) -> Tensor:
-    """Reorder `dim` of `values` (B, C, ...) by the permutation `flip` in the samples where `where` (B,) is true."""
-    if list(flip) == list(range(len(flip))):
-        return values
-    # Indexing by a host list would copy the list to the device each time.
-    order = constant(tuple(flip), values.device, torch.int64)
-    where = where.view(-1, *[1] * (values.ndim - 1))
-    return torch.where(where, values.index_select(dim, order), values)
-
-
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)
 def constant(values: tuple[object, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -198,9 +201,23 @@ def multiples(count: int, of: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
+def earlier(count: int, device: torch.device) -> Tensor:
+    """(count, count) bool, kept on the device: whether column j comes before row i."""
+    return torch.ones(count, count, dtype=torch.bool, device=device).tril(-1)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def itself(count: int, device: torch.device) -> Tensor:
     """(count, count) bool, kept on the device: true for each one and itself alone."""
     return torch.eye(count, dtype=torch.bool, device=device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _before(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """For each dimension of `shape` its indices, as indexing together with a further one wants them."""
+    return torch.meshgrid(*(torch.arange(size, device=device) for size in (*shape, 1)), indexing="ij")[:-1]
 
 
 def _pixels_of_cells(stride: int) -> NDArray[np.float64]:

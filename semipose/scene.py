@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semipose.geometry import Affine, constant, exchange
+from semipose.geometry import Affine, constant
 
 # Cells of `Scene.known` are this many pixels wide, as those of the networks' maps.
 KNOWN_STRIDE = 4
@@ -23,10 +24,10 @@ class Scene:
     """Everybody in B views, padded to M people with K keypoints; all tensors lie on one device.
 
     `keypoints` (B, M, K, 2) in pixels of the view. `visible` (B, M, K) float in 0..1: how much each keypoint is
-    trusted, 1 for a label, 0 where there is none and beyond the view. `weight` (B, M) float in 0..1: trust in the
-    person, 0 for padding. `sides` (B, M, 2): width and height of the person's box in pixels of the view. `known` (B, 1,
-    H/4, W/4) float: 1 where it is known who is there, 0 in crowds, on people without labels, in grey zones and beyond
-    the image.
+    trusted, 1 for a label, 0 where there is none, beyond the view, and of people of weight 0. `weight` (B, M) float in
+    0..1: trust in the person, 0 for padding. `sides` (B, M, 2): width and height of the person's box in pixels of the
+    view. `known` (B, 1, H/4, W/4) float: 1 where it is known who is there, 0 in crowds, on people without labels, in
+    grey zones and beyond the image.
     """
 
     keypoints: Tensor
@@ -54,14 +55,9 @@ class Scene:
         return self._made[key]
 
     @cached_property
-    def trust(self) -> Tensor:
-        """(B, M, K) `visible`, and 0 for people of weight 0."""
-        return self.visible * (self.weight > 0)[..., None]
-
-    @cached_property
     def shown(self) -> Tensor:
         """(B, M, K) bool: which keypoints are trusted at all."""
-        return self.trust > 0
+        return self.visible > 0
 
     @cached_property
     def present(self) -> Tensor:
@@ -83,7 +79,7 @@ class Scene:
     def corners(self) -> tuple[Tensor, Tensor]:
         """(B, M, 2) each, in pixels: the least and the greatest x and y of each person's visible keypoints; for nobody
         infinity and minus infinity."""
-        return _corners(self.keypoints, self.trust)
+        return _corners(self.keypoints, self.visible)
 
     @cached_property
     def hull(self) -> Tensor:
@@ -108,10 +104,11 @@ class Scene:
         not visible there, people without a keypoint inside have weight 0, and what lies beyond this view is unknown.
         """
         height, width = size or (self.known.shape[-2] * KNOWN_STRIDE, self.known.shape[-1] * KNOWN_STRIDE)
-        at = affine.points(self.keypoints.flatten(1, 2)).view(self.keypoints.shape)
-        at, visible = (exchange(each, flip, affine.mirrored, dim=2) for each in (at, self.visible))
-        border = constant((width - 0.5, height - 0.5), at.device)
-        visible = visible * ((at >= -0.5) & (at < border)).all(-1)
+        at = affine.points(self.keypoints)
+        at, visible = (affine.exchanged(each, flip, dim=2) for each in (at, self.visible))
+        # A pixel reaches half of one beyond its center, and what lies on the far border is outside.
+        last = tuple(float(np.nextafter(np.float32(side - 0.5), np.float32(0))) for side in (width, height))
+        visible = visible * (at.clamp(constant((-0.5,), at.device), constant(last, at.device)) == at).all(-1)
         known = affine.at_stride(KNOWN_STRIDE).image(self.known, (height // KNOWN_STRIDE, width // KNOWN_STRIDE))
         return replace(
             self, keypoints=at, visible=visible, weight=self.weight * (visible > 0).any(-1),

@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from semipose.fields import Field, Fields, mirrored_mean
-from semipose.geometry import Affine, constant, exchange
+from semipose.geometry import Affine, constant
 
 FLIP = (0, 2, 1)
 
@@ -105,10 +106,10 @@ def test_inside_is_what_sampling_an_image_of_ones_gives() -> None:
 
 def test_kept_constants_can_be_used_in_training_after_an_inference() -> None:
     constant.cache_clear()
-    values, where = torch.rand(2, 3, 2, requires_grad=True), torch.tensor([True, False])
+    values = torch.rand(2, 3, 2, requires_grad=True)
     with torch.inference_mode():
-        exchange(values, FLIP, where)
-    exchange(values, FLIP, where).sum().backward()
+        some_mirrored((True, False)).exchanged(values, FLIP)
+    some_mirrored((True, False)).exchanged(values, FLIP).sum().backward()
     assert values.grad is not None
 
 
@@ -120,11 +121,21 @@ def test_maps_of_different_strides_agree_on_the_same_pixel() -> None:
     torch.testing.assert_close(moved, affine.points(pixel), atol=1e-3, rtol=0)
 
 
-def test_exchange_touches_only_the_chosen_samples() -> None:
-    values = torch.arange(12.0).reshape(2, 3, 2)
-    moved = exchange(values, FLIP, torch.tensor([True, False]))
+def test_only_mirrored_samples_exchange_left_and_right() -> None:
+    values, where = torch.arange(24.0).reshape(4, 3, 2), some_mirrored((True, False, False, True))
+    moved = where.exchanged(values, FLIP)
     assert moved[0].tolist() == [[0, 1], [4, 5], [2, 3]]
-    assert torch.equal(moved[1], values[1])
+    assert torch.equal(moved[1:3], values[1:3])
+    assert torch.equal(moved[3], values[3, [0, 2, 1]])
+    # The same of people of an image, and with other partners.
+    assert torch.equal(where.exchanged(values[:, None].expand(-1, 5, -1, -1), FLIP, dim=2)[:, 4], moved)
+    assert torch.equal(where.exchanged(values, (1, 0, 2))[0], values[0, [1, 0, 2]])
+    assert where.exchanged(values, (0, 1, 2)) is values
+
+
+def some_mirrored(which: tuple[bool, ...]) -> Affine:
+    still = np.zeros(len(which))
+    return Affine.about(still, still + 1, np.array(which), (1.0, 1.0), (1.0, 1.0))
 
 
 def test_flip_test_of_a_perfect_network_changes_nothing() -> None:

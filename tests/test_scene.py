@@ -1,5 +1,7 @@
 """People of a view seen in another view: moved, mirrored, dropped; padding never counts."""
 
+from dataclasses import replace
+
 import torch
 
 from semipose.geometry import Affine
@@ -29,13 +31,6 @@ def test_centers_and_hulls_are_those_of_visible_keypoints_and_zero_for_nobody() 
     assert here.present.tolist() == [[True, False], [False, False]]
 
 
-def test_people_of_weight_zero_are_not_there_whatever_their_keypoints() -> None:
-    here = scene()
-    here.visible[0, 1] = 1
-    assert here.trust[0, 1].sum() == 0
-    assert not here.present[0, 1]
-
-
 def test_a_mirror_exchanges_partners_and_their_trust() -> None:
     here = scene()
     there = here.moved(Affine.mirror(48, 2), FLIP)
@@ -54,6 +49,15 @@ def test_what_falls_outside_is_dropped_and_boxes_grow_with_the_view() -> None:
     torch.testing.assert_close(there.sides[0, 0], torch.tensor([72.0, 80.0]))
     gone = scene().moved(Affine.about([0.0, 0.0], [1.0, 1.0], [False, False], (0, 0), (100, 0)), FLIP)
     assert gone.weight.sum() == 0
+
+
+def test_a_view_reaches_half_a_pixel_beyond_its_centers() -> None:
+    """From there on a cell of a map that holds the keypoint is one that there is."""
+    at = torch.tensor([[-0.5, -0.5], [47.49, 63.49], [47.5, 0.0], [0.0, 63.5], [-0.51, 0.0], [torch.nan, 0.0]])
+    here = replace(scene(), keypoints=at.view(2, 1, 3, 2), visible=torch.ones(2, 1, 3), weight=torch.ones(2, 1))
+    there = here.moved(Affine.identity(2), FLIP, (64, 48))
+    assert there.visible.flatten().tolist() == [1, 1, 0, 0, 0, 0]
+    assert there.weight.flatten().tolist() == [1, 0]
 
 
 def test_beyond_the_view_nothing_is_known() -> None:

@@ -49,7 +49,7 @@ class AssociativeEmbedding(SceneCodec):
         """Gaussians around the cell that holds each keypoint, 1 at their peaks; see the base."""
         strides = {"heatmap": 4, "fine_heatmap": 2} if self.fine else {"heatmap": 4}
         sizes = [(self.size[0] // stride, self.size[1] // stride) for stride in strides.values()]
-        reach, trust = 3 * self.sigma + 1, scene.trust.repeat(1, 1, len(sizes))
+        reach, trust = 3 * self.sigma + 1, scene.visible.repeat(1, 1, len(sizes))
         at = self._nearest(scene.keypoints, tuple(strides.values()))
         windows = Windows.around(at, trust, self.sigma, reach, reach, sizes)
         heat, known = windows.gaussians(), [scene.known]
@@ -83,7 +83,7 @@ class AssociativeEmbedding(SceneCodec):
         """
         tags = self.tags_at(fields, scene.keypoints)
         factor = TAG_FACTOR * PUBLISHED_CELLS / (self.cells[0] * self.cells[1]) * (self.sigma / PUBLISHED_SIGMA) ** 2
-        pull, push = pull_push(tags, scene.trust, scene.weight, self.push, factor)
+        pull, push = pull_push(tags, scene.visible, scene.weight, self.push, factor)
         return {"pull": Term(pull), "push": Term(push)}
 
     def tags_at(self, fields: Fields, keypoints: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class AssociativeEmbedding(SceneCodec):
 
     def margins(self, fields: Fields, scene: Scene) -> tuple[Tensor, Tensor]:
         """`margins` of the tags at the keypoints of `scene`."""
-        return margins(self.tags_at(fields, scene.keypoints), scene.trust)
+        return margins(self.tags_at(fields, scene.keypoints), scene.visible)
 
     @torch.no_grad()
     def found(

@@ -59,7 +59,7 @@ class CenterOffset(SceneCodec):
         spread = (*(1.0 for _ in self.skeleton.keypoints), self.center_sigma)
         sigma = self.sigma * constant(spread, scene.known.device)[:, None, None]
         at = self.in_cells(torch.cat([scene.keypoints, scene.centers[:, :, None]], 2))
-        trust = torch.cat([scene.trust, (scene.weight * self.centered(scene))[..., None]], 2)
+        trust = torch.cat([scene.visible, (scene.weight * self.centered(scene))[..., None]], 2)
         most = 3 * self.sigma * max(spread) + 1
         windows = Windows.around(at, trust, sigma, 3 * sigma + 1, most, [self.cells])
         weight = weighed(windows.trusted()[0], scene.known, negatives, EMPTY_WEIGHT)
@@ -86,7 +86,7 @@ class CenterOffset(SceneCodec):
         """
         here, extent = self.centered(scene), self._extents(scene)
         at = self.in_cells(scene.keypoints)
-        trust = scene.trust * here[..., None]
+        trust = scene.visible * here[..., None]
         # Person by person, smallest first, and behind the last one nobody.
         order = extent.masked_fill(~here, torch.inf).argsort(dim=1, stable=True)
         weight = trust * (scene.weight / extent)[..., None]

@@ -78,7 +78,8 @@ class HeatmapCodec:
         width = maps.shape[-1]
         cell = torch.stack([index % width, torch.div(index, width, rounding_mode="floor")], -1)
         step = self._quarter(maps, index, cell) if how == "quarter" else self._dark(maps, index, cell)
-        return (cell + step) * self.stride + (self.stride - 1) / 2, score
+        first = constant(((self.stride - 1) / 2,), maps.device)
+        return torch.add(first, cell + step, alpha=self.stride), score
 
     def _quarter(self, maps: Tensor, index: Tensor, cell: Tensor) -> Tensor:
         """A quarter cell toward the higher neighbor on each axis; 0 where neighbors are equal or one is missing."""

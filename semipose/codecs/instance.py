@@ -16,10 +16,10 @@ from semipose.codecs.heatmap import HeatmapCodec
 from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, cells_of, center_kernel, smoothed, tops
 from semipose.codecs.rendering import Stamps
 from semipose.codecs.scene_codec import Negatives, SceneCodec, joined, paired, ranked, rescaled, weighed
-from semipose.codecs.suppression import FEW, oks_between, survivors
+from semipose.codecs.suppression import oks_between, survivors
 from semipose.codecs.terms import Term
 from semipose.fields import Field, Fields, InstanceFields
-from semipose.geometry import constant, indices, multiples
+from semipose.geometry import constant, earlier, indices, multiples
 from semipose.scene import Found, Scene
 
 Size = TypeVar("Size", float, Tensor)
@@ -89,13 +89,11 @@ class Instance(SceneCodec):
         """Cross entropy with the teacher's probabilities, times the square of the difference (the quality focal loss
         of Li et al., NeurIPS 2020), by the number of the teacher's peaks, each as much as it is high: a teacher that
         is sure of few must not weigh more for it."""
-        p, target = (joined(each).float().clamp(EDGE, 1 - EDGE) for each in (fields, targets))
-        # Autocast refuses it, for what half precision would make of it.
-        with torch.autocast(p.device.type, enabled=False):
-            entropy = F.binary_cross_entropy(p, target, reduction="none")
-        loss = (joined(weights) * (p - target).square() * entropy).sum()
-        peaked = (target > LEAST_KEYPOINT) & (F.max_pool2d(target, 3, 1, 1) == target)
-        return loss / (target * peaked).sum().clamp_min(1)
+        target = joined(targets).float().clamp(EDGE, 1 - EDGE)
+        # Five operators: pooling is one, and takes a CPU four times as long.
+        around = F.pad(target, (1, 1, 1, 1)).unfold(3, 3, 1).amax(-1).unfold(2, 3, 1).amax(-1)
+        peaked = (target > LEAST_KEYPOINT) & (around == target)
+        return _Quality.apply(joined(fields), target, joined(weights)) / (target * peaked).sum().clamp_min(1)
 
     def _known(self, scene: Scene, stamps: Stamps, negatives: Negatives) -> Tensor:
         """(B, K + 1 or 1, h, w): the weights of keypoint and center maps."""
@@ -116,7 +114,7 @@ class Instance(SceneCodec):
         cells = cells.clamp(constant((0,), cells.device), constant((width - 1, height - 1), cells.device))
         spots = (cells * constant((1, width), cells.device)).sum(-1).long()
         weight = self._weight(scene) * self._smallest(spots, scene)
-        order, trust = None, scene.trust * weight[..., None]
+        order, trust = None, scene.visible * weight[..., None]
         if scene.people > self.most:
             order = ((weight > 0) + chance[..., 2]).topk(self.most).indices
             order = order + multiples(len(scene), scene.people, order.device)
@@ -140,9 +138,10 @@ class Instance(SceneCodec):
         answer, cells = _instances_of(fields), cells_of(spots, self.cells[1])
         maps = answer.drawn(answer.parameters(spots), cells.flatten(0, 1))
         keypoints, score = (each.unflatten(0, center.shape) for each in self._read(maps.float()))
-        person = center * score.mean(-1)
-        person = person * survivors(self._same(keypoints), person, FEW)
-        score = score * ((score > LEAST_KEYPOINT) & (person > 0)[..., None])
+        # The highest centers come first. To give way to somebody who himself gives way is no loss: he is the same.
+        again = self._same(keypoints) & earlier(people, center.device)
+        person = (center * score.mean(-1)).masked_fill(again.any(-1), 0)
+        score = F.threshold(score, LEAST_KEYPOINT, 0) * (person > 0)[..., None]
         scene = Scene.found(keypoints, score, person, self.everywhere(known, center), least)
         return scene, scene.present
 
@@ -175,7 +174,7 @@ class Instance(SceneCodec):
         """Heights (B, M) of the highest centers, 0 for nobody, and their cells (B, M), counted row by row."""
         maps = smoothed(fields["center"].maps.float())
         height, spots = tops(maps, people, center_kernel((maps.shape[-2], maps.shape[-1])))
-        return height.squeeze(1) * (height.squeeze(1) > LEAST_CENTER), spots.squeeze(1)
+        return F.threshold(height.squeeze(1), LEAST_CENTER, 0), spots.squeeze(1)
 
     def _read(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Keypoints (n, K, 2) in pixels of the answered image and their peaks (n, K), of people's `maps`."""
@@ -200,7 +199,7 @@ class Instance(SceneCodec):
     def _trust(self, scene: Scene) -> Tensor:
         """(B, M, K + 1) in keypoints and, last, centers."""
         return scene.once(
-            ("trust", self.least_side), lambda: torch.cat([scene.trust, self._weight(scene)[..., None]], 2)
+            ("trust", self.least_side), lambda: torch.cat([scene.visible, self._weight(scene)[..., None]], 2)
         )
 
     def _reach(self, scene: Scene) -> Tensor:
@@ -272,6 +271,28 @@ class _Focal(torch.autograd.Function):
         first, own = ctx.counts
         each = gradients[0] @ _kinds(first, own, 1.0, INSTANCE_FACTOR, slope.device).mT
         return (each.view(*each.shape, 1, 1) * slope).to(ctx.dtype), None, None, None
+
+
+class _Quality(torch.autograd.Function):
+    """The square of the difference times the cross entropy, a scalar, with its slope computed on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, probability: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        p = probability.float().clamp(EDGE, 1 - EDGE)
+        away = p - target
+        # Autocast refuses it, for what half precision would make of it.
+        with torch.autocast(p.device.type, enabled=False):
+            entropy = F.binary_cross_entropy(p, target, reduction="none")
+        far, weighed = away.square(), weight * away
+        loss = torch.mul(far, entropy).mul_(weight).sum()
+        ctx.save_for_backward(entropy.mul_(2).addcdiv_(far, p * (1 - p)).mul_(weighed))
+        ctx.dtype = probability.dtype
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return (gradients[0] * slope).to(ctx.dtype), None, None
 
 
 def _kinds(first: int, own: int, factor: float, other: float, device: torch.device) -> Tensor:

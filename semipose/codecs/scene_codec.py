@@ -73,7 +73,7 @@ class SceneCodec(ABC):
 
     def consistency(self, fields: Fields, targets: Fields, weights: Fields) -> Tensor:
         """How far scalar maps are from a teacher's, which are soft and no Gaussians: as large as those of `map_terms`,
-        a scalar."""
+        a scalar. All may be `merged`, and weights broadcast to the maps."""
         return total({name: term.total for name, term in self.map_terms(fields, targets, weights).items()}).mean()
 
     @abstractmethod
@@ -161,7 +161,16 @@ def weighed(trusted: Tensor, known: Tensor, negatives: Negatives, empty: float =
 
 def joined(fields: Fields) -> Tensor:
     """Keypoint and center maps (B, K + 1, h, w) one after the other, as the published networks give them."""
-    return torch.cat([fields["heatmap"].maps, fields["center"].maps], 1)
+    maps = fields["heatmap"].maps
+    return torch.cat([maps, fields["center"].maps], 1) if "center" in fields else maps
+
+
+def merged(fields: Fields) -> Fields:
+    """The same, with keypoint and center maps as one field, where there are both: what moves them does so once."""
+    if "center" not in fields:
+        return fields
+    flip = fields["heatmap"].flip
+    return Fields({"heatmap": Field(joined(fields), "scalar", 4, (*flip, len(flip)))})
 
 
 def paired(maps: Tensor, flip: tuple[int, ...]) -> Fields:

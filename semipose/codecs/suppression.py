@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from semipose.geometry import constant, indices
+from semipose.geometry import constant, earlier
 
 # Rounds where there is no time for all: chains of five are rare.
 FEW = 5
@@ -27,9 +27,7 @@ def survivors(same: Tensor, score: Tensor, rounds: int) -> Tensor:
 def better(score: Tensor) -> Tensor:
     """(B, M, M) bool: `score` (B, M) of j is higher than that of i, or the same and j comes first."""
     one, other = score[:, :, None], score[:, None]
-    count, device = score.shape[1], score.device
-    first = indices(count, device) < indices(count, device, upright=True)
-    return (other > one) | ((other == one) & first)
+    return (other > one) | ((other == one) & earlier(score.shape[1], score.device))
 
 
 def near_poses(keypoints: Tensor, share: float) -> Tensor:
@@ -53,7 +51,8 @@ def oks_between(keypoints: Tensor, sigmas: tuple[float, ...]) -> Tensor:
     The area of two is the mean of their keypoints' extents, as the field's public code has it.
     """
     area = (keypoints.amax(2) - keypoints.amin(2)).prod(-1)
-    area = (area[:, :, None] + area[:, None]) / 2
+    area = (area[:, :, None] + area[:, None]).clamp_min(2e-6)
     each = keypoints.transpose(1, 2)
-    variance = constant(tuple(((8 * sigma**2,),) for sigma in sigmas), keypoints.device)
-    return torch.exp(-distances(each, each).square() / (variance * area.clamp_min(1e-6)[:, None])).mean(1)
+    # Of the mean of two areas; without the sign that a negative one would take.
+    variance = constant(tuple(((-4 * sigma**2,),) for sigma in sigmas), keypoints.device)
+    return torch.exp(distances(each, each).square() / (variance * area[:, None])).mean(1)

@@ -40,7 +40,7 @@ def whole(terms: Mapping[str, Term]) -> dict[str, Tensor]:
 def squared_error(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """(B,) mean over each image's cells of weight * (predicted - target)^2; the weight is not squared here.
 
-    Maps (B, C, h, w), and `weight` as large.
+    Maps (B, C, h, w), to which `weight` broadcasts.
     """
     return _SquaredError.apply(predicted, target, weight)
 

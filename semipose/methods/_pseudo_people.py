@@ -27,13 +27,14 @@ def believed(found: Scene, reliable: Tensor, least: Tensor, doubt: float = 0.5) 
     Where others reach the share `doubt` of `least` it is unknown who is there.
     """
     sure = counted(found) & (found.weight >= least) & reliable
-    doubtful = (found.weight >= doubt * least) & ~sure
+    settled = sure | (found.weight < doubt * least)
     low, high = found.corners
     room = (high - low) * ((ROOM - 1) / 2) + KNOWN_STRIDE
     # A rectangle that begins at infinity covers nothing, as that of somebody without keypoints.
-    low = (low - room).masked_fill(~doubtful[..., None], torch.inf)
+    low = (low - room).masked_fill(settled[..., None], torch.inf)
     covered = cover(low, high + room, (found.known.shape[-2], found.known.shape[-1]), KNOWN_STRIDE)
-    return replace(found, weight=found.weight * sure, known=found.known * ~covered[:, None])
+    return replace(found, weight=found.weight * sure, visible=found.visible * sure[..., None],
+                   known=found.known.masked_fill(covered[:, None], 0))  # fmt: skip
 
 
 def signals(codec: SceneCodec, answer: Fields, found: Scene, pseudo: Scene, least: Tensor) -> dict[str, Tensor]:

@@ -81,7 +81,7 @@ class InstancePseudoLabel(Method):
         pseudo = believed(found, reliable, least, self.doubt)
         there = pseudo.moved(weak.to(strong), self.skeleton.flip, strong.size)
         draw = batch.unlabeled.draw
-        spots, exists = there.keypoints.flatten(1, 2), there.trust.flatten(1)
+        spots, exists = there.keypoints.flatten(1, 2), there.visible.flatten(1)
         on_strong = self.student(joint_cutout(strong.image, spots, draw, "cutout", self.cutouts, exists))
         weight = min(1.0, (progress.fraction - self.burn_in) / self.ramp) if self.ramp > 0 else 1.0
         losses = self.lessons((on_seen, labels), (on_strong, there), strong, weight)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semipose.codecs.heatmap import HeatmapCodec
-from semipose.codecs.scene_codec import scene_codec, tells_people_apart
+from semipose.codecs.scene_codec import merged, scene_codec, tells_people_apart
 from semipose.codecs.terms import by_parts
 from semipose.fields import Field, Fields, stacked
-from semipose.geometry import Affine, constant, exchange
+from semipose.geometry import Affine, constant
 from semipose.losses import field_loss, total
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
@@ -165,7 +166,7 @@ class Method(nn.Module, ABC):
             raise ValueError("the labeled loss needs labeled crops")
         flip = self.skeleton.flip
         # A mirrored view exchanges partners, and with them which of the two is labeled.
-        visible = exchange(crops.visible, flip, view.affine.mirrored)
+        visible = view.affine.exchanged(crops.visible, flip)
         return self.codec(view, predicted).encode(crops.labels(view, flip), visible)
 
     def consistency_loss(self, predicted: Fields, answer: Fields, weak: View, strong: View,
@@ -177,15 +178,16 @@ class Method(nn.Module, ABC):
         compared, in the scale of their supervised losses; those of people's centers are always trusted.
         """
         move = weak.to(strong)
-        targets = answer.moved(move).detach()
-        weights = {
-            name: self._moved_weight(each, move, trusted if len(each.flip) == len(self.skeleton) else None, outside)
-            for name, each in targets.items()
-        }
         if not tells_people_apart(answer):
-            return field_loss(predicted, targets, weights["heatmap"])
-        cells = Fields({name: replace(each, maps=weights[name].expand_as(each.maps)) for name, each in targets.items()})
-        return scene_codec(answer, strong.size, self.skeleton).consistency(predicted, targets, cells)
+            targets = answer.moved(move).detach()
+            return field_loss(predicted, targets, self._moved_weight(targets["heatmap"], move, trusted, outside))
+        codec = scene_codec(answer, strong.size, self.skeleton)
+        if trusted is not None and "center" in answer:
+            trusted = F.pad(trusted, (0, 1), value=1.0)
+        targets = merged(answer).moved(move).detach()
+        weights = {name: replace(each, maps=self._moved_weight(each, move, trusted, outside))
+                   for name, each in targets.items()}  # fmt: skip
+        return codec.consistency(merged(predicted), targets, Fields(weights))
 
     def moved_target(self, answer: Fields, weak: View, strong: View, trusted: Tensor | None = None,
                      outside: str = "unknown") -> tuple[Fields, Tensor]:
@@ -205,7 +207,7 @@ class Method(nn.Module, ABC):
         else:
             weight = constant((1.0,), target.maps.device)
         if trusted is not None:
-            trusted = exchange(trusted, self.skeleton.flip, move.mirrored)
+            trusted = move.exchanged(trusted, target.flip)
             weight = weight * trusted[..., None, None]
         return weight
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from semipose.fields import Fields
-from semipose.geometry import exchange, indices
+from semipose.geometry import indices
 from semipose.methods._correction import PAIRS, Corrected, correct
 from semipose.methods.method import Build, Method, Progress, Step, teaching
 from semipose.networks.ema import Ema
@@ -72,7 +72,7 @@ class Sspcm(Method):
         first, second, corrected = self._teach(weak.image, progress.update >= self._updates(progress))
         trusted = self._trusted(corrected)
         move = weak.to(strong)
-        exists = exchange(trusted, self.skeleton.flip, move.mirrored)
+        exists = move.exchanged(trusted, self.skeleton.flip)
         for name, answer in {"student": corrected.fields, "first": second, "second": first}.items():
             keypoints, _ = self.codec(weak, answer).decode(answer, "quarter")
             there = move.keypoints(keypoints, self.skeleton.flip)

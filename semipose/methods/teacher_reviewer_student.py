@@ -6,7 +6,6 @@ from typing import Literal
 from torch import Tensor
 
 from semipose.fields import Fields
-from semipose.geometry import exchange
 from semipose.losses import field_loss
 from semipose.methods._agreement import agreed, mixed
 from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, trust
@@ -119,7 +118,7 @@ class TeacherReviewerStudent(Method):
         """Keypoints (U, K, 2) of an `answer` on `weak` in pixels of `strong`, and their peaks (U, K)."""
         move, flip = weak.to(strong), self.skeleton.flip
         keypoints, height = self.codec(weak, answer).decode(answer, "quarter")
-        return move.keypoints(keypoints, flip), exchange(height, flip, move.mirrored)
+        return move.keypoints(keypoints, flip), move.exchanged(height, flip)
 
     def after_update(self, progress: Progress) -> None:
         """Move an averaged teacher, and after it the reviewer."""

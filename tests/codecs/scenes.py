@@ -51,7 +51,7 @@ def tags_of(codec: SceneCodec, of: Scene) -> Tensor:
     """(B, K, h, w): 3 times the person's number, around each keypoint."""
     tags = torch.zeros(len(of), len(SKELETON), *codec.cells)
     cells = (codec.in_cells(of.keypoints) + 0.5).long()
-    for image, person, k in (of.trust > 0).nonzero().tolist():
+    for image, person, k in (of.visible > 0).nonzero().tolist():
         x, y = cells[image, person, k].tolist()
         tags[image, k, max(0, y - 3) : y + 4, max(0, x - 3) : x + 4] = 3.0 * person
     return tags
@@ -94,6 +94,6 @@ def worst(found: Found | Scene, truth: Scene) -> float:
     """The largest distance in px of a visible keypoint from the same keypoint of the nearest person found."""
     person = found.person if isinstance(found, Found) else found.weight
     apart = (found.keypoints[:, None] - truth.keypoints[:, :, None]).norm(dim=-1)
-    apart = apart.masked_fill(~(truth.trust > 0)[:, :, None], 0).amax(-1)
+    apart = apart.masked_fill(~(truth.visible > 0)[:, :, None], 0).amax(-1)
     apart = apart.masked_fill(~(person > 0)[:, None], 1e6).amin(2)
     return float(apart[truth.present].max())

@@ -82,7 +82,7 @@ def test_the_people_drawn_are_those_there_each_from_a_cell_at_or_beside_the_cent
     drawn = CODEC._drawn(here)
     assert drawn.order is None
     assert (drawn.weight > 0).tolist() == here.present.tolist()
-    assert torch.equal(drawn.trust, here.trust)
+    assert torch.equal(drawn.trust, here.visible)
     cells = drawn.cells.view(3, 4, 2)
     assert torch.equal(drawn.spots, (cells[..., 1] * 32 + cells[..., 0]).long())
     own = (CODEC.in_cells(here.centers) + 0.5).floor()
@@ -111,7 +111,9 @@ def test_of_two_people_in_one_cell_the_smaller_is_drawn_and_of_two_as_small_the_
     assert drawn.weight.tolist() == [[0, 1]]
     assert drawn.trust[0, 0].sum() == 0
     # And nobody takes a cell from somebody.
-    assert CODEC._drawn(replace(here, weight=torch.tensor([[0.0, 1]]))).weight.tolist() == [[0, 1]]
+    second = torch.tensor([[0.0, 1]])
+    there = replace(here, weight=second, visible=here.visible * second[..., None])
+    assert CODEC._drawn(there).weight.tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize("crowd", [(0, 4, 0), (4, 3, 2)])
@@ -140,7 +142,8 @@ def test_of_more_people_than_are_drawn_the_losses_are_those_of_the_drawn_alone()
     for name, field in fields.items():
         fields[name] = replace(field, maps=0.8 * field.maps + 0.05)
     order = few._drawn(here).order
-    alone = replace(here, weight=torch.zeros(8).index_fill_(0, order.flatten(), 1).view(2, 4) * here.weight)
+    weight = torch.zeros(8).index_fill_(0, order.flatten(), 1).view(2, 4) * here.weight
+    alone = replace(here, weight=weight, visible=here.visible * weight[..., None])
     some, those = few.losses(fields, here), apart(CODEC, fields, alone)
     assert some["instance"] > 0
     for name, loss in those.items():

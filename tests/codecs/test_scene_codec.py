@@ -118,7 +118,7 @@ def test_a_teacher_frozen_at_background_teaches_nobody(codec: SceneCodec) -> Non
     if isinstance(fields, InstanceFields):
         empty = InstanceFields(empty, fields.features, torch.zeros_like(fields.shared), soft)
     found = codec.found(empty, 5)[0]
-    assert found.weight.sum() == found.trust.sum() == 0
+    assert found.weight.sum() == found.visible.sum() == 0
     assert torch.isfinite(found.keypoints).all()
     assert torch.equal(found.known, torch.ones(3, 1, 32, 32))
     assert all(loss == 0 for loss in apart(codec, fields, found).values())
@@ -131,6 +131,8 @@ def test_found_people_are_as_good_as_labels_where_the_answer_is_perfect(codec: S
     here = scene((2, 4))
     found, reliable = codec.found(answer(codec, here), 6)
     assert (reliable & found.present).sum() == 6
+    assert (found.weight > 0).sum() == 6
+    assert found.visible[found.weight == 0].sum() == 0
     hull = found.hull[found.present]
     assert torch.equal(found.sides[found.present], hull)
     assert (hull.amin() > 15) & (hull.amax() < 50)
@@ -162,7 +164,7 @@ def test_hidden_keypoints_and_absent_people_have_no_influence(codec: SceneCodec)
     here.visible[0, 0, 1] = 0
     fields = noise(codec, here)
     before = codec.losses(fields, here)
-    keypoints = torch.where((here.trust > 0)[..., None], here.keypoints, torch.tensor([777.0, -5.0]))
+    keypoints = torch.where((here.visible > 0)[..., None], here.keypoints, torch.tensor([777.0, -5.0]))
     sides = torch.where(here.present[..., None], here.sides, 55.0)
     visible = torch.where(here.present[..., None], here.visible, 1.0)
     after = codec.losses(fields, replace(here, keypoints=keypoints, sides=sides, visible=visible))

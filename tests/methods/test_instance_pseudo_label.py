@@ -109,6 +109,7 @@ def test_the_sure_are_believed_the_doubtful_unknown_and_the_rest_nobody() -> Non
     scene = found(0.8, 0.3, 0.1)
     pseudo = believed(scene, YES, torch.tensor(0.5))
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0, 0])
+    assert (pseudo.visible[0] > 0).any(-1).tolist() == [True, False, False]
     row = (scene.centers[0, :, 1] / 4).long(), (scene.centers[0, :, 0] / 4).long()
     assert pseudo.known[0, 0][row].tolist() == [1, 0, 1]
     # Three people in all: two cells of one of them must not hide the others.
@@ -125,7 +126,7 @@ def test_too_few_keypoints_make_nobody() -> None:
     visible[0, 0, 4:] = 0
     visible[0, 1, 2:] = 0
     pseudo = believed(replace(scene, visible=visible), YES, torch.tensor(0.5))
-    assert (pseudo.trust[0] > 0).sum(-1).tolist() == [4, 0]
+    assert (pseudo.visible[0] > 0).sum(-1).tolist() == [4, 0]
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0])
     assert counted(pseudo)[0].tolist() == [True, False]
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from semipose.fields import Field, Fields
-from semipose.geometry import exchange
 from semipose.methods._looks import LOOKS
 from semipose.methods.method import Progress
 from semipose.methods.pseudo_label import PseudoLabel
@@ -68,7 +67,7 @@ class LeftOnly(Painted):
     def forward(self, image: Tensor) -> Fields:
         order = torch.arange(len(SKELETON), dtype=torch.float32).expand(len(image), -1)
         brighter_left = image[..., : SIZE[1] // 2].mean((1, 2, 3)) > image[..., SIZE[1] // 2 :].mean((1, 2, 3))
-        order = exchange(order, SKELETON.flip, ~brighter_left)
+        order = torch.where(brighter_left[:, None], order, order[:, list(SKELETON.flip)])
         maps = order[..., None, None].expand(-1, -1, SIZE[0] // 4, SIZE[1] // 4)
         return Fields({"heatmap": Field(maps, "scalar", 4, SKELETON.flip)})
 
