@@ -243,7 +243,7 @@ class _Focal(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, probability: Tensor, target: Tensor, known: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
         own, first = trust.shape[1], probability.shape[1] - trust.shape[1]
-        # Networks' own probabilities end there, too.
+        # A network's own keep away from 0 and 1 as it is.
         p = probability.float().clamp(EDGE, 1 - EDGE)
         # 1 at the peaks, else 0.
         peak = target.floor()

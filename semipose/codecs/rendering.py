@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from semipose.geometry import constant
+from semipose.geometry import constant, multiples
 
 Size = tuple[int, int]
 
@@ -86,8 +86,8 @@ class Stamps:
     at the reach.
 
     They are written to maps of `size` (h, w) with a margin of one cell, which takes what lies beyond and is cut off
-    again. `index` (B, M, K, p * p) int64 counts the cells of such a map, `values` (B, M, K, p * p) are the Gaussian, or
-    0 where nothing is drawn.
+    again. `index` (B, M, K, p * p) int64 counts the cells of such maps, one for each of K points, one after the other;
+    `values` (B, M, K, p * p) are the Gaussian, or 0 where nothing is drawn.
     """
 
     index: Tensor
@@ -99,9 +99,11 @@ class Stamps:
         """Around the cells `at` (B, M, K, 2), x and y, of some `trust` (B, M, K), of people with these `reach` (B, M)
         int64, at most `most`."""
         height, width = size
-        borders = (constant(((each[0],), (each[1],)), at.device) for each in ((-1, -1), (width, height)))
-        cell = (at[..., None] + constant(tuple(range(-most, most + 1)), at.device)).clamp(*borders).long()
+        # The margin comes first in each row and column.
+        borders = (constant(((each[0],), (each[1],)), at.device) for each in ((0, 0), (width + 1, height + 1)))
+        cell = (at[..., None] + constant(tuple(range(1 - most, most + 2)), at.device)).clamp(*borders).long()
         x, y = cell.unbind(3)
+        x = x + multiples(at.shape[2], (height + 2) * (width + 2), at.device)
         index = torch.add(x[..., None, :], y[..., None], alpha=width + 2).flatten(3)
         return cls(index, _by_reach(most, at.device)[reach] * (trust > 0)[..., None], size)
 
@@ -121,15 +123,13 @@ class Stamps:
         `own`, one after the other, each with what is theirs alone."""
         height, width = self.size
         keypoints, cells, device = self.index.shape[2], (height + 2) * (width + 2), self.index.device
-        parts, count = [(self, _starts(0, 1, keypoints, self.size, device))], keypoints
+        people, each = (0, 0) if own is None else own.index.shape[1:3]
+        maps = self.values.new_zeros(len(self.index), (keypoints + people * each) * cells)
+        maps.scatter_reduce_(1, self.index.flatten(1), self.values.flatten(1), "amax")
         if own is not None:
-            people, each = own.index.shape[1:3]
-            parts.append((own, _starts(count, people, each, self.size, device)))
-            count += people * each
-        maps = self.values.new_zeros(len(self.index), count * cells)
-        for part, start in parts:
-            maps.scatter_reduce_(1, (part.index + start).flatten(1), part.values.flatten(1), "amax")
-        return maps.view(-1, count, height + 2, width + 2)[..., 1:-1, 1:-1]
+            index = own.index + _behind(keypoints * cells, people, each * cells, device)
+            maps.scatter_reduce_(1, index.flatten(1), own.values.flatten(1), "amax")
+        return maps.view(len(maps), -1, height + 2, width + 2)[..., 1:-1, 1:-1]
 
 
 @lru_cache(maxsize=16)
@@ -143,11 +143,9 @@ def _by_reach(most: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def _starts(first: int, people: int, each: int, size: Size, device: torch.device) -> Tensor:
-    """(people, each, 1) int64: where the cell (0, 0) of maps with a margin stands, from the `first` map on."""
-    height, width = size
-    number = first + torch.arange(people * each, device=device).view(people, each, 1)
-    return number * (height + 2) * (width + 2) + width + 3
+def _behind(first: int, people: int, each: int, device: torch.device) -> Tensor:
+    """(people, 1, 1) int64: where each one's own maps begin, `each` cells long and behind the `first`."""
+    return first + each * torch.arange(people, device=device)[:, None, None]
 
 
 @dataclass(frozen=True)
