@@ -22,8 +22,22 @@ Made = TypeVar("Made")
 CPU = torch.device("cpu")
 
 
+class Keeping:
+    """What never changes can keep what was made of it."""
+
+    @cached_property
+    def _made(self) -> dict[object, Any]:
+        return {}
+
+    def once(self, key: object, make: Callable[[], Made]) -> Made:
+        """What `make` answers, made once for each `key`."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
 @dataclass(frozen=True)
-class Affine:
+class Affine(Keeping):
     """`rows` (B, 3, 3) float64, on the host, take homogeneous source pixels to destination pixels; the last row is
     0 0 1. What moves points and images that lie on `device` goes there as float32, once for each use."""
 
@@ -72,7 +86,7 @@ class Affine:
 
     def to(self, other: "Affine") -> "Affine":
         """From this map's destination to that of `other`, both from the same source; kept, with the grids it makes."""
-        return self._once(("to", id(other)), lambda: (other @ self.inverse(), other))[0]
+        return self.once(("to", id(other)), lambda: (other @ self.inverse(), other))[0]
 
     @cached_property
     def _inverse(self) -> NDArray[np.float64]:
@@ -104,20 +118,10 @@ class Affine:
     def _given(self, values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self.device, non_blocking=True)
 
-    @cached_property
-    def _made(self) -> dict[object, Any]:
-        return {}
-
-    def _once(self, key: object, make: Callable[[], Made]) -> Made:
-        """What `make` answers, kept: what is moved and where it is known share a grid."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
-
     def points(self, xy: Tensor) -> Tensor:
         """Move points (B, ..., 2)."""
         rows = self.rows[:, :2].reshape(-1, *[1] * (xy.ndim - 2), 2, 3)
-        of_x, of_y, shift = self._once(("points", xy.ndim), lambda: self._placed(rows).unbind(-1))
+        of_x, of_y, shift = self.once(("points", xy.ndim), lambda: self._placed(rows).unbind(-1))
         x, y = xy.float().split(1, -1)
         return torch.addcmul(torch.addcmul(shift, of_y, y), of_x, x)
 
@@ -131,12 +135,12 @@ class Affine:
         if list(flip) == list(same):
             return values
         order = np.where(self._determinant[:, None] < 0, flip, same).reshape(-1, *[1] * (dim - 1), len(flip))
-        given = self._once(("flip", dim, *flip), lambda: self._given(order))
+        given = self.once(("flip", dim, *flip), lambda: self._given(order))
         return values[*_before(tuple(values.shape[:dim]), values.device), given]
 
     def at_stride(self, stride: int) -> "Affine":
         """The same map between the cells of two maps of `stride`, instead of between their input pixels."""
-        return self._once(("stride", stride), lambda: self.between(stride, stride))
+        return self.once(("stride", stride), lambda: self.between(stride, stride))
 
     def between(self, source_stride: int, destination_stride: int) -> "Affine":
         """The same map from cells of a map with one stride to cells of a map with another."""
@@ -155,7 +159,7 @@ class Affine:
 
     def _grid(self, source_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Where each destination pixel comes from, x and y in the -1..1 of `grid_sample`: (B, 2, H, W)."""
-        return self._once((source_size, size), lambda: self._new_grid(source_size, size))
+        return self.once((source_size, size), lambda: self._new_grid(source_size, size))
 
     def _new_grid(self, source_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
         (tall, wide), (height, width), device = source_size, size, self.device

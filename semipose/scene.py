@@ -4,7 +4,7 @@ Keypoints and sides are in pixels of the view, a pixel's center at integer coord
 what lies beyond the view.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semipose.geometry import Affine, constant
+from semipose.geometry import Affine, Keeping, constant
 
 # Cells of `Scene.known` are this many pixels wide, as those of the networks' maps.
 KNOWN_STRIDE = 4
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(Keeping):
     """Everybody in B views, padded to M people with K keypoints; all tensors lie on one device.
 
     `keypoints` (B, M, K, 2) in pixels of the view. `visible` (B, M, K) float in 0..1: how much each keypoint is
@@ -43,16 +43,6 @@ class Scene:
     def people(self) -> int:
         """M, the same for every image; `present` says how many there are."""
         return self.keypoints.shape[1]
-
-    @cached_property
-    def _made(self) -> dict[object, Tensor]:
-        return {}
-
-    def once(self, key: object, make: Callable[[], Tensor]) -> Tensor:
-        """What `make` answers, kept: what several losses ask about the same people."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
 
     @cached_property
     def shown(self) -> Tensor:

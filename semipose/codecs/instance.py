@@ -138,7 +138,7 @@ class Instance(SceneCodec):
         answer, cells = _instances_of(fields), cells_of(spots, self.cells[1])
         maps = answer.drawn(answer.parameters(spots), cells.flatten(0, 1))
         keypoints, score = (each.unflatten(0, center.shape) for each in self._read(maps.float()))
-        # The highest centers come first. To give way to somebody who himself gives way is no loss: he is the same.
+        # The highest centers come first. Who gives way to somebody who gives way is the same as both.
         again = self._same(keypoints) & earlier(people, center.device)
         person = (center * score.mean(-1)).masked_fill(again.any(-1), 0)
         score = F.threshold(score, LEAST_KEYPOINT, 0) * (person > 0)[..., None]

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.codecs.instance import EDGE, contrast, focal
-from semipose.codecs.scene_codec import SceneCodec
+from semipose.codecs.scene_codec import SceneCodec, merged, paired
 from semipose.codecs.terms import Term, by_parts, squared_error, whole
-from semipose.fields import stacked
+from semipose.fields import Fields, stacked
 from semipose.losses import total
 from semipose.scene import Scene
-from tests.codecs.scenes import CODECS, answer, scene
+from tests.codecs.scenes import CODECS, SKELETON, answer, scene
 
 by_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)
 
@@ -138,3 +138,26 @@ def test_the_contrastive_loss_and_its_slope_are_those_of_the_formula() -> None:
         found.append((each.detach(), leaf.grad))
     assert found[0][1][2].abs().max() > 0.1
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_the_quality_focal_loss_of_cids_consistency_and_its_slope_are_those_of_the_formula() -> None:
+    """By the heights of the teacher's peaks; with weights that broadcast."""
+    random = torch.Generator().manual_seed(0)
+    codec = CODECS[-1]
+    student, teacher = (torch.rand(2, 6, 32, 32, generator=random) for _ in range(2))
+    student, teacher = 0.98 * student + 0.01, 0.0899 * teacher + EDGE
+    teacher[0, 1, 4, 5], teacher[1, 5, 0, 31] = 0.9, 0.6
+    weight = torch.rand(2, 1, 32, 32, generator=random)
+    found = []
+    for plain in (True, False):
+        leaf = student.clone().requires_grad_()
+        if plain:
+            entropy = -(teacher * leaf.log() + (1 - teacher) * (1 - leaf).log())
+            loss = (weight * (leaf - teacher) ** 2 * entropy).sum() / (0.9 + 0.6)
+        else:
+            fields, targets = (merged(paired(maps, SKELETON.flip)) for maps in (leaf, teacher))
+            weights = Fields({"heatmap": replace(targets["heatmap"], maps=weight)})
+            loss = codec.consistency(fields, targets, weights)
+        (2 * loss).backward()
+        found.append((loss.detach(), leaf.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
