@@ -13,9 +13,13 @@ from semipose.codecs.instance import Instance
 from semipose.codecs.scene_codec import SceneCodec, scene_codec
 from semipose.codecs.terms import whole
 from semipose.fields import Field, Fields, InstanceFields, mirrored_mean
+from semipose.geometry import Affine
+from semipose.methods.mean_teacher import MeanTeacher
 from semipose.scene import Scene
+from semipose.views.view import View
 from tests.codecs.scenes import CODECS, SIZE, SKELETON, answer, apart, mirrored, scene, worst
 from tests.networks.named import small_scene
+from tests.people import builder
 
 by_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)
 
@@ -314,3 +318,37 @@ def test_a_network_answers_in_its_codecs_terms(name: str) -> None:
     assert not found.keypoints.requires_grad
     assert not found.visible.requires_grad
     assert codec.decode(both, 7).keypoints.shape == (2, 7, 5, 2)
+
+
+def consistency(codec: SceneCodec, student: Fields, teacher: Fields, trusted: Tensor | None = None) -> Tensor:
+    """Of an answer to mirrored images with a teacher's answer to them as they are."""
+    method = MeanTeacher(builder(0, SKELETON), SKELETON)
+    mirror = Affine.mirror(SIZE[1], 2)
+    weak, strong = (View(torch.zeros(2, 3, *SIZE), affine) for affine in (Affine.identity(2), mirror))
+    return method.consistency_loss(student, teacher, weak, strong, trusted)
+
+
+@by_codec
+def test_a_teachers_maps_are_mirrored_with_their_partners_exchanged(codec: SceneCodec) -> None:
+    here = scene((2, 4))
+    teacher, student = answer(codec, here), answer(codec, mirrored(here))
+    right = consistency(codec, student, teacher)
+    for name in set(student) & {"heatmap", "fine_heatmap"}:
+        student[name] = replace(student[name], maps=student[name].maps[:, list(SKELETON.flip)])
+    assert right < 0.05 * consistency(codec, student, teacher)
+
+
+@by_codec
+def test_of_a_teachers_distrusted_maps_only_centers_are_learned(codec: SceneCodec) -> None:
+    here = scene((2, 4))
+    fields, asked = leaves(noise(codec, mirrored(here)))
+    consistency(codec, fields, answer(codec, here), torch.zeros(2, len(SKELETON))).backward()
+    learned = {name for name, leaf in asked.items() if leaf.grad is not None and leaf.grad.abs().sum() > 0}
+    assert learned == ({"center"} if "center" in fields else set())
+    fields, asked = leaves(noise(codec, mirrored(here)))
+    only = torch.tensor([[0.0, 1, 0, 0, 0]]).expand(2, -1)
+    consistency(codec, fields, answer(codec, here), only).backward()
+    grad = asked["heatmap"].grad
+    assert grad is not None
+    # In a mirrored view the left hand takes the right one's place.
+    assert (grad.abs().sum((0, 2, 3)) > 0).tolist() == [False, False, True, False, False]
