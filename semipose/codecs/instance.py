@@ -6,13 +6,14 @@ Wang and Zhang (CVPR 2022, contextual instance decoupling), with the numbers of 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.codecs.heatmap import HeatmapCodec
+from semipose.codecs.instance_losses import EDGE, contrast, focal, quality_focal
 from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, cells_of, center_kernel, smoothed, tops
 from semipose.codecs.rendering import Stamps
 from semipose.codecs.scene_codec import Negatives, SceneCodec, joined, paired, ranked, rescaled, weighed
@@ -26,12 +27,8 @@ Size = TypeVar("Size", float, Tensor)
 
 # Boxes moved by a Gaussian's radius still overlap by this much.
 OVERLAP = 0.7
-TEMPERATURE = 0.05
-INSTANCE_FACTOR = 4.0
 # Two poses more alike than this are one person.
 SAME = 0.8
-# Probabilities stay this far from 0 and 1.
-EDGE = 1e-4
 
 
 class Drawn(NamedTuple):
@@ -93,7 +90,7 @@ class Instance(SceneCodec):
         # Five operators: pooling is one, and takes a CPU four times as long.
         around = F.pad(target, (1, 1, 1, 1)).unfold(3, 3, 1).amax(-1).unfold(2, 3, 1).amax(-1)
         peaked = (target > LEAST_KEYPOINT) & (around == target)
-        return _Quality.apply(joined(fields), target, joined(weights)) / (target * peaked).sum().clamp_min(1)
+        return quality_focal(joined(fields), target, joined(weights)) / (target * peaked).sum().clamp_min(1)
 
     def _known(self, scene: Scene, stamps: Stamps, negatives: Negatives) -> Tensor:
         """(B, K + 1 or 1, h, w): the weights of keypoint and center maps."""
@@ -221,120 +218,6 @@ def gaussian_radius(height: Size, width: Size) -> Size:
     """
     side = OVERLAP * (height + width)
     return (side**2 + 4 * OVERLAP * (1 - OVERLAP) * height * width) ** 0.5 - side
-
-
-def focal(probability: Tensor, target: Tensor, known: Tensor, trust: Tensor | None = None) -> tuple[Term, Term]:
-    """CornerNet's focal loss of maps (B, C, h, w) in 0..1, by the sum of the weights of its peaks, where the target is
-    1: of an image's first maps, weighed by `known`, which broadcasts to them, and times 4 of the last P * K, people's
-    own, weighed by `trust` (B, P * K).
-
-    Peaks give -ln p (1 - p)^2, other cells -ln(1 - p) p^2 (1 - target)^4.
-    """
-    if trust is None:
-        trust = probability.new_zeros(len(probability), 0)
-    loss, peaks = _Focal.apply(probability, target, known, trust)
-    heatmap, instance = (Term(*each) for each in zip(loss.unbind(1), peaks.unbind(1), strict=True))
-    return heatmap, instance
-
-
-class _Focal(torch.autograd.Function):
-    """With its slope computed on the way: people's maps are long, and autograd would keep and pass over ten of them."""
-
-    @staticmethod
-    def forward(ctx: Any, probability: Tensor, target: Tensor, known: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
-        own, first = trust.shape[1], probability.shape[1] - trust.shape[1]
-        # A network's own keep away from 0 and 1 as it is.
-        p = probability.float().clamp(EDGE, 1 - EDGE)
-        # 1 at the peaks, else 0.
-        peak = target.floor()
-        share = (1 - target).square_().square_().add_(peak)
-        share[:, :first].mul_(known)
-        share[:, first:].mul_(trust.view(len(trust), own, 1, 1))
-        # Below 0 at the peaks; without its sign the probability of what is there.
-        signed = 1 - peak - p
-        right = signed.abs()
-        wrong = 1 - right
-        low = right.log().mul_(wrong)
-        loss, peaks = wrong.mul(low).mul_(share).sum((2, 3)), peak.mul_(share).sum((2, 3))
-        slope = low.mul_(-2).addcdiv_(wrong.square_(), right).mul_(share).copysign_(signed)
-        ctx.save_for_backward(slope)
-        ctx.counts, ctx.dtype = (first, own), probability.dtype
-        shares, ones = (_kinds(first, own, *each, p.device) for each in ((-1.0, -INSTANCE_FACTOR), (1.0, 1.0)))
-        with torch.autocast(p.device.type, enabled=False):
-            loss, peaks = loss @ shares, peaks @ ones
-        ctx.mark_non_differentiable(peaks)
-        return loss, peaks
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (slope,) = ctx.saved_tensors
-        first, own = ctx.counts
-        each = gradients[0] @ _kinds(first, own, 1.0, INSTANCE_FACTOR, slope.device).mT
-        return (each.view(*each.shape, 1, 1) * slope).to(ctx.dtype), None, None, None
-
-
-class _Quality(torch.autograd.Function):
-    """The square of the difference times the cross entropy, a scalar, with its slope computed on the way."""
-
-    @staticmethod
-    def forward(ctx: Any, probability: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        p = probability.float().clamp(EDGE, 1 - EDGE)
-        away = p - target
-        # Autocast refuses it, for what half precision would make of it.
-        with torch.autocast(p.device.type, enabled=False):
-            entropy = F.binary_cross_entropy(p, target, reduction="none")
-        far, weighed = away.square(), weight * away
-        loss = torch.mul(far, entropy).mul_(weight).sum()
-        ctx.save_for_backward(entropy.mul_(2).addcdiv_(far, p * (1 - p)).mul_(weighed))
-        ctx.dtype = probability.dtype
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (slope,) = ctx.saved_tensors
-        return (gradients[0] * slope).to(ctx.dtype), None, None
-
-
-def _kinds(first: int, own: int, factor: float, other: float, device: torch.device) -> Tensor:
-    """(first + own, 2): what each map counts for the loss of images' maps, and for that of people's own."""
-    return constant(((factor, 0.0),) * first + ((0.0, other),) * own, device)
-
-
-def contrast(parameters: Tensor, weight: Tensor) -> Term:
-    """How little the features `parameters` (B, P, C) of each person stand out among those of the same image, by the sum
-    of the people's `weight` (B, P).
-
-    Cross entropy of cosines / 0.05, with oneself as the answer: 0 for one alone. Only people of some weight count as
-    others.
-    """
-    return Term(_Contrast.apply(parameters, weight), weight.sum(1))
-
-
-class _Contrast(torch.autograd.Function):
-    """With its slope in closed form: half of what autograd would ask of the device."""
-
-    @staticmethod
-    def forward(ctx: Any, parameters: Tensor, weight: Tensor) -> Tensor:
-        with torch.autocast(weight.device.type, enabled=False):
-            length = torch.linalg.vector_norm(parameters.float(), dim=-1, keepdim=True).clamp_min_(1e-12)
-            unit = parameters / length
-            # Nobody is as good as infinitely far from everybody.
-            nobody = (weight <= 0)[:, None] * -1e4
-            told = torch.baddbmm(nobody, unit, unit.mT, alpha=1 / TEMPERATURE).log_softmax(-1)
-        ctx.save_for_backward(unit, length, told, weight)
-        ctx.dtype = parameters.dtype
-        return (told.diagonal(dim1=1, dim2=2) * weight).sum(1).neg_()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        unit, length, told, weight = ctx.saved_tensors
-        one = told.exp()
-        one.diagonal(dim1=1, dim2=2).sub_(1)
-        one.mul_((gradients[0][:, None] * weight)[..., None])
-        # Each cosine is of two people.
-        of_unit = torch.bmm(one + one.mT, unit)
-        across = torch.addcmul(of_unit, unit, (unit * of_unit).sum(-1, keepdim=True), value=-1)
-        return (across / (TEMPERATURE * length)).to(ctx.dtype), None
 
 
 def _instances_of(fields: Fields) -> InstanceFields:

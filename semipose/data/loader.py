@@ -112,11 +112,9 @@ class CropStore:
         shape = (len(rows), *self.frame.crop_size, 3)
         if self.device.type == "cuda":
             batch = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-            pixels = batch.numpy()
         else:  # torch's own buffers of this size leave gaps in the heap, up to some hundred MB
-            pixels = np.empty(shape, np.uint8)
-            batch = torch.from_numpy(pixels)
-        groups = _alike(self.people.image_index[rows])
+            batch = torch.from_numpy(np.empty(shape, np.uint8))
+        groups, pixels = _alike(self.people.image_index[rows]), batch.numpy()
         several = -(-len(groups) // (4 * self._threads))
         tasks = [self._pool.submit(self._fill, rows, part, pixels) for part in _parts(groups, several)]
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semipose.codecs.instance import EDGE, contrast, focal
+from semipose.codecs.instance_losses import EDGE, contrast, focal
 from semipose.codecs.scene_codec import SceneCodec, merged, paired
 from semipose.codecs.terms import Term, by_parts, squared_error, whole
 from semipose.fields import Fields, stacked
