@@ -53,6 +53,6 @@ def oks_between(keypoints: Tensor, sigmas: tuple[float, ...]) -> Tensor:
     area = (keypoints.amax(2) - keypoints.amin(2)).prod(-1)
     area = (area[:, :, None] + area[:, None]).clamp_min(2e-6)
     each = keypoints.transpose(1, 2)
-    # Of the mean of two areas; without the sign that a negative one would take.
+    # Half of -8 sigma^2, as the area is the sum of two, not their mean.
     variance = constant(tuple(((-4 * sigma**2,),) for sigma in sigmas), keypoints.device)
     return torch.exp(distances(each, each).square() / (variance * area[:, None])).mean(1)
