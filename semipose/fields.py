@@ -11,6 +11,9 @@ from semipose.geometry import Affine, constant, multiples
 
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 
+# What is a probability keeps this far from 0 and 1: losses take its logarithm.
+EDGE = 1e-4
+
 
 @dataclass(frozen=True)
 class Field:
@@ -46,7 +49,42 @@ class Field:
 
 
 class Fields(dict[str, Field]):
-    """The fields of one network by name, e.g. `fields["heatmap"].maps`."""
+    """The fields of one network by name, e.g. `fields["heatmap"].maps`.
+
+    Networks that give keypoint and center maps as one tensor have them as parts of it; see `paired`.
+    """
+
+    def __init__(self, fields: Mapping[str, Field] | None = None, whole: Tensor | None = None) -> None:
+        super().__init__(fields or {})
+        self._whole = whole
+
+    def __setitem__(self, name: str, field: Field) -> None:
+        super().__setitem__(name, field)
+        if name in ("heatmap", "center"):
+            self._whole = None
+
+    @staticmethod
+    def paired(maps: Tensor, flip: tuple[int, ...], others: Mapping[str, Field] | None = None) -> "Fields":
+        """Keypoint and, last, center maps (B, K + 1, h, w) of stride 4 as "heatmap" and "center", and `others`."""
+        heatmap, center = maps.split([len(flip), 1], 1)
+        pair = {"heatmap": Field(heatmap, "scalar", 4, flip), "center": Field(center, "scalar", 4, (0,))}
+        return Fields(pair | dict(others or {}), maps)
+
+    @property
+    def joined(self) -> Tensor:
+        """Keypoint and center maps (B, K + 1, h, w) one after the other, or keypoint maps alone: no copy where the
+        network gave them so."""
+        if self._whole is not None:
+            return self._whole
+        maps = self["heatmap"].maps
+        return torch.cat([maps, self["center"].maps], 1) if "center" in self else maps
+
+    def merged(self) -> "Fields":
+        """The same, with keypoint and center maps as one field, where there are both: what moves them does so once."""
+        if "center" not in self:
+            return self
+        flip = self["heatmap"].flip
+        return Fields({"heatmap": Field(self.joined, "scalar", 4, (*flip, len(flip)))})
 
     def moved(self, affine: Affine) -> "Fields":
         """Every scalar field moved by `affine`; the others are left out, as nothing may be compared with them."""
@@ -70,12 +108,12 @@ class InstanceFields(Fields):
 
     `features` (B, C, h, w) describe what is centered at a cell, `shared` (B, D, h, w) is what everybody's maps are
     made of, both of the fields' stride. `draw(parameters (n, C), shared (B, D, h, w), cells (n, 2))`, of n / B people
-    of each image, one image after the other, answers with their maps (n, K, h, w), probabilities. `moved` gives plain
-    fields: people are moved as poses.
+    of each image, one image after the other, answers with their maps (n, K, h, w). All maps are probabilities,
+    at least EDGE away from 0 and 1. `moved` gives plain fields: people are moved as poses.
     """
 
-    def __init__(self, fields: Mapping[str, Field], features: Tensor, shared: Tensor, draw: Draw) -> None:
-        super().__init__(fields)
+    def __init__(self, fields: Fields, features: Tensor, shared: Tensor, draw: Draw) -> None:
+        super().__init__(fields, fields._whole)
         self.features, self.shared, self._draw = features, shared, draw
 
     def parameters(self, spots: Tensor) -> Tensor:
@@ -119,9 +157,14 @@ class InstanceFields(Fields):
 def stacked(answers: Sequence[Fields]) -> Fields:
     """A network's `answers` to several batches of images of one size, as one to all of them."""
     first = answers[0]
-    fields = Fields({
-        name: replace(field, maps=torch.cat([each[name].maps for each in answers])) for name, field in first.items()
-    })  # fmt: skip
+    apart = list(first)
+    wholes = [each._whole for each in answers if each._whole is not None]
+    if len(wholes) == len(answers):
+        apart = [name for name in first if name not in ("heatmap", "center")]
+    fields = Fields({name: replace(first[name], maps=torch.cat([each[name].maps for each in answers]))
+                     for name in apart})  # fmt: skip
+    if len(apart) < len(first):
+        fields = Fields.paired(torch.cat(wholes), first["heatmap"].flip, fields)
     drawing = [each for each in answers if isinstance(each, InstanceFields)]
     if not drawing:
         return fields

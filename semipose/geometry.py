@@ -107,10 +107,15 @@ class Affine(Keeping):
         """(B,) bool on the device: left and right are exchanged."""
         return self._given(self._determinant < 0)
 
+    @property
+    def host_scale(self) -> NDArray[np.float64]:
+        """(B, 1, 1) on the host: how much longer things become."""
+        return np.sqrt(np.abs(self._determinant))[:, None, None]
+
     @cached_property
     def scale(self) -> Tensor:
         """(B, 1, 1) on the device: how much longer things become."""
-        return self._placed(np.sqrt(np.abs(self._determinant))[:, None, None])
+        return self._placed(self.host_scale)
 
     def _placed(self, values: NDArray[np.float64]) -> Tensor:
         return self._given(np.array(values, np.float32))
@@ -134,9 +139,19 @@ class Affine(Keeping):
         same = np.arange(len(flip))
         if list(flip) == list(same):
             return values
-        order = np.where(self._determinant[:, None] < 0, flip, same).reshape(-1, *[1] * (dim - 1), len(flip))
+        order = self.order(flip).reshape(-1, *[1] * (dim - 1), len(flip))
         given = self.once(("flip", dim, *flip), lambda: self._given(order))
         return values[*_before(tuple(values.shape[:dim]), values.device), given]
+
+    def order(self, flip: Sequence[int]) -> NDArray[np.int64]:
+        """(B, C) on the host: which channel takes each one's place, `flip` where the map mirrors."""
+        return np.where(self._determinant[:, None] < 0, flip, np.arange(len(flip)))
+
+    def host_points(self, xy: NDArray[Any]) -> NDArray[np.float32]:
+        """Move points (B, ..., 2) that lie on the host."""
+        rows = self.rows.reshape(-1, *[1] * (xy.ndim - 3), 3, 3)
+        moved = xy @ rows[..., :2, :2].swapaxes(-1, -2) + rows[..., :2, 2][..., None, :]
+        return moved.astype(np.float32)
 
     def at_stride(self, stride: int) -> "Affine":
         """The same map between the cells of two maps of `stride`, instead of between their input pixels."""

@@ -11,12 +11,51 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from semipose.geometry import Affine, Keeping, constant
 
 # Cells of `Scene.known` are this many pixels wide, as those of the networks' maps.
 KNOWN_STRIDE = 4
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Everybody who has a label in B images, padded to M people with K keypoints: arrays on the host.
+
+    `keypoints` (B, M, K, 2) in pixels; `visible` (B, M, K) bool, which of them have a label; `sides` (B, M, 2), width
+    and height of the person's box in pixels.
+    """
+
+    keypoints: NDArray[np.float32]
+    visible: NDArray[np.bool_]
+    sides: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def __getitem__(self, rows: slice) -> "Labels":
+        """Those of some of the images."""
+        return Labels(self.keypoints[rows], self.visible[rows], self.sides[rows])
+
+    def moved(self, affine: Affine, flip: tuple[int, ...], size: tuple[int, int]) -> "Labels":
+        """The same people in a view of `size` (H, W); see `Scene.moved`. So few numbers are moved faster by the host
+        than the device takes to be asked."""
+        order = affine.order(flip)[:, None]
+        at = np.take_along_axis(affine.host_points(self.keypoints), order[..., None], 2)
+        inside = ((at >= -0.5) & (at < (size[1] - 0.5, size[0] - 0.5))).all(-1)
+        visible = np.take_along_axis(self.visible, order, 2) & inside
+        return Labels(at, visible, (self.sides * affine.host_scale).astype(np.float32))
+
+    def packed(self, room: int = 0) -> NDArray[np.float32]:
+        """(B, at least `room`, 3 K + 3): what `Scene.unpacked` takes, in one piece for one way to the device."""
+        images, people, keypoints = self.visible.shape
+        packed = np.zeros((images, max(people, room), 3 * keypoints + 3), np.float32)
+        present = self.visible.any(-1, keepdims=True)
+        parts = [self.keypoints.reshape(images, people, -1), self.visible, present, self.sides]
+        packed[:, :people] = np.concatenate(parts, -1)
+        return packed
 
 
 @dataclass(frozen=True)
@@ -71,11 +110,23 @@ class Scene(Keeping):
         infinity and minus infinity."""
         return _corners(self.keypoints, self.visible)
 
+    @property
+    def extent(self) -> tuple[Tensor, Tensor]:
+        """As `corners`; of people just `found` of all their keypoints, trusted or not, as their boxes are."""
+        return self.once("extent", lambda: self.corners)
+
     @cached_property
     def hull(self) -> Tensor:
         """(B, M, 2) width and height in pixels of the box around each person's visible keypoints; 0 for nobody."""
         low, high = self.corners
         return (high - low).clamp_min(0)
+
+    @staticmethod
+    def unpacked(packed: Tensor, known: Tensor) -> "Scene":
+        """What `Labels.packed` has put together, once it is on the device."""
+        count = (packed.shape[-1] - 3) // 3
+        at, visible, weight, sides = packed.split([2 * count, count, 1, 2], -1)
+        return Scene(at.unflatten(-1, (count, 2)), visible, weight.squeeze(-1), sides, known)
 
     @staticmethod
     def found(keypoints: Tensor, scores: Tensor, person: Tensor, known: Tensor, least: float = 0.0) -> "Scene":
@@ -85,7 +136,9 @@ class Scene(Keeping):
         smaller.
         """
         low, high = _corners(keypoints, scores)
-        return Scene(keypoints, scores * (scores >= least), person, (high - low).clamp_min(0), known)
+        scene = Scene(keypoints, scores * (scores >= least), person, (high - low).clamp_min(0), known)
+        scene.once("extent", lambda: (low, high))
+        return scene
 
     def moved(self, affine: Affine, flip: tuple[int, ...], size: tuple[int, int] | None = None) -> "Scene":
         """The same people in another view of `size` (H, W), default this one's; `affine` (B) takes pixels to pixels.

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pytest
 import torch
 
 from semipose.geometry import Affine
-from semipose.scene import Scene
+from semipose.scene import Labels, Scene
 
 FLIP = (0, 2, 1)
 
@@ -67,6 +69,34 @@ def test_beyond_the_view_nothing_is_known() -> None:
     assert there.known[..., :3].sum() == 0
     assert (there.known[..., 4:16] > 0.999).all()
     assert there.known[..., 16:].sum() == 0
+
+
+@pytest.mark.parametrize("room", [0, 5])
+def test_labels_moved_by_the_host_are_what_the_device_makes_of_them(room: int) -> None:
+    """Also at the borders, beyond them, in mirrored views and where there is nobody."""
+    generator = np.random.default_rng(2)
+    count, size = 40, (64, 48)
+    keypoints = generator.uniform(-10, 70, (count, 3, 3, 2)).astype(np.float32)
+    keypoints[:8, 0] = [[-0.5, -0.5], [47.49, 63.49], [47.5, 0.0]]
+    visible = generator.random((count, 3, 3)) < 0.8
+    visible[:, 2] = False
+    sides = generator.uniform(5, 50, (count, 3, 2)).astype(np.float32)
+    labels, known = Labels(keypoints, visible, sides), torch.ones(count, 1, 16, 12)
+    affine = Affine.about(
+        generator.uniform(-1, 1, count), generator.uniform(0.7, 1.3, count), generator.random(count) < 0.5, (24, 32),
+        (24, 32),
+    )  # fmt: skip
+    affine.rows[:8] = np.eye(3)
+    expected = Scene.unpacked(torch.from_numpy(labels.packed()), known).moved(affine, FLIP, size)
+    found = Scene.unpacked(torch.from_numpy(labels.moved(affine, FLIP, size).packed(room)), known)
+    people = found.people
+    assert people == max(3, room)
+    assert not found.weight[:, 3:].any()
+    assert not found.visible[:, 3:].any()
+    assert 0.2 < expected.visible[:, :2].mean() < 0.7
+    for name in ("keypoints", "visible", "weight", "sides"):
+        torch.testing.assert_close(getattr(found, name)[:, :3], getattr(expected, name), atol=1e-4, rtol=1e-5)
+    assert expected.visible[0, 0].tolist() == ([1, 1, 0] * visible[0, 0]).tolist()
 
 
 def test_parts_of_a_batch_are_scenes() -> None:

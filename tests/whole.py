@@ -1,5 +1,8 @@
 """Builders of small generated inputs for methods that train detector-free networks: no files, no downloads."""
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -8,6 +11,7 @@ from semipose.methods.method import Build
 from semipose.networks import DETECTOR_FREE
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
+from semipose.scene import Labels
 from semipose.skeleton import Skeleton
 from semipose.views.draw import Draw
 from semipose.views.view import Augmentation, Batch, SceneCrops
@@ -51,8 +55,8 @@ def scenes(count: int = 4, *, labeled: bool, update: int = 0, seed: int = 0) -> 
     crops = SceneCrops(images, SIZE, 72 / 64, Augmentation(shift=0.1), draw, known=known)
     if not labeled:
         return crops
-    sides = torch.full((count, SEATS, 2), 24.0)
-    return SceneCrops(images, SIZE, 72 / 64, crops.augmentation, draw, keypoints, visible, sides, known)
+    sides = np.full((count, SEATS, 2), 24.0, np.float32)
+    return replace(crops, people=Labels(keypoints.numpy(), visible.numpy() > 0, sides))
 
 
 def _builder(name: str, seed: int, skeleton: Skeleton) -> Build:

@@ -14,7 +14,7 @@ from torch import Tensor
 from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, at_cells, at_points, center_kernel, peaks, quarter
 from semipose.codecs.rendering import Windows, on_map
 from semipose.codecs.rescoring import Rescorer
-from semipose.codecs.scene_codec import Negatives, SceneCodec, joined, mean_maps, paired, ranked, rescaled, weighed
+from semipose.codecs.scene_codec import Negatives, SceneCodec, mean_maps, ranked, rescaled, weighed
 from semipose.codecs.suppression import FEW, distances, near_poses, survivors
 from semipose.codecs.terms import Term, squared_error
 from semipose.fields import Fields
@@ -63,11 +63,11 @@ class CenterOffset(SceneCodec):
         most = 3 * self.sigma * max(spread) + 1
         windows = Windows.around(at, trust, sigma, 3 * sigma + 1, most, [self.cells])
         weight = weighed(windows.trusted()[0], scene.known, negatives, EMPTY_WEIGHT)
-        return paired(windows.gaussians()[0], self.skeleton.flip), paired(weight, self.skeleton.flip)
+        return Fields.paired(windows.gaussians()[0], self.skeleton.flip), Fields.paired(weight, self.skeleton.flip)
 
     def map_terms(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Term]:
         """Mean of weight * error^2 over the maps of all keypoints and of the centers."""
-        return {"heatmap": Term(squared_error(joined(fields), joined(targets), joined(weights)))}
+        return {"heatmap": Term(squared_error(fields.joined, targets.joined, weights.joined))}
 
     def terms(self, fields: Fields, scene: Scene, negatives: Negatives = True) -> dict[str, Term]:
         """Those of the maps and of what tells people apart; see the base."""

@@ -6,24 +6,23 @@ Wang and Zhang (CVPR 2022, contextual instance decoupling), with the numbers of 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.codecs.heatmap import HeatmapCodec
-from semipose.codecs.instance_losses import EDGE, contrast, focal, quality_focal
+from semipose.codecs.instance_losses import contrast, focal, quality_focal
 from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, cells_of, center_kernel, smoothed, tops
 from semipose.codecs.rendering import Stamps
-from semipose.codecs.scene_codec import Negatives, SceneCodec, joined, paired, ranked, rescaled, weighed
+from semipose.codecs.scene_codec import Negatives, SceneCodec, ranked, rescaled, weighed
 from semipose.codecs.suppression import oks_between, survivors
 from semipose.codecs.terms import Term
-from semipose.fields import Field, Fields, InstanceFields
+from semipose.fields import EDGE, Field, Fields, InstanceFields
 from semipose.geometry import constant, earlier, indices, multiples
 from semipose.scene import Found, Scene
-
-Size = TypeVar("Size", float, Tensor)
 
 # Boxes moved by a Gaussian's radius still overlap by this much.
 OVERLAP = 0.7
@@ -64,11 +63,11 @@ class Instance(SceneCodec):
         base."""
         stamps, flip = self._stamps(scene), self.skeleton.flip
         maps = stamps.highest()
-        return paired(maps, flip), paired(self._known(scene, stamps, negatives).expand_as(maps), flip)
+        return Fields.paired(maps, flip), Fields.paired(self._known(scene, stamps, negatives).expand_as(maps), flip)
 
     def map_terms(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Term]:
         """Focal loss of keypoint and center maps, by the number of peaks."""
-        return {"heatmap": focal(joined(fields), joined(targets), joined(weights))[0]}
+        return {"heatmap": focal(fields.joined, targets.joined, weights.joined)[0]}
 
     def terms(self, fields: Fields, scene: Scene, negatives: Negatives = True) -> dict[str, Term]:
         """Focal loss of keypoint and center maps, that of people's own maps, times 4, and what makes the features of an
@@ -77,7 +76,7 @@ class Instance(SceneCodec):
         maps = stamps.highest(stamps.first(len(self.skeleton), drawn.order))
         features = answer.parameters(drawn.spots)
         own = answer.drawn(features, drawn.cells).view(len(maps), -1, *self.cells)
-        found = torch.cat([fields["heatmap"].maps, fields["center"].maps, own], 1)
+        found = torch.cat([fields.joined, own], 1)
         heatmap, instance = focal(found, maps, self._known(scene, stamps, negatives), drawn.trust.flatten(1))
         alike = contrast(features.unflatten(0, drawn.weight.shape), drawn.weight)
         return {"heatmap": heatmap, "instance": instance, "contrastive": alike}
@@ -86,11 +85,11 @@ class Instance(SceneCodec):
         """Cross entropy with the teacher's probabilities, times the square of the difference (the quality focal loss
         of Li et al., NeurIPS 2020), by the number of the teacher's peaks, each as much as it is high: a teacher that
         is sure of few must not weigh more for it."""
-        target = joined(targets).float().clamp(EDGE, 1 - EDGE)
+        target = targets.joined.float().clamp(EDGE, 1 - EDGE)
         # Five operators: pooling is one, and takes a CPU four times as long.
         around = F.pad(target, (1, 1, 1, 1)).unfold(3, 3, 1).amax(-1).unfold(2, 3, 1).amax(-1)
-        peaked = (target > LEAST_KEYPOINT) & (around == target)
-        return quality_focal(joined(fields), target, joined(weights)) / (target * peaked).sum().clamp_min(1)
+        peaks = F.threshold(target.masked_fill(around != target, 0), LEAST_KEYPOINT, 0)
+        return quality_focal(fields.joined, target, weights.joined) / peaks.sum().clamp_min(1)
 
     def _known(self, scene: Scene, stamps: Stamps, negatives: Negatives) -> Tensor:
         """(B, K + 1 or 1, h, w): the weights of keypoint and center maps."""
@@ -207,17 +206,22 @@ class Instance(SceneCodec):
     @property
     def _farthest(self) -> int:
         """The reach for somebody who fills the image; boxes may reach over its border."""
-        return math.floor(gaussian_radius(*map(float, self.cells)))
+        return _widest(self.cells)
 
 
-def gaussian_radius(height: Size, width: Size) -> Size:
+@lru_cache(maxsize=16)
+def _widest(cells: tuple[int, int]) -> int:
+    return math.floor(gaussian_radius(*torch.tensor(cells, dtype=torch.float64)))
+
+
+def gaussian_radius(height: Tensor, width: Tensor) -> Tensor:
     """How far corners of a box of `height` and `width` may move so that it still overlaps its old place by 0.7.
 
     As in the public code of CornerNet (Law and Deng, ECCV 2018) and its successors, which takes the least of three
     roots, each divided by 2 instead of by twice the quadratic's leading coefficient: it is always this one.
     """
     side = OVERLAP * (height + width)
-    return (side**2 + 4 * OVERLAP * (1 - OVERLAP) * height * width) ** 0.5 - side
+    return torch.addcmul(side * side, height, width, value=4 * OVERLAP * (1 - OVERLAP)).sqrt() - side
 
 
 def _instances_of(fields: Fields) -> InstanceFields:

@@ -14,14 +14,12 @@ from semipose.geometry import constant
 
 TEMPERATURE = 0.05
 INSTANCE_FACTOR = 4.0
-# Probabilities stay this far from 0 and 1.
-EDGE = 1e-4
 
 
 def focal(probability: Tensor, target: Tensor, known: Tensor, trust: Tensor | None = None) -> tuple[Term, Term]:
-    """CornerNet's focal loss of maps (B, C, h, w) in 0..1, by the sum of the weights of its peaks, where the target is
-    1: of an image's first maps, weighed by `known`, which broadcasts to them, and times 4 of the last P * K, people's
-    own, weighed by `trust` (B, P * K).
+    """CornerNet's focal loss of maps (B, C, h, w) between 0 and 1, by the sum of the weights of its peaks, where the
+    target is 1: of an image's first maps, weighed by `known`, which broadcasts to them, and times 4 of the last P * K,
+    people's own, weighed by `trust` (B, P * K).
 
     Peaks give -ln p (1 - p)^2, other cells -ln(1 - p) p^2 (1 - target)^4.
     """
@@ -38,8 +36,7 @@ class _Focal(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, probability: Tensor, target: Tensor, known: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
         own, first = trust.shape[1], probability.shape[1] - trust.shape[1]
-        # A network's own keep away from 0 and 1 as it is.
-        p = probability.float().clamp(EDGE, 1 - EDGE)
+        p = probability.float()
         # 1 at the peaks, else 0.
         peak = target.floor()
         share = (1 - target).square_().square_().add_(peak)
@@ -49,9 +46,11 @@ class _Focal(torch.autograd.Function):
         signed = 1 - peak - p
         right = signed.abs()
         wrong = 1 - right
-        low = right.log().mul_(wrong)
-        loss, peaks = wrong.mul(low).mul_(share).sum((2, 3)), peak.mul_(share).sum((2, 3))
-        slope = low.mul_(-2).addcdiv_(wrong.square_(), right).mul_(share).copysign_(signed)
+        peaks, low = peak.mul_(share).sum((2, 3)), right.log()
+        weighed = share.mul_(wrong)
+        loss = wrong.mul(low).mul_(weighed).sum((2, 3))
+        # Half of it.
+        slope = low.addcdiv_(wrong, right, value=-0.5).mul_(weighed).copysign_(signed)
         ctx.save_for_backward(slope)
         ctx.counts, ctx.dtype = (first, own), probability.dtype
         shares, ones = (_kinds(first, own, *each, p.device) for each in ((-1.0, -INSTANCE_FACTOR), (1.0, 1.0)))
@@ -64,12 +63,13 @@ class _Focal(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (slope,) = ctx.saved_tensors
         first, own = ctx.counts
-        each = gradients[0] @ _kinds(first, own, 1.0, INSTANCE_FACTOR, slope.device).mT
+        each = gradients[0] @ _kinds(first, own, 2.0, 2 * INSTANCE_FACTOR, slope.device).mT
         return (each.view(*each.shape, 1, 1) * slope).to(ctx.dtype), None, None, None
 
 
 def quality_focal(probability: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """The sum over maps in 0..1 of weight * (p - target)^2 * cross entropy, a scalar; `weight` broadcasts to them."""
+    """The sum over maps between 0 and 1 of weight * (p - target)^2 * cross entropy, a scalar; `weight` broadcasts to
+    them."""
     return _Quality.apply(probability, target, weight)
 
 
@@ -78,21 +78,23 @@ class _Quality(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, probability: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        p = probability.float().clamp(EDGE, 1 - EDGE)
+        p = probability.float()
         away = p - target
         # Autocast refuses it, for what half precision would make of it.
         with torch.autocast(p.device.type, enabled=False):
             entropy = F.binary_cross_entropy(p, target, reduction="none")
         far, weighed = away.square(), weight * away
         loss = torch.mul(far, entropy).mul_(weight).sum()
-        ctx.save_for_backward(entropy.mul_(2).addcdiv_(far, p * (1 - p)).mul_(weighed))
+        # Half of it.
+        slope = entropy.addcdiv_(far, torch.addcmul(p, p, p, value=-1), value=0.5).mul_(weighed)
+        ctx.save_for_backward(slope)
         ctx.dtype = probability.dtype
         return loss
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (slope,) = ctx.saved_tensors
-        return (gradients[0] * slope).to(ctx.dtype), None, None
+        return (2 * gradients[0] * slope).to(ctx.dtype), None, None
 
 
 def _kinds(first: int, own: int, factor: float, other: float, device: torch.device) -> Tensor:

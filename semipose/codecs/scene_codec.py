@@ -14,7 +14,7 @@ from torch import Tensor
 
 from semipose.codecs.peaks import LEAST_KEYPOINT
 from semipose.codecs.terms import Term, whole
-from semipose.fields import Field, Fields
+from semipose.fields import Fields
 from semipose.geometry import constant
 from semipose.losses import total
 from semipose.scene import Found, Scene
@@ -73,7 +73,7 @@ class SceneCodec(ABC):
 
     def consistency(self, fields: Fields, targets: Fields, weights: Fields) -> Tensor:
         """How far scalar maps are from a teacher's, which are soft and no Gaussians: as large as those of `map_terms`,
-        a scalar. All may be `merged`, and weights broadcast to the maps."""
+        a scalar. All may be merged, and weights broadcast to the maps."""
         return total({name: term.total for name, term in self.map_terms(fields, targets, weights).items()}).mean()
 
     @abstractmethod
@@ -157,26 +157,6 @@ def weighed(trusted: Tensor, known: Tensor, negatives: Negatives, empty: float =
     elif negatives:
         trusted = trusted.clamp_min(empty)
     return trusted * known
-
-
-def joined(fields: Fields) -> Tensor:
-    """Keypoint and center maps (B, K + 1, h, w) one after the other, as the published networks give them."""
-    maps = fields["heatmap"].maps
-    return torch.cat([maps, fields["center"].maps], 1) if "center" in fields else maps
-
-
-def merged(fields: Fields) -> Fields:
-    """The same, with keypoint and center maps as one field, where there are both: what moves them does so once."""
-    if "center" not in fields:
-        return fields
-    flip = fields["heatmap"].flip
-    return Fields({"heatmap": Field(joined(fields), "scalar", 4, (*flip, len(flip)))})
-
-
-def paired(maps: Tensor, flip: tuple[int, ...]) -> Fields:
-    """Keypoint and center maps (B, K + 1, h, w) of stride 4 as fields."""
-    heatmap, center = maps.split([len(flip), 1], 1)
-    return Fields({"heatmap": Field(heatmap, "scalar", 4, flip), "center": Field(center, "scalar", 4, (0,))})
 
 
 def mean_maps(scales: Sequence[Fields], name: str) -> Tensor:

@@ -21,15 +21,18 @@ def by_parts(
 ) -> list[dict[str, Tensor]]:
     """For each of the `parts`, numbers of images one after the other, its losses times its factor: scalars, 0 where
     nothing counts."""
-    totals = torch.stack([term.total for term in terms.values()])
-    divisors: Sequence[Tensor | int] = parts
+    losses = _sums([term.total for term in terms.values()], parts)
     if any(term.divisor is not None for term in terms.values()):
-        each = constant((1.0,) * sum(parts), totals.device)
-        divided = torch.stack([each if term.divisor is None else term.divisor for term in terms.values()])
-        divisors = [part.sum(1).clamp_min_(1) for part in _split(divided, parts)]
-    losses = [part.sum(1) / divisor for part, divisor in zip(_split(totals, parts), divisors, strict=True)]
-    weighed = [of if factor == 1 else of * factor for of, factor in zip(losses, factors, strict=True)]
-    return [dict(zip(terms, each.unbind(), strict=True)) for each in weighed]
+        one = constant((1.0,) * sum(parts), losses.device)
+        divisors = _sums([one if term.divisor is None else term.divisor for term in terms.values()], parts)
+        losses = losses / divisors.clamp_min_(1)
+        weights = tuple(factors)
+    else:
+        weights = tuple(factor / count for factor, count in zip(factors, parts, strict=True))
+    if any(weight != 1 for weight in weights):
+        losses = losses * constant(weights, losses.device)
+    each = losses.flatten().unbind()
+    return [dict(zip(terms, each[part :: len(parts)], strict=True)) for part in range(len(parts))]
 
 
 def whole(terms: Mapping[str, Term]) -> dict[str, Tensor]:
@@ -63,5 +66,9 @@ class _SquaredError(torch.autograd.Function):
         return (factor * weighted).to(ctx.dtype), None, None
 
 
-def _split(values: Tensor, parts: Sequence[int]) -> Sequence[Tensor]:
-    return values.split(list(parts), 1) if len(parts) > 1 else [values]
+def _sums(each: Sequence[Tensor], parts: Sequence[int]) -> Tensor:
+    """(n, parts) of n rows (B,) the sum over every part."""
+    rows = torch.stack(list(each))
+    if len(set(parts)) == 1:
+        return rows.unflatten(1, (len(parts), -1)).sum(2)
+    return torch.stack([part.sum(1) for part in rows.split(list(parts), 1)], 1)

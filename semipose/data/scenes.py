@@ -16,7 +16,7 @@ from semipose.data.crops import CropFrame, cut
 from semipose.data.loader import CropStore, Rows
 from semipose.data.people import People
 from semipose.errors import DataError
-from semipose.scene import KNOWN_STRIDE, Scene
+from semipose.scene import KNOWN_STRIDE, Labels
 
 # Beyond the labeled people's boxes times this, nobody knows what is in an image where not all people have a box.
 BOX_ROOM = 1.25
@@ -54,7 +54,8 @@ class SceneStore(CropStore):
         super().__post_init__()
         # Where the image lies: left, right, top and bottom edge in cells of the crop.
         size = self.people.poses.boxes[:, 2:]
-        scale, shift = self.affines[:, [0, 1], [0, 1]].numpy(), self.affines[:, :2, 2].numpy()
+        self._to_crop = self.affines.numpy()
+        scale, shift = self._to_crop[:, [0, 1], [0, 1]], self._to_crop[:, :2, 2]
         edges = np.stack([shift - 0.5 * scale, shift + (size - 0.5) * scale], -1).reshape(-1, 4)
         self._edges = (edges - (KNOWN_STRIDE - 1) / 2) / KNOWN_STRIDE
         # Packed cells of the images in which not all is known.
@@ -85,19 +86,16 @@ class SceneStore(CropStore):
                 inside[place] &= bits.reshape(height, width) == 1
         return torch.from_numpy(inside[:, None].astype(np.float32))
 
-    def scene(self, rows: Rows) -> Scene:
-        """Everybody in the images of `rows`, in pixels of their crops; float32 on the CPU."""
-        assert self.everybody is not None, "unlabeled images have no scene"
+    def labels(self, rows: Rows) -> Labels:
+        """Everybody labeled in the images of `rows`, in pixels of their crops."""
+        assert self.everybody is not None, "unlabeled images have no labels"
         poses, seats = self.everybody.poses, self._seats[rows]
-        there, to_crop = seats >= 0, self.affines.numpy()[rows]
+        there, to_crop = seats >= 0, self._to_crop[rows]
         scale, shift = to_crop[:, None, [0, 1], [0, 1]], to_crop[:, None, None, :2, 2]
         visible = (poses.visible[seats] > 0) & there[..., None]
         # Tools write anything where nothing is labeled: it must not become a number that is not finite.
         keypoints = np.where(visible[..., None], poses.keypoints[seats] * scale[:, :, None] + shift, 0)
-        sides = poses.boxes[seats, 2:] * scale * there[..., None]
-        arrays = (np.asarray(part, np.float32) for part in (keypoints, visible, there, sides))
-        at, shown, weight, wide = map(torch.from_numpy, arrays)
-        return Scene(at, shown, weight, wide, self.known(rows))
+        return Labels(keypoints, visible, poses.boxes[seats, 2:] * scale * there[..., None])
 
     def _seat(self, everybody: People) -> None:
         """Give every labeled person a place, and find what is to be ignored."""

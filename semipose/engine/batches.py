@@ -14,6 +14,7 @@ from semipose.data.scenes import SceneStore
 from semipose.engine.settings import Settings
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.methods.method import Step
+from semipose.scene import Labels
 from semipose.views.draw import Draw
 from semipose.views.view import Augmentation, Batch, Crops, SceneCrops
 
@@ -49,7 +50,10 @@ class Stream:
         start = self.part * len(rows)
         draw = Draw(self.seed, update, self.name, len(rows), self.batch_size, start, self.store.device)
         store = self.store
-        known = {name: value.to(store.device, non_blocking=True) for name, value in self._known(rows).items()}
+        known: dict[str, Any] = {
+            name: value.to(store.device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in self._known(rows).items()
+        }
         return self._kind(self._arrived(images), store.size, store.zoom, self.augmentation, draw, **known)
 
     def people(self, update: int) -> list[dict[str, Any]]:
@@ -77,17 +81,15 @@ class Stream:
         rows = self._sampler.rows(update)[self.part * count : (self.part + 1) * count]
         return rows, self.store.ready(rows)
 
-    def _known(self, rows: np.ndarray) -> dict[str, Tensor]:
+    def _known(self, rows: np.ndarray) -> dict[str, Tensor | Labels]:
         """What is known of `rows` beside their pixels, by the names of `Crops`; on the CPU."""
         if self._keypoints is not None:
             visible = torch.from_numpy(self.store.people.poses.visible[rows])
             return {"keypoints": self._keypoints[rows], "visible": visible}
         if not isinstance(self.store, SceneStore):
             return {}
-        if not self.labeled:
-            return {"known": self.store.known(rows)}
-        scene = self.store.scene(rows)
-        return {name: getattr(scene, name) for name in ("keypoints", "visible", "sides", "known")}
+        known: dict[str, Tensor | Labels] = {"known": self.store.known(rows)}
+        return known | {"people": self.store.labels(rows)} if self.labeled else known
 
 
 @dataclass
@@ -145,8 +147,8 @@ def _piece(crops: Crops, part: int, parts: int) -> Crops:
     count = len(crops) // parts
     rows = slice(part * count, (part + 1) * count)
     draw = replace(crops.draw, count=count, start=crops.draw.start + rows.start)
-    values = {item.name: getattr(crops, item.name) for item in fields(crops)}
-    pieces: dict[str, Any] = {name: value[rows] for name, value in values.items() if isinstance(value, Tensor)}
+    values = ((item.name, getattr(crops, item.name)) for item in fields(crops))
+    pieces: dict[str, Any] = {name: value[rows] for name, value in values if isinstance(value, Tensor | Labels)}
     return replace(crops, draw=draw, **pieces)
 
 

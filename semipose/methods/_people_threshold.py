@@ -9,9 +9,10 @@ from semipose.geometry import constant, indices
 
 Rule = Literal["matched", "mixture", "fixed"]
 
-BINS = 100
-# Where bins begin; scores above 1 are in the last.
-_ENDS = (*(end / BINS for end in range(BINS)), torch.inf)
+BINS = 500
+# Where bins begin, half of one above 0, so that their number is neither too high nor too low; scores above 1 are in the
+# last.
+_ENDS = (*((end + 0.5) / BINS for end in range(BINS)), torch.inf)
 # Of the running statistics: about the last hundred batches count.
 MOMENTUM = 0.01
 # Steps of the mixture's fit, and the narrowest of its Gaussians.
@@ -42,11 +43,11 @@ class PeopleThreshold(nn.Module):
         return [self.above, self.labeled]
 
     @torch.no_grad()
-    def update(self, scores: Tensor, labeled: Tensor) -> None:
-        """Count a batch: the people's `scores` (B, M) in 0..1, 0 for nobody, and how many are `labeled` (B',)."""
+    def update(self, scores: Tensor, labeled: float) -> None:
+        """Count a batch: the people's `scores` (B, M) in 0..1, 0 for nobody, and how many an image has `labeled`."""
         above = (scores[..., None] > constant(_ENDS, scores.device)).sum((0, 1), dtype=self.above.dtype)
-        self.above.lerp_(above / len(scores), MOMENTUM)
-        self.labeled.lerp_(labeled.mean(dtype=self.labeled.dtype), MOMENTUM)
+        self.above.mul_(1 - MOMENTUM).add_(above, alpha=MOMENTUM / len(scores))
+        self.labeled.mul_(1 - MOMENTUM).add_(MOMENTUM * labeled)
 
     def forward(self, sure: float) -> Tensor:
         """The threshold, a scalar in 0..1 on the device; of the rule fixed it is `sure` where `fixed` is 0."""
@@ -55,14 +56,12 @@ class PeopleThreshold(nn.Module):
         return (self._matched() if self.rule == "matched" else self._mixture()).squeeze()
 
     def _matched(self) -> Tensor:
-        """Where as many people lie above as are labeled; 0 where there are not as many."""
-        # People spread evenly over their bin, so of each a share lies below: all of it, a part, then nothing.
-        more = self.above[:-1]
-        return ((more - self.labeled) / (more - self.above[1:]).clamp_min(1e-9)).clamp(0, 1).mean()
+        """Where as many people lie above as are labeled, in whole bins; 0 where there are not as many at all."""
+        return (self.above[:-1] >= self.labeled).mean(dtype=self.above.dtype)
 
     def _mixture(self) -> Tensor:
         """The lowest score that the Gaussian with the higher mean explains better than the other, by EM."""
-        at = (indices(BINS, self.above.device) + 0.5) / BINS
+        at = (indices(BINS, self.above.device) + 1) / BINS
         weight = (self.above[:-1] - self.above[1:]) / self.above[0].clamp_min(1e-9)
         middle = (weight * at).sum()
         spread = (weight * (at - middle).square()).sum().sqrt().clamp_min(_NARROWEST)

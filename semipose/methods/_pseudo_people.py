@@ -8,16 +8,16 @@ from torch import Tensor
 from semipose.codecs.associative import AssociativeEmbedding
 from semipose.codecs.scene_codec import SceneCodec
 from semipose.fields import Fields
-from semipose.scene import KNOWN_STRIDE, Scene
+from semipose.scene import KNOWN_STRIDE, Labels, Scene
 from semipose.views.occlude import cover
 
-# Somebody with fewer keypoints is not learned from; the box of a doubtful person is this much larger than the hull.
+# Somebody with fewer keypoints is not learned from; the box of a doubtful person is made this much larger.
 FEWEST, ROOM = 3, 1.25
 
 
-def counted(scene: Scene) -> Tensor:
-    """(B, M) bool: who has enough keypoints to be learned from."""
-    return scene.shown.sum(-1) >= FEWEST
+def learnable(labels: Labels) -> float:
+    """How many people an image has on average who have enough keypoints to be learned from."""
+    return float((labels.visible.sum(-1) >= FEWEST).sum() / len(labels))
 
 
 def believed(found: Scene, reliable: Tensor, least: Tensor, doubt: float = 0.5) -> Scene:
@@ -26,10 +26,10 @@ def believed(found: Scene, reliable: Tensor, least: Tensor, doubt: float = 0.5) 
     Their scores reach `least`, they have FEWEST keypoints, and the answer describes them well: `reliable` (B, M) bool.
     Where others reach the share `doubt` of `least` it is unknown who is there.
     """
-    sure = counted(found) & (found.weight >= least) & reliable
+    sure = (found.shown.sum(-1) >= FEWEST) & (found.weight >= least) & reliable
     settled = sure | (found.weight < doubt * least)
-    low, high = found.corners
-    room = (high - low) * ((ROOM - 1) / 2) + KNOWN_STRIDE
+    low, high = found.extent
+    room = found.sides * ((ROOM - 1) / 2) + KNOWN_STRIDE
     # A rectangle that begins at infinity covers nothing, as that of somebody without keypoints.
     low = (low - room).masked_fill(settled[..., None], torch.inf)
     covered = cover(low, high + room, (found.known.shape[-2], found.known.shape[-1]), KNOWN_STRIDE)

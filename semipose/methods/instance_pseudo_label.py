@@ -8,13 +8,13 @@ from semipose.codecs.scene_codec import scene_codec
 from semipose.fields import Fields
 from semipose.losses import total
 from semipose.methods._people_threshold import PeopleThreshold
-from semipose.methods._pseudo_people import believed, counted, signals
+from semipose.methods._pseudo_people import believed, learnable, signals
 from semipose.methods.method import Build, Method, Progress, Step, teaching
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.scene import Scene
 from semipose.skeleton import Skeleton
-from semipose.views.occlude import joint_cutout
+from semipose.views.occlude import fill, rectangles
 from semipose.views.view import Batch, SceneCrops, View
 
 
@@ -65,10 +65,10 @@ class InstancePseudoLabel(Method):
         """The labeled loss and, after the burn-in, both lessons of the teacher."""
         assert isinstance(batch.labeled, SceneCrops)
         seen = batch.labeled.weak()
-        labels = batch.labeled.scene(seen, self.skeleton.flip)
+        people = batch.labeled.labeled_in(seen, self.skeleton.flip)
         on_seen = self.student(seen.image)
         if batch.unlabeled is None or progress.fraction < self.burn_in:
-            return Step({"labeled": self.people_loss(on_seen, labels, seen)})
+            return Step({"labeled": self.people_loss(on_seen, batch.labeled.placed(people, seen), seen)})
         assert isinstance(batch.unlabeled, SceneCrops)
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
@@ -76,14 +76,16 @@ class InstancePseudoLabel(Method):
             answer = self.teacher(weak.image)
         codec = scene_codec(answer, weak.size, self.skeleton)
         found, reliable = codec.found(answer, self.people, batch.unlabeled.known_in(weak), self.keypoint)
-        self.threshold.update(found.weight, counted(labels).sum(1))
+        self.threshold.update(found.weight, learnable(people))
         least = self.threshold(codec.sure)
         pseudo = believed(found, reliable, least, self.doubt)
         there = pseudo.moved(weak.to(strong), self.skeleton.flip, strong.size)
-        draw = batch.unlabeled.draw
-        spots, exists = there.keypoints.flatten(1, 2), there.visible.flatten(1)
-        on_strong = self.student(joint_cutout(strong.image, spots, draw, "cutout", self.cutouts, exists))
+        spots, shown = there.keypoints.flatten(1, 2), there.shown.flatten(1)
+        hidden = rectangles(strong.size, batch.unlabeled.draw, "cutout", self.cutouts, spots, shown)
+        on_strong = self.student(fill(strong.image, hidden))
         weight = min(1.0, (progress.fraction - self.burn_in) / self.ramp) if self.ramp > 0 else 1.0
+        # As much room as pseudo people have: both are learned in one go.
+        labels = batch.labeled.placed(people, seen, self.people if self.instances > 0 else 0)
         losses = self.lessons((on_seen, labels), (on_strong, there), strong, weight)
         if self.heatmaps > 0:
             consistency = self.consistency_loss(on_strong, answer, weak, strong, outside=self.outside)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semipose.codecs.heatmap import HeatmapCodec
-from semipose.codecs.scene_codec import merged, scene_codec, tells_people_apart
+from semipose.codecs.scene_codec import scene_codec, tells_people_apart
 from semipose.codecs.terms import by_parts
 from semipose.fields import Field, Fields, stacked
 from semipose.geometry import Affine, constant
@@ -184,10 +184,10 @@ class Method(nn.Module, ABC):
         codec = scene_codec(answer, strong.size, self.skeleton)
         if trusted is not None and "center" in answer:
             trusted = F.pad(trusted, (0, 1), value=1.0)
-        targets = merged(answer).moved(move).detach()
+        targets = answer.merged().moved(move).detach()
         weights = {name: replace(each, maps=self._moved_weight(each, move, trusted, outside))
                    for name, each in targets.items()}  # fmt: skip
-        return codec.consistency(merged(predicted), targets, Fields(weights))
+        return codec.consistency(predicted.merged(), targets, Fields(weights))
 
     def moved_target(self, answer: Fields, weak: View, strong: View, trusted: Tensor | None = None,
                      outside: str = "unknown") -> tuple[Fields, Tensor]:

@@ -99,7 +99,7 @@ class PseudoLabel(Method):
         view = self.view(crops)
         there = pseudo.moved(plain.to(view), self.skeleton.flip, view.size)
         labels = replace(there, visible=(there.visible > 0).float(), weight=(there.weight > 0).float())
-        people = labeled.scene(seen, self.skeleton.flip)
+        people = labeled.scene(seen, self.skeleton.flip, room=PEOPLE)
         given, made = self.people_losses((on_seen, people), (self.raw(view.image), labels), view, self.weight)
         losses = {"labeled": total(given), "pseudo_label": total(made)}
         return Step(losses, signals(codec, answer, found, pseudo, least) if logged else {})

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from semipose.fields import Field, InstanceFields
+from semipose.fields import EDGE, Fields, InstanceFields
 from semipose.networks.backbone import Backbone, initialize_low
 from semipose.networks.heads import ONE_EACH, SceneHead
 from semipose.networks.neck import neck_of
@@ -40,14 +40,13 @@ class CidHead(SceneHead):
 
     def forward(self, features: list[Tensor]) -> InstanceFields:
         x = self.neck(features)
-        heatmap, center = self.iia(x).split((len(self.flip), 1), 1)
-        fields = {"heatmap": Field(heatmap, "scalar", 4, self.flip), "center": Field(center, "scalar", 4, (0,))}
+        fields = Fields.paired(self.iia(x), self.flip)
         return InstanceFields(fields, x, self.gfd.conv_down(x).contiguous(), self.gfd)
 
 
 def _probability(logits: Tensor) -> Tensor:
     """In float32: bfloat16 has nothing between 0.996 and 1, whose logarithms are the loss."""
-    return logits.float().sigmoid().clamp(1e-4, 1 - 1e-4)
+    return logits.float().sigmoid().clamp(EDGE, 1 - EDGE)
 
 
 class _Centers(nn.Module):

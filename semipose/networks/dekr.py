@@ -58,13 +58,9 @@ class DekrHead(SceneHead):
     def forward(self, features: list[Tensor]) -> Fields:
         x = self.neck(features)
         maps = self.head_heatmap[1](self.head_heatmap[0](self.transition_heatmap(x)))
-        heatmap, center = maps.split((len(self.flip), 1), 1)
         offsets = self.offset_final_layer(self.offset_feature_layers(self.transition_offset(x)))
         both = tuple(2 * partner + axis for partner in self.flip for axis in range(2))
-        return Fields({
-            "heatmap": Field(heatmap, "scalar", 4, self.flip), "center": Field(center, "scalar", 4, (0,)),
-            "offsets": Field(offsets, "vector", 4, both),
-        })  # fmt: skip
+        return Fields.paired(maps, self.flip, {"offsets": Field(offsets, "vector", 4, both)})
 
     def ours(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The published modules of one keypoint each, one after the other along the first dimension."""

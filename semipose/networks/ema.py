@@ -67,11 +67,12 @@ class Ema(nn.Module, Generic[Network]):
     def update(self, student: nn.Module, gate: Tensor | None = None) -> None:
         """Move towards `student`, which has the network's structure, device and memory format.
 
-        `gate`, one bool or number on the device: where it is 0 nothing changes, not even the counter, also
-        when the student holds NaN. Nothing is read back from the device.
+        `gate`, one bool, 0.0 or 1.0 on the device: where it is 0 nothing changes, not even the counter, also when the
+        student holds NaN. Nothing is read back from the device.
         """
-        closed = None if gate is None else (gate if gate.ndim == 0 else gate.reshape(())).eq(0)
-        opened = None if closed is None else closed.logical_not()
+        opened = None if gate is None else (gate if gate.ndim == 0 else gate.reshape(()))
+        closed = None if opened is None else 1 - opened.float()
+        opened = None if opened is None else opened.long()
         weight = self.updates.add(1).reciprocal().clamp_min(1 - self.decay)
         ours, theirs = (_by_dtype(network, self.statistics) for network in (self.network, student))
         for dtype, tensors in ours.items():
@@ -94,7 +95,7 @@ def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor, close
     """teacher <- teacher - weight (teacher - student), unless closed; with `copy`, where weight is 1, exactly."""
     if copy:
         # a - (a - b) is not b in floating point, 0 - (0 - b) is.
-        torch._foreach_mul_(teacher, torch.zeros_like(weight) if closed is None else closed.to(weight.dtype))
+        torch._foreach_mul_(teacher, torch.zeros_like(weight) if closed is None else closed)
     # It goes by memory, whatever the order of the numbers in it.
     student = [one if one.stride() == other.stride() else torch.empty_like(other).copy_(one)
                for one, other in zip(student, teacher, strict=True)]  # fmt: skip
@@ -115,7 +116,7 @@ def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor, close
         maximize=True,
         is_first_step=False,
         grad_scale=None,
-        found_inf=None if closed is None else closed.float(),
+        found_inf=closed,
     )
     if len(ours) < len(teacher):
         torch._foreach_copy_(rows, list(ours[-1].split([len(row) for row in rows])))

@@ -7,7 +7,7 @@ from torch import Tensor
 from semipose.views.draw import Draw
 from semipose.views.keypoint_mix import blend
 from semipose.views.mix import partners
-from semipose.views.occlude import BELOW_ONE, HALF_SIZE, JITTER, drawn
+from semipose.views.occlude import BELOW_ONE, HALF_SIZE, JITTER, drawn, existing
 
 
 def cut_occlude(
@@ -31,13 +31,13 @@ def cut_occlude(
     placed = draw.place(np.concatenate([numbers[..., :2].clip(0, BELOW_ONE), jitter, half], -1))
     target_chance, source_chance, target_jitter, source_jitter, half = placed.split([1, 1, 2, 2, 2], -1)
     source = draw.place(partners(draw))
-    theirs = keypoints.index_select(0, source)
-    known = None if exists is None else exists.index_select(0, source)
+    there = existing(keypoints, exists, size)
+    theirs, also = keypoints.index_select(0, source), there.index_select(0, source)
     return paste(
         image,
         source,
-        drawn(keypoints, exists, size, target_chance) + target_jitter,
-        drawn(theirs, known, size, source_chance) + source_jitter,
+        drawn(keypoints, there, target_chance) + target_jitter,
+        drawn(theirs, also, source_chance) + source_jitter,
         half,
     )
 

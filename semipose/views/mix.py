@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from semipose.views.draw import Draw
-from semipose.views.occlude import rectangles
+from semipose.views.occlude import existing, rectangles
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ def cutmix(
     paper, with MultiAugs (2024): two rectangles of a body part's size instead of one of any size. MultiAugs leaves
     the targets as they are; `Mix.of` mixes them.
     """
-    covered = rectangles((image.shape[-2], image.shape[-1]), draw, name, count, keypoints, exists)
+    size = (image.shape[-2], image.shape[-1])
+    there = None if keypoints is None or exists is None else existing(keypoints, exists, size)
+    covered = rectangles(size, draw, name, count, keypoints, there)
     mix = Mix(draw.place(partners(draw)), 1 - covered.float())
     return mix.of(image), mix
 

@@ -30,7 +30,7 @@ def joint_cutout(
     exist are drawn, and sizes follow the input's.
     """
     size = (image.shape[-2], image.shape[-1])
-    return fill(image, rectangles(size, draw, name, count, keypoints, exists))
+    return fill(image, rectangles(size, draw, name, count, keypoints, existing(keypoints, exists, size)))
 
 
 def cutout(image: Tensor, draw: Draw, name: str, count: int = 5) -> Tensor:
@@ -44,11 +44,12 @@ def rectangles(
     name: str,
     count: int,
     keypoints: Tensor | None = None,
-    exists: Tensor | None = None,
+    there: Tensor | None = None,
 ) -> Tensor:
     """(B, 1, H, W) bool: what `count` random rectangles cover in images of `size` (H, W).
 
-    Their centers lie anywhere, or where there are `keypoints` (B, K, 2) at drawn ones, see `joint_cutout`.
+    Their centers lie anywhere, or at drawn ones of the `keypoints` (B, K, 2): of those `there` (B, K) bool, by default
+    all that lie inside, see `existing`.
     """
     (height, width), (low, high) = size, HALF_SIZE
     unit = (height * width) ** 0.5
@@ -60,14 +61,14 @@ def rectangles(
         chance = draw.uniform(f"{name}/joints", count, 1).clip(0, BELOW_ONE)
         shift = draw.normal(f"{name}/jitter", count, 2) * (JITTER * unit)
         chance, shift, half_size = draw.place(np.concatenate([chance, shift, half], -1)).split([1, 2, 2], -1)
-        at = drawn(keypoints, exists, size, chance) + shift
+        there = existing(keypoints, None, size) if there is None else there
+        at = drawn(keypoints, there, chance) + shift
     return cover(at - half_size, at + half_size, size)[:, None]
 
 
-def drawn(keypoints: Tensor, exists: Tensor | None, size: tuple[int, int], chance: Tensor) -> Tensor:
-    """(B, R, 2) of the existing `keypoints` (B, K, 2) those that `chance` (B, R, 1), from 0 to below 1, picks, else
-    nowhere."""
-    there = existing(keypoints, exists, size)
+def drawn(keypoints: Tensor, there: Tensor, chance: Tensor) -> Tensor:
+    """(B, R, 2) of the `keypoints` (B, K, 2) that are `there` (B, K) bool those that `chance` (B, R, 1), from 0 to
+    below 1, picks, else nowhere."""
     # The first whose number among those that exist is above chance * their count.
     number = there.cumsum(1, dtype=chance.dtype)
     index = torch.searchsorted(number, chance[..., 0] * number[:, -1:], right=True)

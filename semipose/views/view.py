@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from semipose.geometry import Affine
-from semipose.scene import KNOWN_STRIDE, Scene
+from semipose.scene import KNOWN_STRIDE, Labels, Scene
 from semipose.views.color import Color, recolor
 from semipose.views.draw import Draw
 
@@ -142,21 +142,26 @@ class Crops:
 class SceneCrops(Crops):
     """One stream's batch of whole images: each is the crop of "one person" whose box is the whole image.
 
-    `keypoints` (B, M, K, 2), `visible` (B, M, K) 0 or 1 and `sides` (B, M, 2) of everybody's box are in crop pixels and
-    there only where people are labeled. `known` (B, 1, h', w'), in cells of 4 crop pixels, is 0 where it is not known
-    who is there, and beyond the image.
+    `people` are there only where people are labeled, in crop pixels. `known` (B, 1, h', w'), in cells of 4 crop pixels,
+    is 0 where it is not known who is there, and beyond the image.
     """
 
-    sides: Tensor | None = None
+    people: Labels | None = None
     known: Tensor | None = None
 
-    def scene(self, view: View, flip: tuple[int, ...]) -> Scene:
-        """Everybody who has a keypoint in `view`, in its pixels."""
-        if self.keypoints is None or self.visible is None or self.sides is None or self.known is None:
+    def labeled_in(self, view: View, flip: tuple[int, ...]) -> Labels:
+        """Everybody labeled, in the pixels of `view`; what lies beyond it is not visible."""
+        if self.people is None:
             raise ValueError("these images are unlabeled: nobody is known in them")
-        here = Scene(self.keypoints, self.visible, self.visible.amax(-1), self.sides, self.known)
-        there = here.moved(view.affine, flip, view.size)
-        return replace(there, known=_certain(there.known))
+        return self.people.moved(view.affine, flip, view.size)
+
+    def scene(self, view: View, flip: tuple[int, ...], room: int = 0) -> Scene:
+        """Everybody who has a keypoint in `view`, in its pixels, on the device and with room for as many people."""
+        return self.placed(self.labeled_in(view, flip), view, room)
+
+    def placed(self, people: Labels, view: View, room: int = 0) -> Scene:
+        """`scene` of the `people` whom `labeled_in` has found in `view`."""
+        return Scene.unpacked(self.draw.place(people.packed(room)), self.known_in(view))
 
     def known_in(self, view: View) -> Tensor:
         """(B, 1, H / 4, W / 4) of `view`: 1 on the image, of labeled ones where it is known who is there, else 0."""

@@ -1,5 +1,7 @@
 """Small scenes for tests, and what a perfect network would answer to them."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,7 @@ from semipose.codecs.associative import AssociativeEmbedding
 from semipose.codecs.center_offset import CenterOffset
 from semipose.codecs.instance import Instance
 from semipose.codecs.scene_codec import SceneCodec
-from semipose.fields import Field, Fields, InstanceFields
+from semipose.fields import EDGE, Field, Fields, InstanceFields
 from semipose.geometry import Affine
 from semipose.scene import Found, Scene
 from semipose.skeleton import Skeleton
@@ -70,7 +72,9 @@ def instance_fields(codec: SceneCodec, fields: Fields, of: Scene) -> InstanceFie
         maps = shared.unflatten(1, (of.people, -1)).repeat_interleave(len(parameters) // max(1, len(shared)), 0)
         return maps[torch.arange(len(maps)), parameters.argmax(1)]
 
-    return InstanceFields(fields, (1 - 0.01 * away), each, draw)
+    # As the network's own, probabilities keep away from 0 and 1.
+    sure = Fields({name: replace(field, maps=field.maps.clamp(EDGE, 1 - EDGE)) for name, field in fields.items()})
+    return InstanceFields(sure, (1 - 0.01 * away), each.clamp(EDGE, 1 - EDGE), draw)
 
 
 def apart(codec: SceneCodec, fields: Fields, people: Scene) -> dict[str, Tensor]:

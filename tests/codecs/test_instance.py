@@ -18,9 +18,10 @@ CODEC = Instance(SIZE, SKELETON)
     [(10, 10, 2.7332), (20, 40, 7.3559), (60, 30, 11.0338), (128, 128, 34.985), (5, 3, 1.0302)],
 )
 def test_the_radius_has_its_reference_values(height: float, width: float, radius: float) -> None:
-    assert gaussian_radius(height, width) == pytest.approx(radius, abs=1e-3)
-    assert gaussian_radius(torch.tensor(width), torch.tensor(height)).item() == pytest.approx(radius, abs=1e-3)
-    assert gaussian_radius(height, width) == pytest.approx(least_root(height, width))
+    found = gaussian_radius(torch.tensor(height, dtype=torch.float64), torch.tensor(width, dtype=torch.float64)).item()
+    assert found == pytest.approx(radius, abs=1e-3)
+    assert found == pytest.approx(least_root(height, width))
+    assert gaussian_radius(torch.tensor(float(width)), torch.tensor(float(height))).item() == pytest.approx(found)
 
 
 def least_root(height: float, width: float) -> float:
@@ -67,7 +68,7 @@ def test_a_peak_is_one_and_its_width_follows_the_person() -> None:
     assert (fields["center"].maps == 1).sum() == 2
     assert (fields["heatmap"].maps == 1).sum() == 10
     reach = CODEC._reach(here)[0]
-    assert reach.tolist() == [int(gaussian_radius(11, 8)), int(gaussian_radius(21, 15)), 0, 0]
+    assert reach.tolist() == [int(least_root(11, 8)), int(least_root(21, 15)), 0, 0]
     assert (weights["heatmap"].maps == 1).all()
 
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semipose.codecs.instance_losses import EDGE, contrast, focal
-from semipose.codecs.scene_codec import SceneCodec, merged, paired
+from semipose.codecs.instance_losses import contrast, focal
+from semipose.codecs.scene_codec import SceneCodec
 from semipose.codecs.terms import Term, by_parts, squared_error, whole
-from semipose.fields import Fields, stacked
+from semipose.fields import EDGE, Fields, stacked
 from semipose.losses import total
 from semipose.scene import Scene
 from tests.codecs.scenes import CODECS, SKELETON, answer, scene
@@ -155,7 +155,7 @@ def test_the_quality_focal_loss_of_cids_consistency_and_its_slope_are_those_of_t
             entropy = -(teacher * leaf.log() + (1 - teacher) * (1 - leaf).log())
             loss = (weight * (leaf - teacher) ** 2 * entropy).sum() / (0.9 + 0.6)
         else:
-            fields, targets = (merged(paired(maps, SKELETON.flip)) for maps in (leaf, teacher))
+            fields, targets = (Fields.paired(maps, SKELETON.flip).merged() for maps in (leaf, teacher))
             weights = Fields({"heatmap": replace(targets["heatmap"], maps=weight)})
             loss = codec.consistency(fields, targets, weights)
         (2 * loss).backward()

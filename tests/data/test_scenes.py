@@ -56,18 +56,18 @@ def test_a_whole_image_fills_the_input_and_is_black_beyond(tmp_path: Path) -> No
 
 def test_people_are_padded_and_nobody_has_weight_zero(tmp_path: Path) -> None:
     second = [x + 20 if row % 3 == 0 and x else x for row, x in enumerate(POINTS)]
-    scene = store(tmp_path, more({"keypoints": second, "bbox": [30, 5, 20, 30]})).scene(np.array([1, 0]))
-    assert scene.keypoints.shape == (2, 2, 4, 2)
-    assert scene.weight.tolist() == [[1, 0], [1, 1]]
-    assert scene.visible[0].tolist() == [[1, 1, 1, 1], [0, 0, 0, 0]]
-    assert scene.keypoints[0, 1].abs().sum() == 0
-    assert scene.sides[0, 1].abs().sum() == 0
+    labels = store(tmp_path, more({"keypoints": second, "bbox": [30, 5, 20, 30]})).labels(np.array([1, 0]))
+    assert labels.keypoints.shape == (2, 2, 4, 2)
+    assert labels.visible.any(-1).tolist() == [[1, 0], [1, 1]]
+    assert labels.visible[0].tolist() == [[1, 1, 1, 1], [0, 0, 0, 0]]
+    assert not labels.keypoints[0, 1].any()
+    assert not labels.sides[0, 1].any()
     # Image pixel (x, y) is at ((x + 0.5) * s - 0.5) of the crop; above the image lie rint(8 s) black rows.
     scale = 70 / 64
-    nose, top = scene.keypoints[1, 0, 0], round(8 * scale)
+    nose, top = labels.keypoints[1, 0, 0], round(8 * scale)
     assert nose.tolist() == pytest.approx([20.5 * scale - 0.5, 10.5 * scale - 0.5 + top], abs=0.02)
-    assert scene.keypoints[1, 1, 0, 0] - nose[0] == pytest.approx(20 * scale, abs=1e-3)
-    assert scene.sides[1, 0].tolist() == pytest.approx([20 * scale, 30 * scale])
+    assert labels.keypoints[1, 1, 0, 0] - nose[0] == pytest.approx(20 * scale, abs=1e-3)
+    assert labels.sides[1, 0].tolist() == pytest.approx([20 * scale, 30 * scale])
 
 
 def test_beyond_the_image_nothing_is_known(tmp_path: Path) -> None:
@@ -90,17 +90,17 @@ def test_where_crowds_and_people_without_keypoints_are_is_unknown(tmp_path: Path
     assert known(made, 1)[8, :17].all()
     assert known(made)[3:15, :8].all()
     assert not known(made)[13:, 10:].any()
-    assert made.scene(np.arange(2)).weight.tolist() == [[1], [1]]
+    assert made.labels(np.arange(2)).visible.any(-1).tolist() == [[1], [1]]
 
 
 def test_next_to_a_labeled_keypoint_a_box_hides_nothing_and_an_outline_does(tmp_path: Path) -> None:
     everywhere = {"keypoints": EMPTY, "bbox": [0, 0, 64, 48]}
     outline = {**everywhere, "segmentation": [[0, 0, 63, 0, 63, 47, 0, 47]]}
     by_box, by_outline = (store(tmp_path / name, more(other)) for name, other in (("b", everywhere), ("o", outline)))
-    scene = by_box.scene(np.array([0]))
-    x, y = (scene.keypoints[0, 0] / 4).round().int().unbind(-1)
-    assert scene.known[0, 0, y, x].all()
-    assert 0 < scene.known.sum() < 0.7 * known(store(tmp_path / "plain")).sum()
+    labels = by_box.labels(np.array([0]))
+    x, y = (labels.keypoints[0, 0] / 4).round().astype(int).T
+    assert known(by_box)[y, x].all()
+    assert 0 < known(by_box).sum() < 0.7 * known(store(tmp_path / "plain")).sum()
     assert not known(by_outline).any()
 
 
@@ -113,9 +113,9 @@ def test_where_not_all_people_have_a_box_only_the_labeled_ones_are_known(tmp_pat
 
 
 def test_images_without_people_stay(tmp_path: Path) -> None:
-    scene = store(tmp_path, lambda value: value["annotations"].pop(), images=3).scene(np.arange(3))
-    assert scene.weight.tolist() == [[1], [1], [0]]
-    assert scene.known[2, 0, 8, 8] == 1
+    made = store(tmp_path, lambda value: value["annotations"].pop(), images=3)
+    assert made.labels(np.arange(3)).visible.any(-1).tolist() == [[1], [1], [0]]
+    assert known(made, 2)[8, 8] == 1
 
 
 def test_an_outline_that_does_not_fit_is_named(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_an_outline_that_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="annotation 90: 'segmentation' is of 48x64, the picture of 64x48"):
         store(tmp_path / "b", more({**RUNS, "segmentation": {"size": [64, 48], "counts": [64 * 48]}}))
     broken = more({"segmentation": "no matter: this person has keypoints"})
-    assert store(tmp_path / "c", broken).scene(np.array([0])).weight.tolist() == [[1, 1]]
+    assert store(tmp_path / "c", broken).labels(np.array([0])).visible.any(-1).tolist() == [[1, 1]]
 
 
 def test_crops_of_whole_images_have_a_key_of_their_own(tmp_path: Path) -> None:

@@ -40,10 +40,9 @@ def test_streams_hand_out_whole_images_and_unlabeled_ones_without_people(stores:
     assert isinstance(batch.labeled, SceneCrops)
     assert isinstance(batch.unlabeled, SceneCrops)
     assert batch.labeled.augmentation.shift == 0.2
-    assert batch.labeled.keypoints is not None
-    assert batch.labeled.keypoints.shape == (4, 4, 8, 2)
-    assert batch.unlabeled.keypoints is None
-    assert batch.unlabeled.visible is None
+    assert batch.labeled.people is not None
+    assert batch.labeled.people.keypoints.shape == (4, 4, 8, 2)
+    assert batch.unlabeled.people is None
     with pytest.raises(ValueError, match="unlabeled"):
         batch.unlabeled.scene(batch.unlabeled.plain(), (0,))
     assert batch.unlabeled.known_in(batch.unlabeled.plain()).mean() < 0.9  # black above and below

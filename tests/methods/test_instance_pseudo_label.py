@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -10,13 +11,13 @@ from semipose import methods
 from semipose.codecs.scene_codec import scene_codec
 from semipose.errors import UsageError
 from semipose.losses import total
-from semipose.methods._pseudo_people import believed, counted
+from semipose.methods._pseudo_people import believed, learnable
 from semipose.methods.instance_pseudo_label import InstancePseudoLabel
 from semipose.methods.method import Progress
 from semipose.methods.pseudo_label import PseudoLabel
 from semipose.methods.supervised import Supervised
 from semipose.networks import DETECTOR_FREE
-from semipose.scene import Scene
+from semipose.scene import Labels, Scene
 from tests.people import SKELETON
 from tests.whole import batch_of, builder_of
 
@@ -128,7 +129,9 @@ def test_too_few_keypoints_make_nobody() -> None:
     pseudo = believed(replace(scene, visible=visible), YES, torch.tensor(0.5))
     assert (pseudo.visible[0] > 0).sum(-1).tolist() == [4, 0]
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0])
-    assert counted(pseudo)[0].tolist() == [True, False]
+    numbers = [each.numpy() for each in (pseudo.keypoints, visible > 0, pseudo.sides)]
+    assert learnable(Labels(*numbers)) == 1
+    assert learnable(Labels(*(np.concatenate([each, each, 0 * each]) for each in numbers))) == pytest.approx(2 / 3)
 
 
 def test_people_whom_the_answer_describes_badly_are_not_believed() -> None:

@@ -20,7 +20,7 @@ def fed(rule: str, labeled: float = 2.5, updates: int = 600) -> tuple[PeopleThre
     generator = torch.Generator().manual_seed(3)
     threshold = PeopleThreshold(rule, 0.3)  # type: ignore[arg-type]
     for _ in range(updates):
-        threshold.update(scores(8, 10, generator), labeled + torch.randn(6, generator=generator))
+        threshold.update(scores(8, 10, generator), labeled + float(torch.randn(6, generator=generator).mean()))
     return threshold, scores(2000, 10, generator)
 
 
@@ -35,7 +35,7 @@ def test_matching_follows_a_teacher_that_becomes_surer() -> None:
     threshold, _ = fed("matched", 2.5, 300)
     before, generator = float(threshold(SURE)), torch.Generator().manual_seed(4)
     for _ in range(500):
-        threshold.update((scores(8, 10, generator) * 1.4).clamp(0, 0.99), torch.full((6,), 2.5))
+        threshold.update((scores(8, 10, generator) * 1.4).clamp(0, 0.99), 2.5)
     fresh = (scores(2000, 10, generator) * 1.4).clamp(0, 0.99)
     assert float(threshold(SURE)) > before + 0.1
     assert float((fresh >= threshold(SURE)).sum() / len(fresh)) == pytest.approx(2.5, rel=0.05)
@@ -43,13 +43,13 @@ def test_matching_follows_a_teacher_that_becomes_surer() -> None:
 
 def test_with_fewer_candidates_than_labels_everybody_is_kept() -> None:
     threshold = PeopleThreshold("matched", 0.3)
-    threshold.update(torch.tensor([[0.4, 0.0, 0.0]]), torch.tensor([2.0]))
+    threshold.update(torch.tensor([[0.4, 0.0, 0.0]]), 2.0)
     assert float(threshold(SURE)) <= 0.4
 
 
 def test_the_first_batch_already_decides() -> None:
     threshold = PeopleThreshold("matched", 0.3)
-    threshold.update(torch.tensor([[0.9, 0.4, 0.2, 0.0]]), torch.tensor([1.0]))
+    threshold.update(torch.tensor([[0.9, 0.4, 0.2, 0.0]]), 1.0)
     assert 0.4 < float(threshold(SURE)) <= 0.91
 
 
@@ -76,9 +76,9 @@ def test_the_mean_of_two_processes_statistics_is_that_of_one_with_both_batches()
     one, *parts = (PeopleThreshold("matched", 0.3) for _ in range(3))
     for _ in range(20):
         batch, labeled = scores(8, 10, generator), torch.randint(1, 5, (6,), generator=generator)
-        one.update(batch, labeled)
+        one.update(batch, float(labeled.float().mean()))
         for part, rows, people in zip(parts, batch.split(4), labeled.split(3), strict=True):
-            part.update(rows, people)
+            part.update(rows, float(people.float().mean()))
     mean = (parts[0].above + parts[1].above) / 2
     assert torch.allclose(mean, one.above, atol=1e-6)
     assert one.above.shape == (BINS + 1,)

@@ -82,7 +82,7 @@ SPREAD = torch.tensor([[30.0, 30.0], [90.0, 30.0], [150.0, 30.0], [30.0, 90.0], 
 def drawn(exists: torch.Tensor | None, keypoints: torch.Tensor = SPREAD) -> torch.Tensor:
     """(6,) how often each of `SPREAD` was drawn, one rectangle an image."""
     points = keypoints.expand(MANY.count, -1, -1)
-    shown = None if exists is None else exists.expand(MANY.count, -1)
+    shown = None if exists is None else exists.expand(MANY.count, -1) > 0
     covered = rectangles((120, 180), MANY, "c", 1, points, shown)[:, 0].float()
     return covered.unflatten(2, (3, 60)).unflatten(1, (2, 60)).sum((2, 4)).flatten(1).argmax(1).bincount(minlength=6)
 
@@ -99,7 +99,7 @@ def test_every_keypoint_that_exists_is_drawn_as_often_and_no_other(exists: list[
 def test_the_least_and_the_greatest_chance_draw_one_that_exists_too() -> None:
     exists = torch.tensor([[False, True, True, False, True, False]])
     chance = torch.tensor([[[0.0], [1 / 3], [BELOW_ONE]]])
-    found = occlude.drawn(SPREAD[None], exists, (120, 180), chance)
+    found = occlude.drawn(SPREAD[None], exists, chance)
     assert torch.equal(found[0], SPREAD[[1, 2, 4]])
 
 

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from semipose.engine.batches import split
+from semipose.scene import Labels
 from semipose.views.draw import Draw
 from semipose.views.view import Augmentation, Batch, SceneCrops
 
@@ -33,7 +35,8 @@ def scenes(count: int = 8, augmentation: Augmentation = STRONG, labeled: bool = 
     crops = SceneCrops(images.to(torch.uint8), (64, 64), 72 / 64, augmentation, draw, known=known)
     if not labeled:
         return crops
-    return replace(crops, keypoints=keypoints, visible=visible, sides=torch.full((count, 2, 2), 20.0))
+    people = Labels(keypoints.numpy(), visible.numpy() > 0, np.full((count, 2, 2), 20.0, np.float32))
+    return replace(crops, people=people)
 
 
 def spots(image: torch.Tensor) -> torch.Tensor:
