@@ -121,6 +121,16 @@ def test_the_sure_are_believed_the_doubtful_unknown_and_the_rest_nobody() -> Non
         assert (cells.flip(0) - edge).abs().max() <= 4
 
 
+def test_keypoints_that_are_not_trusted_belong_to_what_a_doubtful_person_hides() -> None:
+    sure = found(0.3)
+    scores = torch.full_like(sure.visible, 0.9)
+    scores[:, :, ::2] = 0.2
+    unsure = Scene.found(sure.keypoints, scores, sure.weight, sure.known, least=0.3)
+    assert (unsure.hull < sure.hull).all()
+    hidden = [believed(scene, YES, torch.tensor(0.5)).known for scene in (sure, unsure)]
+    assert torch.equal(*hidden)
+
+
 def test_too_few_keypoints_make_nobody() -> None:
     scene = found(0.8, 0.8)
     visible = scene.visible.clone()
