@@ -11,6 +11,7 @@ from semipose import methods
 from semipose.codecs.scene_codec import scene_codec
 from semipose.errors import UsageError
 from semipose.losses import total
+from semipose.methods._people_threshold import MOMENTUM
 from semipose.methods._pseudo_people import believed, learnable
 from semipose.methods.instance_pseudo_label import InstancePseudoLabel
 from semipose.methods.method import Progress
@@ -69,6 +70,28 @@ def test_a_teacher_that_sees_nobody_teaches_nothing_about_people(network: str) -
     assert all(torch.isfinite(grad).all() for grad in gradient(method, list(step.losses.values())).values())
 
 
+def test_holes_are_cut_at_pseudo_keypoints_and_nowhere_else() -> None:
+    batch, images = batch_of("x@higher_hrnet"), []
+    strong = batch.unlabeled.strong(batch.unlabeled.weak()).image
+    for rule, options in (("everybody", {"threshold": 1e-6}), ("nobody", {"threshold": 1e6})):
+        method = made("higher_hrnet", rule="fixed", **options)
+        seen: list[Tensor] = []
+        method.student.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+        told = method(batch, LATE).signals
+        assert (told["pseudo_people"] > 0) == (rule == "everybody")
+        images.append(seen[1])
+    assert torch.equal(images[1], strong)
+    assert 0.02 < (images[0] != strong).any(1).float().mean() < 0.6
+
+
+def test_the_threshold_is_told_how_many_people_labels_show() -> None:
+    method, batch = made("dekr"), batch_of("x@dekr")
+    method(batch, LATE)
+    labels = batch.labeled.labeled_in(batch.labeled.weak(), SKELETON.flip)
+    assert learnable(labels) > 0
+    assert method.threshold.labeled.item() == pytest.approx(MOMENTUM * learnable(labels))
+
+
 @pytest.mark.parametrize("network", DETECTOR_FREE)
 def test_without_both_lessons_it_learns_as_supervised_does(network: str) -> None:
     batch = batch_of(f"x@{network}")
@@ -123,10 +146,12 @@ def test_the_sure_are_believed_the_doubtful_unknown_and_the_rest_nobody() -> Non
 
 def test_keypoints_that_are_not_trusted_belong_to_what_a_doubtful_person_hides() -> None:
     sure = found(0.3)
-    scores = torch.full_like(sure.visible, 0.9)
-    scores[:, :, ::2] = 0.2
-    unsure = Scene.found(sure.keypoints, scores, sure.weight, sure.known, least=0.3)
-    assert (unsure.hull < sure.hull).all()
+    keypoints, scores = sure.keypoints.clone(), torch.full_like(sure.visible, 0.9)
+    keypoints[0, 0, 0], scores[0, 0, 0] = 44, 0.2
+    sure = Scene.found(keypoints, torch.ones_like(scores), sure.weight, sure.known)
+    unsure = Scene.found(keypoints, scores, sure.weight, sure.known, least=0.3)
+    assert (unsure.hull < 10).all()
+    assert (sure.hull > 30).all()
     hidden = [believed(scene, YES, torch.tensor(0.5)).known for scene in (sure, unsure)]
     assert torch.equal(*hidden)
 
@@ -134,10 +159,10 @@ def test_keypoints_that_are_not_trusted_belong_to_what_a_doubtful_person_hides()
 def test_too_few_keypoints_make_nobody() -> None:
     scene = found(0.8, 0.8)
     visible = scene.visible.clone()
-    visible[0, 0, 4:] = 0
+    visible[0, 0, 3:] = 0
     visible[0, 1, 2:] = 0
     pseudo = believed(replace(scene, visible=visible), YES, torch.tensor(0.5))
-    assert (pseudo.visible[0] > 0).sum(-1).tolist() == [4, 0]
+    assert (pseudo.visible[0] > 0).sum(-1).tolist() == [3, 0]
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0])
     numbers = [each.numpy() for each in (pseudo.keypoints, visible > 0, pseudo.sides)]
     assert learnable(Labels(*numbers)) == 1
