@@ -1,6 +1,6 @@
 """`semipose VERB ...`: one function a verb, its flags made from its signature; what it needs loads inside.
 
-Exit codes: 0 done, 1 the data or the run is bad, 2 wrong usage, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 the data or the run is bad, 2 wrong usage, 130 stopped by Ctrl-C, 141 nobody reads what it prints.
 """
 
 import os
@@ -254,7 +254,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The current folder last: `--method my_module:Class` finds what lies here, but nothing here shadows a package.
     sys.path.append(os.getcwd())
     try:
-        return _run(argv)
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `| head` does: what is still to be printed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except SemiposeError as error:
         # Under torchrun a fault found before the processes join is mostly found by all. Later only one raises, with a
         # note that says which.
@@ -286,8 +293,7 @@ def _help() -> str:
     lines = [f"  {name:9s}{(verb.__doc__ or '').partition(chr(10))[0]}" for name, verb in VERBS.items()]
     return "\n".join([
         "usage: semipose VERB ...", "",
-        "2D pose models from a few labeled and many unlabeled images.", "",
-        *lines, "",
+        "2D pose models from a few labeled and many unlabeled images.", "", *lines, "",
         "semipose VERB --help shows the flags of a verb; semipose train --method NAME --help those of a method.",
         "semipose demo needs no data; with your own, start with",
         "  semipose train labels.json --images img/ --unlabeled frames/ --twin",

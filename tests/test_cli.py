@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -348,6 +349,21 @@ def test_the_other_verbs_hand_on_their_flags(
     calls = record(module, name)
     assert main(argv) == 0
     assert expected.items() <= calls[0].items()
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["methods"]])
+def test_a_reader_that_goes_away_ends_it_without_a_word(argv: list[str], buffered: bool) -> None:
+    """As in `semipose train --help | head`."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", f"import sys; from semipose.cli import main; sys.exit(main({argv}))"]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False,
+                          env=env if buffered else env | {"PYTHONUNBUFFERED": "1"})  # fmt: skip
+    os.close(write)
+    assert done.returncode == 141
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(("error", "code"), [(DataError("bad"), 1), (UsageError("bad"), 2), (KeyboardInterrupt(), 130)])
