@@ -21,18 +21,15 @@ def by_parts(
 ) -> list[dict[str, Tensor]]:
     """For each of the `parts`, numbers of images one after the other, its losses times its factor: scalars, 0 where
     nothing counts."""
-    losses = _sums([term.total for term in terms.values()], parts)
+    losses, weights = _sums([term.total for term in terms.values()], parts), list(factors)
     if any(term.divisor is not None for term in terms.values()):
         one = constant((1.0,) * sum(parts), losses.device)
         divisors = _sums([one if term.divisor is None else term.divisor for term in terms.values()], parts)
         losses = losses / divisors.clamp_min_(1)
-        weights = tuple(factors)
     else:
-        weights = tuple(factor / count for factor, count in zip(factors, parts, strict=True))
-    if any(weight != 1 for weight in weights):
-        losses = losses * constant(weights, losses.device)
-    each = losses.flatten().unbind()
-    return [dict(zip(terms, each[part :: len(parts)], strict=True)) for part in range(len(parts))]
+        weights = [factor / count for factor, count in zip(factors, parts, strict=True)]
+    weighed = [of if weight == 1 else of * weight for of, weight in zip(losses.unbind(1), weights, strict=True)]
+    return [dict(zip(terms, each.unbind(), strict=True)) for each in weighed]
 
 
 def whole(terms: Mapping[str, Term]) -> dict[str, Tensor]:

@@ -70,9 +70,10 @@ class Ema(nn.Module, Generic[Network]):
         `gate`, one bool, 0.0 or 1.0 on the device: where it is 0 nothing changes, not even the counter, also when the
         student holds NaN. Nothing is read back from the device.
         """
-        opened = None if gate is None else (gate if gate.ndim == 0 else gate.reshape(()))
-        closed = None if opened is None else 1 - opened.float()
-        opened = None if opened is None else opened.long()
+        opened = closed = None
+        if gate is not None:
+            gate = gate if gate.ndim == 0 else gate.reshape(())
+            opened, closed = gate.long(), 1 - gate.float()
         weight = self.updates.add(1).reciprocal().clamp_min(1 - self.decay)
         ours, theirs = (_by_dtype(network, self.statistics) for network in (self.network, student))
         for dtype, tensors in ours.items():

@@ -78,12 +78,12 @@ WHOLE = [
 def test_a_step_on_whole_images_reads_nothing_back_and_asks_for_little_whatever_the_batch(
     crowds: Data, name: str, network: str
 ) -> None:
-    def late_in(batch_size: int, device: torch.device, log_every: int = 1000) -> Trainer:
+    def late_in(batch_size: int, device: torch.device, log_every: int = 1000, update: int = 90) -> Trainer:
         changes = {"batch_size": batch_size, "duration": 100, "log_every": log_every}
         settings = scenes.SETTINGS.chosen("flag", "", network=network, method=name, **changes)
         stores = Stores.read(crowds, settings, device)
         trainer = make_trainer(settings, {}, crowds.skeleton, replace(stores, val=None), Path("nowhere"))
-        trainer.update = 90
+        trainer.update = update
         return trainer
 
     trainer = late_in(2, CPU)
@@ -94,6 +94,8 @@ def test_a_step_on_whole_images_reads_nothing_back_and_asks_for_little_whatever_
     assert counted(late_in(4, CPU)).count == seen.count
     with on_meta() as meta:
         assert counted(late_in(2, meta, log_every=1)).blocking == []
+        # While weights of losses grow.
+        assert counted(late_in(2, meta, update=44)).blocking == []
 
 
 class OneLayer(Backbone):
