@@ -20,6 +20,7 @@ from semipose.fields import InstanceFields
 from semipose.methods.method import Method
 from semipose.networks.cid import PersonHead
 from semipose.networks.network import PoseNetwork
+from semipose.threads import threads_for
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Limit:
             trainer.step(trainer.batches(trainer.update))
         self.device, self.method = trainer.device, deepcopy(trainer.method)
         self.networks = {each.network: self.method.get_submodule(each.network) for each in self.passes}
-        trained = [p for p in self.method.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=1e-6, fused=True)
+        self.trained = [p for p in self.method.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-6, fused=True)
         self.inputs = [[self._resident(shape, each) for shape in each.shapes] for each in self.passes]
         self.gradients: list[list[Tensor]] = [[] for _ in self.passes]
         self.step()
@@ -93,5 +94,6 @@ class Limit:
                 # Made at the first step, as only then their shapes are known.
                 gradients += [1e-4 * torch.randn_like(answer) for answer in maps[len(gradients) :]]
                 torch.autograd.backward(maps, gradients)
-        self.optimizer.step()
+        with threads_for(self.trained):
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

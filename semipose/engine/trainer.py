@@ -24,6 +24,7 @@ from semipose.losses import total
 from semipose.methods.method import Method, Progress, Step
 from semipose.metrics.score import Score
 from semipose.networks.network import PoseNetwork
+from semipose.threads import threads_for
 from semipose.views.view import Batch
 
 # A run whose last updates were all non-finite will not recover.
@@ -128,9 +129,11 @@ class Trainer:
             passes = [self._backward(part, progress) for part in before]
         passes.append(self._backward(last, progress))
         step, loss = joined(passes)
-        bad = self._bad(distributed.average(self.method, loss))
-        self.optimizer.found_inf = bad  # type: ignore[attr-defined]
-        self.optimizer.step()
+        loss = distributed.average(self.method, loss)
+        with threads_for([p for group in self.optimizer.param_groups for p in group["params"]]):
+            bad = self._bad(loss)
+            self.optimizer.found_inf = bad  # type: ignore[attr-defined]
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.health.settle(bad)
         self.method.after_update(replace(progress, healthy=1 - bad))

@@ -7,6 +7,8 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from semipose.threads import threads_for
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -100,36 +102,24 @@ def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor, close
     # It goes by memory, whatever the order of the numbers in it.
     student = [one if one.stride() == other.stride() else torch.empty_like(other).copy_(one)
                for one, other in zip(student, teacher, strict=True)]  # fmt: skip
-    rows = [one for one in teacher if one.ndim == 1]
-    ours, theirs = _joined(teacher), _joined(student)
     # One pass over both. The fused step is the one multi-tensor operation that a flag on the device can switch off;
     # multiplying by a gate of 0 would not do: 0 * NaN is NaN. Its "gradient" is the student's negative, and the decay
     # of weights adds the teacher's own.
-    torch._fused_sgd_(
-        ours,
-        theirs,
-        [],
-        weight_decay=1.0,
-        momentum=0.0,
-        lr=weight,
-        dampening=0.0,
-        nesterov=False,
-        maximize=True,
-        is_first_step=False,
-        grad_scale=None,
-        found_inf=closed,
-    )
-    if len(ours) < len(teacher):
-        torch._foreach_copy_(rows, list(ours[-1].split([len(row) for row in rows])))
-
-
-def _joined(tensors: list[Tensor]) -> list[Tensor]:
-    """On a CPU those of one dimension as one, the last: it wakes its threads for each, which takes longer than to
-    average what a batch norm holds."""
-    rows = [one for one in tensors if one.ndim == 1]
-    if len(rows) < 2 or rows[0].device.type != "cpu":
-        return tensors
-    return [*(one for one in tensors if one.ndim != 1), torch.cat(rows)]
+    with threads_for(teacher):
+        torch._fused_sgd_(
+            teacher,
+            student,
+            [],
+            weight_decay=1.0,
+            momentum=0.0,
+            lr=weight,
+            dampening=0.0,
+            nesterov=False,
+            maximize=True,
+            is_first_step=False,
+            grad_scale=None,
+            found_inf=closed,
+        )
 
 
 def _copy(teacher: list[Tensor], student: list[Tensor], opened: Tensor | None) -> None:
