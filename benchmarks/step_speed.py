@@ -4,11 +4,12 @@
 
 A step is `Trainer.step` and its batch: sampler, crops of drawn people from the cache, views, method, backward pass,
 optimizer, averages. The limit is benchmarks/limit.py's. Both are measured in turn in one process, in an order that
-changes with every round; the first round is dropped; medians. `efficiency` is the limit's wall time over the step's,
-`cpu_efficiency` the same of CPU time, which is the one to believe on a machine that does other things too. `operators`
-are the dispatcher calls of one update that does not log, `blocking_reads` what the host would wait for in it; see
-benchmarks/operators.py. `memory_mb` is the most that a process of its own takes for a few updates: all of it in RAM on
-a CPU, libraries and crops included; torch's tensors on a GPU. On a GPU `sync_warnings` are those of torch's own sync
+changes with every round; the first round is dropped; medians. Every method has a process of its own: in one where
+others had been measured before, the same method differed by up to 0.06. `efficiency` is the limit's wall time over the
+step's, `cpu_efficiency` the same of CPU time, which is the one to believe on a machine that does other things too.
+`operators` are the dispatcher calls of one update that does not log, `blocking_reads` what the host would wait for in
+it; see benchmarks/operators.py. `memory_mb` is the most that another process takes for a few updates: all of it in RAM
+on a CPU, libraries and crops included; torch's tensors on a GPU. On a GPU `sync_warnings` are those of torch's own sync
 debug mode. For networks that see whole images `targets_ms` is what drawing the labeled images' targets takes, and
 `losses_ms` what targets, losses and the gradients of the network's answer take (for CID with drawing its people), and
 `losses_operators` what these ask for where people are drawn already; all are parts of the step.
@@ -84,12 +85,17 @@ def main() -> None:
         data = make(Path(folder), 2 * settings.batch_size)
         for name in args.methods or methods.able(args.network):
             chosen = settings.chosen("flag", "", method=name)
-            row = {"method": name, **measure(chosen, data, args.rounds, args.compile), **count(chosen, data)}
-            with multiprocessing.get_context("spawn").Pool(1) as process:
-                row["memory_mb"] = process.apply(memory, (chosen, data))
+            times = alone(measure, chosen, data, args.rounds, args.compile)
+            row = {"method": name, **times, **count(chosen, data), "memory_mb": alone(memory, chosen, data)}
             results["rows"].append(row)
             print(row, flush=True)
             write_json(args.out, results)
+
+
+def alone(way: Callable[..., Any], *args: Any) -> Any:
+    """What `way` answers in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as process:
+        return process.apply(way, args)
 
 
 def conditions(settings: Settings, args: argparse.Namespace) -> dict[str, Any]:
