@@ -23,16 +23,16 @@ import torch
 
 import semipose
 from semipose import methods
-from semipose.data.coco import load_labels
-from semipose.data.load import load
-from semipose.data.loader import CropStore
+from semipose.formats.coco import load_labels
+from semipose.formats.load import load
+from semipose.crops.store import CropStore
 from semipose.data.people import People
-from semipose.engine.inference import predict_people
-from semipose.files import write_json
+from semipose.inference.predict import predict_people
+from semipose.system.files import write_json
 from semipose.metrics.intervals import difference
 from semipose.metrics.score import Score, score
-from semipose.tasks.model import Model
-from semipose.tasks.run import Run
+from semipose.inference.model import Model
+from semipose.runs.run import Run
 from semipose.tasks.train import resume, train
 
 

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from semipose.codecs.heatmap import HeatmapCodec, highest
 from semipose.fields import Field, Fields
-from semipose.files import write_json
+from semipose.system.files import write_json
 from semipose.methods._correction import correct
 from semipose.metrics.score import score
-from semipose.poses import Poses
-from semipose.skeleton import PRESETS
+from semipose.pose.poses import Poses
+from semipose.pose.skeleton import PRESETS
 
 SIZE = (256, 192)
 SKELETON = PRESETS["coco_17"]

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from semipose.files import write_json
+from semipose.system.files import write_json
 from semipose.tasks import demo as demo_module
-from semipose.tasks.run import Run
+from semipose.runs.run import Run
 
 FILE = Path(__file__).parent / "results" / "demo.json"
 # What tells rows apart.

@@ -4,7 +4,7 @@
 
 The json is made in a temporary folder from the keypoints of COCO train2017, with an empty file for every image. "Bare"
 is one msgspec call with typed records whose keypoints and boxes are lists of numbers: nothing is checked or turned into
-arrays. "Reading" is `semipose.data.coco.load_labels`: checked, image files looked up, numbers in arrays. CPU seconds,
+arrays. "Reading" is `semipose.formats.coco.load_labels`: checked, image files looked up, numbers in arrays. CPU seconds,
 both kinds in turn in one process, the median of the rounds. The data is found through SEMIPOSE_DATA (default
 ../shared/data).
 """
@@ -22,10 +22,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from semipose.data.coco import load_labels
-from semipose.data.records import AnnotationRecord, Document, ImageRecord
-from semipose.files import write_json
-from semipose.skeleton import PRESETS
+from semipose.formats.coco import load_labels
+from semipose.formats.coco_records import AnnotationRecord, Document, ImageRecord
+from semipose.system.files import write_json
+from semipose.pose.skeleton import PRESETS
 
 
 class TypedAnnotation(msgspec.Struct, gc=False):

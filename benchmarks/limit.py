@@ -20,7 +20,7 @@ from semipose.fields import InstanceFields
 from semipose.methods.method import Method
 from semipose.networks.cid import PersonHead
 from semipose.networks.network import PoseNetwork
-from semipose.threads import threads_for
+from semipose.system.threads import threads_for
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 
-from semipose.data.coco import load_labels
-from semipose.data.crops import DENSITY, MARGIN, read_image
-from semipose.data.loader import CropStore
-from semipose.files import write_json
+from semipose.formats.coco import load_labels
+from semipose.crops.crop import DENSITY, MARGIN, read_image
+from semipose.crops.store import CropStore
+from semipose.system.files import write_json
 
 SETS = {
     "lspet": "person_keypoints_train.json",
@@ -68,7 +68,7 @@ def measure(folder: Path, labels: str, most: int, rounds: int) -> dict[str, Any]
         "disk": lambda: epoch(stores["disk"]),
     }
     seconds = interleaved(ways, rounds)
-    with patch("semipose.data.loader.read_image", wraps=read_image) as read:
+    with patch("semipose.crops.store.read_image", wraps=read_image) as read:
         epoch(stores["ram"])
         epoch(stores["disk"])
     for store in stores.values():

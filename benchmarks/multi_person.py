@@ -23,16 +23,16 @@ import numpy as np
 import torch
 
 import semipose
-from semipose.data.coco import load_labels
-from semipose.data.figure_crowd import write_crowds
-from semipose.data.load import load
+from semipose.formats.coco import load_labels
+from semipose.synthetic.crowd import write_crowds
+from semipose.formats.load import load
 from semipose.data.splits import load_split
-from semipose.files import write_json
+from semipose.system.files import write_json
 from semipose.metrics.intervals import difference
-from semipose.metrics.scenes import people_found
+from semipose.metrics.multi_person import people_found
 from semipose.metrics.score import Score
 from semipose.tasks.evaluate import evaluate
-from semipose.tasks.run import Run
+from semipose.runs.run import Run
 from semipose.tasks.train import resume, train
 
 METHOD = "instance_pseudo_label"

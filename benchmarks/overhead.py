@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from semipose.data.coco import load_labels
-from semipose.data.figures import write_demo
-from semipose.data.load import load
-from semipose.files import write_json
+from semipose.formats.coco import load_labels
+from semipose.synthetic.single import write_demo
+from semipose.formats.load import load
+from semipose.system.files import write_json
 from semipose.metrics.intervals import difference
 from semipose.metrics.score import Score, score
-from semipose.tasks.model import Model
-from semipose.tasks.run import Run
+from semipose.inference.model import Model
+from semipose.runs.run import Run
 from semipose.tasks.train import resume, train
 
 PICTURES: dict[str, Any] = {

@@ -28,10 +28,10 @@ from semipose.codecs.instance import Instance
 from semipose.codecs.peaks import peaks
 from semipose.codecs.scene_codec import SceneCodec
 from semipose.fields import Field, Fields, InstanceFields
-from semipose.files import write_json
+from semipose.system.files import write_json
 from semipose.networks.build import build_network
 from semipose.scene import Scene
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 from tests.codecs import plain
 
 SKELETON = PRESETS["coco_17"]

@@ -37,17 +37,17 @@ from benchmarks.limit import Limit
 from benchmarks.operators import Operators, counted, on_meta, one
 from semipose import methods
 from semipose.codecs.scene_codec import SceneCodec, scene_codec
-from semipose.data.coco import load_labels
-from semipose.data.figure_crowd import write_crowds
-from semipose.data.figures import write_figures
-from semipose.data.load import Data, load
-from semipose.engine.settings import Settings
+from semipose.formats.coco import load_labels
+from semipose.synthetic.crowd import write_crowds
+from semipose.synthetic.single import write_figures
+from semipose.formats.load import Data, load
+from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, choose_precision, make_trainer
 from semipose.engine.trainer import Trainer
 from semipose.fields import Fields, InstanceFields
-from semipose.files import write_json
-from semipose.losses import total
-from semipose.memory import peak_memory
+from semipose.system.files import write_json
+from semipose.losses.heatmap import total
+from semipose.system.memory import peak_memory
 from semipose.methods.method import Method
 from semipose.networks.backbone import Backbone
 from semipose.networks.heads import DeconvHead, SceneHead

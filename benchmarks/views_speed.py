@@ -20,10 +20,10 @@ from typing import Any
 import torch
 
 from benchmarks.operators import Operators
-from semipose.files import write_json
-from semipose.losses import heatmap_loss
+from semipose.system.files import write_json
+from semipose.losses.heatmap import heatmap_loss
 from semipose.networks.build import build_network
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 from semipose.views.color import jitter
 from semipose.views.cut_occlude import cut_occlude
 from semipose.views.draw import Draw

@@ -14,28 +14,28 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from semipose.data.check import check
-    from semipose.data.load import Data, load
-    from semipose.poses import Poses
-    from semipose.skeleton import Skeleton
-    from semipose.tasks.comparison import compare
+    from semipose.checks.checks import check
+    from semipose.formats.load import Data, load
+    from semipose.pose.poses import Poses
+    from semipose.pose.skeleton import Skeleton
+    from semipose.comparison.compare import compare
     from semipose.tasks.evaluate import evaluate
-    from semipose.tasks.model import Model
-    from semipose.tasks.run import Run
+    from semipose.inference.model import Model
+    from semipose.runs.run import Run
     from semipose.tasks.train import resume, train
 
 __all__ = ["Data", "Model", "Poses", "Run", "Skeleton", "check", "compare", "evaluate", "load", "resume", "train"]
 
 _HOME = {
-    "Data": "data.load",
-    "Model": "tasks.model",
-    "Poses": "poses",
-    "Run": "tasks.run",
-    "Skeleton": "skeleton",
-    "check": "data.check",
-    "compare": "tasks.comparison",
+    "Data": "formats.load",
+    "Model": "inference.model",
+    "Poses": "pose.poses",
+    "Run": "runs.run",
+    "Skeleton": "pose.skeleton",
+    "check": "checks.checks",
+    "compare": "comparison.compare",
     "evaluate": "tasks.evaluate",
-    "load": "data.load",
+    "load": "formats.load",
     "resume": "tasks.train",
     "train": "tasks.train",
 }

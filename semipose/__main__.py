@@ -2,6 +2,6 @@
 
 import sys
 
-from semipose.cli import main
+from semipose.cli.main import main
 
 sys.exit(main())

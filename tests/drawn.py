@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from semipose.data.coco import load_labels
-from semipose.data.figures import write_figures
+from semipose.formats.coco import load_labels
+from semipose.synthetic.single import write_figures
 from semipose.data.people import People
 
 

@@ -7,7 +7,7 @@ from semipose.geometry import Affine
 from semipose.methods.method import Build
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import PRESETS, Skeleton
+from semipose.pose.skeleton import PRESETS, Skeleton
 from semipose.views.draw import Draw
 from semipose.views.view import Augmentation, Batch, Crops
 

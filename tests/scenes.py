@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from semipose.codecs.associative import AssociativeEmbedding
-from semipose.data.figure_crowd import write_crowds
-from semipose.data.load import Data, load
-from semipose.engine.settings import Settings
+from semipose.synthetic.crowd import write_crowds
+from semipose.formats.load import Data, load
+from semipose.config.settings import Settings
 from semipose.fields import Field, Fields
 from semipose.networks.network import PoseNetwork
 from semipose.scene import Scene
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 
 SETTINGS = Settings.from_values(
     {"network": "higher_hrnet", "backbone": "mobilenet_v1", "width": 0.125, "head_channels": 8, "input_size": "64x64",

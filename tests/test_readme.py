@@ -10,9 +10,9 @@ import pytest
 import semipose
 from benchmarks.tables import PAGES, filled
 from semipose import methods
-from semipose.cli import VERBS
-from semipose.engine.settings import Settings, flag
-from semipose.flags import CHECK, COMPARE, INPUTS, OUTPUTS
+from semipose.cli.main import VERBS
+from semipose.config.settings import Settings, flag
+from semipose.cli.flags import CHECK, COMPARE, INPUTS, OUTPUTS
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

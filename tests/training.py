@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from semipose.data.coco import load_labels
-from semipose.data.load import Data
+from semipose.formats.coco import load_labels
+from semipose.formats.load import Data
 from semipose.engine.log import read_log
-from semipose.engine.settings import Settings
+from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer
 from semipose.networks.build import build_network

@@ -12,7 +12,7 @@ from semipose.networks import DETECTOR_FREE
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
 from semipose.scene import Labels
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.draw import Draw
 from semipose.views.view import Augmentation, Batch, SceneCrops
 from tests import people

@@ -18,7 +18,7 @@ from semipose.codecs.peaks import LEAST_KEYPOINT, at_cells, at_points, peaks, qu
 from semipose.codecs.rendering import Windows
 from semipose.codecs.scene_codec import Negatives, SceneCodec, mean_maps, ranked, weighed
 from semipose.codecs.suppression import FEW, distances, survivors
-from semipose.codecs.terms import Term, squared_error
+from semipose.losses.per_image import Term, squared_error
 from semipose.fields import Field, Fields
 from semipose.geometry import constant, indices, itself
 from semipose.scene import Found, Scene

@@ -16,7 +16,7 @@ from semipose.codecs.rendering import Windows, on_map
 from semipose.codecs.rescoring import Rescorer
 from semipose.codecs.scene_codec import Negatives, SceneCodec, mean_maps, ranked, rescaled, weighed
 from semipose.codecs.suppression import FEW, distances, near_poses, survivors
-from semipose.codecs.terms import Term, squared_error
+from semipose.losses.per_image import Term, squared_error
 from semipose.fields import Fields
 from semipose.geometry import constant, indices
 from semipose.scene import Found, Scene

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.codecs.heatmap import HeatmapCodec
-from semipose.codecs.instance_losses import contrast, focal, quality_focal
+from semipose.losses.focal import contrast, focal, quality_focal
 from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, cells_of, center_kernel, smoothed, tops
 from semipose.codecs.rendering import Stamps
 from semipose.codecs.scene_codec import Negatives, SceneCodec, ranked, rescaled, weighed
 from semipose.codecs.suppression import oks_between, survivors
-from semipose.codecs.terms import Term
+from semipose.losses.per_image import Term
 from semipose.fields import EDGE, Field, Fields, InstanceFields
 from semipose.geometry import constant, earlier, indices, multiples
 from semipose.scene import Found, Scene

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semipose.geometry import constant
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 
 _HIDDEN, _BATCH, _EPOCHS, _RATE = 256, 1024, 20, 1e-3
 

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.codecs.peaks import LEAST_KEYPOINT
-from semipose.codecs.terms import Term, whole
+from semipose.losses.per_image import Term, whole
 from semipose.fields import Fields
 from semipose.geometry import constant
-from semipose.losses import total
+from semipose.losses.heatmap import total
 from semipose.scene import Found, Scene
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from semipose.codecs.rescoring import Rescorer

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semipose.data.outlines import Outline
+from semipose.data.masks import Outline
 from semipose.errors import DataError
-from semipose.poses import Poses
-from semipose.skeleton import Skeleton
+from semipose.pose.poses import Poses
+from semipose.pose.skeleton import Skeleton
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semipose.data.loader import CropStore
-from semipose.data.sampler import Sampler
-from semipose.data.scenes import SceneStore
-from semipose.engine.settings import Settings
+from semipose.crops.store import CropStore
+from semipose.crops.sampler import Sampler
+from semipose.crops.whole_images import SceneStore
+from semipose.config.settings import Settings
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.methods.method import Step
 from semipose.scene import Labels

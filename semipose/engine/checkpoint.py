@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from semipose.errors import DataError
-from semipose.files import replacing
+from semipose.system.files import replacing
 
 _KEY = "semipose"
 _METHOD, _OPTIMIZER = "method.", "optimizer."

@@ -10,8 +10,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from semipose.engine import distributed
-from semipose.files import write_text, writing
+from semipose.engine import ddp as distributed
+from semipose.system.files import write_text, writing
 
 
 class RunLog:

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from semipose.engine.settings import Settings
+from semipose.config.settings import Settings
 from semipose.methods.method import Method, Progress
 
 

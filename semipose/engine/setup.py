@@ -11,24 +11,24 @@ from typing import Any
 import torch
 
 from semipose import methods
-from semipose.data.load import Data
-from semipose.data.loader import CropStore, choose
+from semipose.formats.load import Data
+from semipose.crops.store import CropStore, choose
 from semipose.data.people import People
-from semipose.data.scenes import SceneStore, whole_images
-from semipose.engine import distributed
+from semipose.crops.whole_images import SceneStore, whole_images
+from semipose.engine import ddp as distributed
 from semipose.engine.batches import Batches, Stream
-from semipose.engine.inference import find_people, predict_people, score_found
-from semipose.engine.settings import Settings
+from semipose.inference.predict import find_people, predict_people, score_found
+from semipose.config.settings import Settings
 from semipose.engine.trainer import Trainer
 from semipose.errors import UsageError
-from semipose.memory import keep_freed_memory, peak_memory
+from semipose.system.memory import keep_freed_memory, peak_memory
 from semipose.methods.method import Build, Method
 from semipose.metrics.score import Score
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
 from semipose.networks.weights import load_weights
-from semipose.poses import Poses
-from semipose.skeleton import Skeleton
+from semipose.pose.poses import Poses
+from semipose.pose.skeleton import Skeleton
 from semipose.views.draw import generator
 from semipose.views.view import Augmentation
 

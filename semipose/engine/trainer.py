@@ -11,20 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semipose.engine import distributed
+from semipose.engine import ddp as distributed
 from semipose.engine.batches import Batches, joined, split
 from semipose.engine.checkpoint import load_training, read_record, save, save_training
-from semipose.engine.health import Health
+from semipose.engine.nonfinite import Health
 from semipose.engine.log import Clock, Live, RunLog
 from semipose.engine.optimizer import learning_rate, make_optimizer
-from semipose.engine.settings import Settings
-from semipose.engine.stop import Stop
+from semipose.config.settings import Settings
+from semipose.engine.signals import Stop
 from semipose.errors import SemiposeError
-from semipose.losses import total
+from semipose.losses.heatmap import total
 from semipose.methods.method import Method, Progress, Step
 from semipose.metrics.score import Score
 from semipose.networks.network import PoseNetwork
-from semipose.threads import threads_for
+from semipose.system.threads import threads_for
 from semipose.views.view import Batch
 
 # A run whose last updates were all non-finite will not recover.

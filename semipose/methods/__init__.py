@@ -13,8 +13,8 @@ from typing import Any
 from semipose.errors import UsageError
 from semipose.methods._source import REQUIRED, MethodInfo, Option, find_class, module_file, read_class
 from semipose.networks import DETECTOR_FREE
-from semipose.values import convert as convert_value
-from semipose.values import nearest
+from semipose.config.parsing import convert as convert_value
+from semipose.config.parsing import nearest
 
 __all__ = ["REQUIRED", "MethodInfo", "Option", "able", "available", "convert", "describe", "load", "refuse_network"]
 

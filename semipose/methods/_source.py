@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from semipose.errors import SemiposeError
-from semipose.values import nearest
+from semipose.config.parsing import nearest
 
 PLAIN: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "Path": Path, "None": None}
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "(required)"})()

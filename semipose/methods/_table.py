@@ -3,7 +3,7 @@
 import textwrap
 
 from semipose.methods import MethodInfo, available, describe
-from semipose.values import expected
+from semipose.config.parsing import expected
 
 WIDTH = 100
 

@@ -6,14 +6,14 @@ from torch import Tensor
 
 from semipose.codecs.scene_codec import scene_codec
 from semipose.fields import Fields
-from semipose.losses import total
+from semipose.losses.heatmap import total
 from semipose.methods._people_threshold import PeopleThreshold
 from semipose.methods._pseudo_people import believed, learnable, signals
 from semipose.methods.method import Build, Method, Progress, Step, teaching
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.scene import Scene
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.occlude import fill, rectangles
 from semipose.views.view import Batch, SceneCrops, View
 

@@ -5,7 +5,7 @@ from typing import Literal
 from semipose.methods.method import Build, Method, Progress, Step, both, peaks, teaching, trust
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.occlude import cutout
 from semipose.views.view import Batch
 

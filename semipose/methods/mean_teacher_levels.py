@@ -3,12 +3,12 @@
 from typing import Literal
 
 from semipose.errors import UsageError
-from semipose.methods._looks import LOOKS, looked
+from semipose.methods._tta import LOOKS, looked
 from semipose.methods.method import Build, Method, Progress, Step, peaks
 from semipose.networks.ema import Ema
 from semipose.networks.levels import MultiLevel
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.occlude import cutout
 from semipose.views.view import Batch
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from semipose.codecs.heatmap import HeatmapCodec
 from semipose.codecs.scene_codec import scene_codec, tells_people_apart
-from semipose.codecs.terms import by_parts
+from semipose.losses.per_image import by_parts
 from semipose.fields import Field, Fields, stacked
 from semipose.geometry import Affine, constant
-from semipose.losses import field_loss, total
+from semipose.losses.heatmap import field_loss, total
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.scene import Scene
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.view import Batch, Crops, SceneCrops, View
 
 

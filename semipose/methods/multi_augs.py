@@ -10,7 +10,7 @@ from semipose.methods.method import Build, Method, Progress, Step, peaks, teachi
 from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
 from semipose.networks.recompute import recomputed
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.paths import PATHS, read_paths
 from semipose.views.view import Batch, View
 

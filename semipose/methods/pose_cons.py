@@ -4,7 +4,7 @@ from typing import Literal
 
 from semipose.methods.method import Build, Method, Progress, Step, peaks, teaching
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.occlude import joint_cutout
 from semipose.views.view import Batch
 

@@ -13,7 +13,7 @@ from semipose.networks import STRIDE_MULTIPLE
 from semipose.networks.ema import Ema
 from semipose.networks.hooks import changing
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.draw import Draw
 from semipose.views.occlude import joint_cutout
 from semipose.views.tiles import Tiles, read_grid, usual_grid, usual_group

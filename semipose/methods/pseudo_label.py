@@ -9,13 +9,13 @@ import torch
 from semipose.codecs.scene_codec import scene_codec
 from semipose.errors import UsageError
 from semipose.fields import Fields
-from semipose.losses import total
-from semipose.methods._looks import looked
+from semipose.losses.heatmap import total
+from semipose.methods._tta import looked
 from semipose.methods._pseudo_people import believed, signals
 from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, trust
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.occlude import cutout
 from semipose.views.view import Batch, Crops, SceneCrops, View
 

@@ -12,7 +12,7 @@ from semipose.methods._correction import PAIRS, Corrected, correct
 from semipose.methods.method import Build, Method, Progress, Step, teaching
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.cut_occlude import cut_occlude
 from semipose.views.view import Batch
 

@@ -7,7 +7,7 @@ from semipose.methods.method import Build, Method, Progress, Step
 from semipose.networks.ema import Ema
 from semipose.networks.levels import MultiLevel
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.occlude import cutout
 from semipose.views.view import Batch
 

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from semipose.fields import Fields
-from semipose.losses import field_loss
+from semipose.losses.heatmap import field_loss
 from semipose.methods._agreement import agreed, mixed
 from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, trust
 from semipose.networks.ema import Ema
@@ -14,7 +14,7 @@ from semipose.networks.ensemble import Ensemble
 from semipose.networks.levels import MultiLevel
 from semipose.networks.network import PoseNetwork
 from semipose.networks.reviewer import Reviewer
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.keypoint_mix import keypoint_mix
 from semipose.views.occlude import joint_cutout
 from semipose.views.view import Batch, Crops, View

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from semipose.metrics.pck import Floats
-from semipose.poses import Poses
+from semipose.pose.poses import Poses
 
 CLASSES = ("easy", "medium", "hard")
 EDGES = (0.2, 0.8)

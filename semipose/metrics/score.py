@@ -17,8 +17,8 @@ from semipose.metrics.intervals import Interval, bootstrap
 from semipose.metrics.oks import read_matches, read_values, run_evaluator
 from semipose.metrics.pck import box_side, distances, torso_length, within
 from semipose.metrics.truth import areas_of, digest_of, to_coco
-from semipose.poses import Poses
-from semipose.skeleton import Skeleton
+from semipose.pose.poses import Poses
+from semipose.pose.skeleton import Skeleton
 
 BOX_FRACTIONS = (0.05, 0.1, 0.2)
 TORSO_FRACTIONS = (0.1, 0.2)

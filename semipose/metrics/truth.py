@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from semipose.metrics.pck import Floats
-from semipose.poses import Poses
-from semipose.skeleton import Skeleton
+from semipose.pose.poses import Poses
+from semipose.pose.skeleton import Skeleton
 
 BOX_SHARE = 0.53
 """COCO's area of a person as a share of the box, customary where the true area is not known (CrowdPose)."""

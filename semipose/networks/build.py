@@ -15,7 +15,7 @@ from semipose.networks.network import PoseNetwork, SceneNetwork
 from semipose.networks.timm_backbone import TimmBackbone
 
 if TYPE_CHECKING:
-    from semipose.skeleton import Skeleton
+    from semipose.pose.skeleton import Skeleton
 
 
 def build_network(

@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from semipose.threads import threads_for
+from semipose.system.threads import threads_for
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from semipose.fields import Field, Fields
-from semipose.losses import field_loss, heatmap_loss
+from semipose.losses.heatmap import field_loss, heatmap_loss
 from semipose.networks.heads import DeconvHead
 from semipose.networks.network import PoseNetwork
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from semipose.errors import DataError
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
 # Where training programs put the weights inside a checkpoint.

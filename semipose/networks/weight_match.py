@@ -6,12 +6,12 @@ from pathlib import Path
 from torch import Tensor
 
 from semipose.errors import DataError
-from semipose.keypoint_names import normalized
+from semipose.pose.names import normalized
 from semipose.networks import TIMM
 from semipose.networks.heads import Rows, row_count
 from semipose.networks.network import PoseNetwork
 from semipose.networks.weight_file import WeightFile
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 
 # What training programs put before every name.
 # "1." is that of HigherHRNet, trained in half precision.

@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from semipose.data.check import Finding
-from semipose.data.check import check as find
-from semipose.data.crops import read_image
-from semipose.data.load import Data
+from semipose.checks.checks import Finding
+from semipose.checks.checks import check as find
+from semipose.crops.crop import read_image
+from semipose.formats.load import Data
 from semipose.data.people import People
-from semipose.poses import Poses
-from semipose.skeleton import Skeleton
-from semipose.tasks.drawing import PAPER, SIDE_COLORS, contact_sheet, draw, person_tile, save_jpeg, write
+from semipose.pose.poses import Poses
+from semipose.pose.skeleton import Skeleton
+from semipose.drawing import PAPER, SIDE_COLORS, contact_sheet, draw, person_tile, save_jpeg, write
 
 LOOKS = {"error": ("red", "error"), "warning": ("yellow", "warning"), "note": ("cyan", "note")}
 MOST_SHOWN = 24

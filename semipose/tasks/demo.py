@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.console import Console
 
-from semipose.data.figures import write_demo
-from semipose.data.load import load
+from semipose.synthetic.single import write_demo
+from semipose.formats.load import load
 from semipose.errors import UsageError
-from semipose.tasks.run import Run
+from semipose.runs.run import Run
 from semipose.tasks.train import resume, train
 
 # Chosen with `python -m benchmarks.demo`; what it gives over several seeds is in benchmarks/results/demo.json.

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from semipose.data.coco import load_labels
+from semipose.formats.coco import load_labels
 from semipose.data.people import People
 from semipose.errors import DataError, UsageError
-from semipose.files import write_json
+from semipose.system.files import write_json
 from semipose.metrics.score import Score, score
-from semipose.poses import Poses
-from semipose.skeleton import Skeleton
-from semipose.tasks.run import Run
+from semipose.pose.poses import Poses
+from semipose.pose.skeleton import Skeleton
+from semipose.runs.run import Run
 
 if TYPE_CHECKING:
-    from semipose.tasks.model import Model
+    from semipose.inference.model import Model
 
 
 def evaluate(run: "Run | Model | str | Path", labels: str | Path, images: str | Path, *, flip_test: bool = False,
@@ -63,7 +63,7 @@ def _written(result: Score, out: str | Path | None, how: dict[str, Any]) -> Scor
 
 def _score_images(model: "Model", people: People, easy_below: float | None, *, device: str, **options: Any) -> Score:
     """Score whom a detector-free network finds in all images of `people`."""
-    from semipose.engine.inference import score_whole_images
+    from semipose.inference.predict import score_whole_images
     from semipose.engine.setup import choose_device
 
     store = model.store(people, choose_device(device), strict=True, scales=options["scales"])
@@ -79,10 +79,10 @@ def flat(result: Score, how: dict[str, Any]) -> dict[str, Any]:
 
 def as_model(run: "Run | Model | str | Path", which: str, rescore: bool = False, device: str = "auto") -> "Model":
     """The model itself, the named network of a run, or the model of a checkpoint file; see `rescored`."""
-    from semipose.tasks.model import Model
+    from semipose.inference.model import Model
 
     if rescore:
-        from semipose.tasks.rescore import rescored
+        from semipose.runs.rescoring import rescored
 
         return rescored(run, which, device)
     if isinstance(run, Model):
@@ -93,7 +93,7 @@ def as_model(run: "Run | Model | str | Path", which: str, rescore: bool = False,
 
 
 def _predict(model: "Model", people: People, **options: Any) -> Poses:
-    from semipose.engine.inference import predict_people
+    from semipose.inference.predict import predict_people
     from semipose.engine.setup import choose_device
 
     device = choose_device(options.pop("device"))

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from semipose.errors import SemiposeError, UsageError
-from semipose.files import replacing
+from semipose.system.files import replacing
 from semipose.tasks.evaluate import as_model
-from semipose.tasks.run import Run
+from semipose.runs.run import Run
 
 if TYPE_CHECKING:
-    from semipose.tasks.model import Model
+    from semipose.inference.model import Model
 
 TOLERANCE = 1e-4  # of heatmap height, whose peaks are about 1
 CHECKED_BATCHES = (1, 3)  # neither is the batch traced with: a file that only knows that one is caught

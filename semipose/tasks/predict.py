@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from semipose.data.video import Clip, frame_name, is_video
+from semipose.formats.video import Clip, frame_name, is_video
 from semipose.errors import DataError, SemiposeError, UsageError
-from semipose.files import write_json
-from semipose.poses import RESCORE_THRESHOLD, Poses
-from semipose.skeleton import Skeleton
+from semipose.system.files import write_json
+from semipose.pose.poses import RESCORE_THRESHOLD, Poses
+from semipose.pose.skeleton import Skeleton
 from semipose.tasks.evaluate import as_model
-from semipose.tasks.run import Run
+from semipose.runs.run import Run
 
 if TYPE_CHECKING:
     from semipose.data.people import People
-    from semipose.tasks.model import Model
+    from semipose.inference.model import Model
 
 
 def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: str | Path, *, device: str = "auto",
@@ -36,7 +36,7 @@ def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: 
     category, and the predictions as annotations; keypoints scored below 0.2 are left unlabeled) and, with `draw`,
     `drawings/`. Images that cannot be decoded are skipped and counted. Returns `out`.
     """
-    from semipose.data.unlabeled import find_files
+    from semipose.formats.unlabeled import find_files
 
     inputs = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     if not inputs:
@@ -90,7 +90,7 @@ class Output:
 
     def drawn(self, image: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
         """`image` (H, W, 3) RGB with `poses` on it; several people have a color each."""
-        from semipose.tasks.drawing import draw, left_to_right, person_colors
+        from semipose.drawing import draw, left_to_right, person_colors
 
         if not self.detector_free:
             return draw(image, poses, self.skeleton)
@@ -137,7 +137,7 @@ def coco(poses: Poses, images: list[dict[str, Any]], skeleton: Skeleton, how: di
 
 def _predict_images(model: "Model", sources: Sequence[str | Path], output: Output, detections: str | Path | None,
                     device: str, flip_test: bool, scales: Sequence[float]) -> None:
-    from semipose.data.unlabeled import load_unlabeled
+    from semipose.formats.unlabeled import load_unlabeled
     from semipose.engine.setup import choose_device
 
     people = load_unlabeled(sources, skeleton=model.skeleton, detections=detections, sampling=None,
@@ -198,7 +198,7 @@ def _common_folder(files: Sequence[str]) -> Path:
 
 def _size_of(file: str, known: NDArray[np.int64]) -> tuple[int, int]:
     """(H, W) of an image; read from the file where the reader did not need it."""
-    from semipose.data.crops import read_image
+    from semipose.crops.crop import read_image
 
     height, width = known.tolist()
     image = None if height else read_image(file)
@@ -206,8 +206,8 @@ def _size_of(file: str, known: NDArray[np.int64]) -> tuple[int, int]:
 
 
 def _draw_image(file: str, poses: Poses, output: Output) -> None:
-    from semipose.data.crops import read_image
-    from semipose.tasks.drawing import save_jpeg
+    from semipose.crops.crop import read_image
+    from semipose.drawing import save_jpeg
 
     image = read_image(file)
     if image is None:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from semipose.data.coco import load_labels
-from semipose.data.new_split import By, make_split, read_groups
+from semipose.formats.coco import load_labels
+from semipose.data.make_split import By, make_split, read_groups
 from semipose.errors import UsageError
-from semipose.files import write_json
+from semipose.system.files import write_json
 
 
 def split(

@@ -15,22 +15,22 @@ from rich.console import Console
 from rich.markup import escape
 
 from semipose import methods
-from semipose.data.check import check
-from semipose.data.load import Data, load
-from semipose.engine import distributed
+from semipose.checks.checks import check
+from semipose.formats.load import Data, load
+from semipose.engine import ddp as distributed
 from semipose.engine.batches import refuse_uneven
-from semipose.engine.settings import Duration, Settings
+from semipose.config.settings import Duration, Settings
 from semipose.engine.setup import Stores, choose_device, make_trainer
 from semipose.errors import DataError, UsageError, WriteError
-from semipose.files import write_json
+from semipose.system.files import write_json
 from semipose.metrics.intervals import Difference
-from semipose.skeleton import Skeleton
-from semipose.tasks.compare import TWINS, heads, measure, twin_options
-from semipose.tasks.folder import alone, free_folder, leaving_no_plan, refuse_used
-from semipose.tasks.phases import Phase, durations, lengthen, read_phases, write_phases
-from semipose.tasks.plan import changed, files_fingerprint, fingerprint, make_plan, surroundings
-from semipose.tasks.report import told_crops, write_report
-from semipose.tasks.run import Run
+from semipose.pose.skeleton import Skeleton
+from semipose.runs.baseline import TWINS, heads, measure, twin_options
+from semipose.runs.folder import alone, free_folder, leaving_no_plan, refuse_used
+from semipose.runs.phases import Phase, durations, lengthen, read_phases, write_phases
+from semipose.runs.plan import changed, files_fingerprint, fingerprint, make_plan, surroundings
+from semipose.report.page import told_crops, write_report
+from semipose.runs.run import Run
 
 
 def train(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from semipose.errors import UsageError
-from semipose.values import nearest
+from semipose.config.parsing import nearest
 from semipose.views.cut_occlude import cut_occlude
 from semipose.views.draw import Draw
 from semipose.views.mix import cutmix, mixup

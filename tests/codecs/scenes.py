@@ -12,7 +12,7 @@ from semipose.codecs.scene_codec import SceneCodec
 from semipose.fields import EDGE, Field, Fields, InstanceFields
 from semipose.geometry import Affine
 from semipose.scene import Found, Scene
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 
 NAMES = ("nose", "left_hand", "right_hand", "left_foot", "right_foot")
 SKELETON = Skeleton("figure", NAMES, ((0, 1), (0, 2), (0, 3), (0, 4)), (0, 2, 1, 4, 3), (0.08,) * 5, "made up")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from semipose.codecs.associative import AssociativeEmbedding, pull_push
-from semipose.codecs.terms import whole
+from semipose.losses.per_image import whole
 from semipose.fields import Field, Fields
 from semipose.scene import Scene
 from tests.codecs import plain

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from semipose.codecs.center_offset import CenterOffset, offset_loss
-from semipose.codecs.terms import whole
+from semipose.losses.per_image import whole
 from semipose.fields import Fields
 from semipose.geometry import Affine
 from semipose.scene import Scene

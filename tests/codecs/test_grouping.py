@@ -11,7 +11,7 @@ from semipose.codecs.associative import AssociativeEmbedding
 from semipose.codecs.grouping import grouped, refined
 from semipose.codecs.peaks import peaks
 from semipose.fields import Field, Fields
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 from tests.codecs import plain
 
 COCO = PRESETS["coco_17"]

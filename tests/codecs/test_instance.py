@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from semipose.codecs.instance import Instance, gaussian_radius
-from semipose.codecs.instance_losses import contrast, focal
+from semipose.losses.focal import contrast, focal
 from semipose.fields import Fields, InstanceFields
 from tests.codecs.scenes import SIZE, SKELETON, answer, apart, scene, twice, worst
 

@@ -7,7 +7,7 @@ import torch
 
 from semipose.codecs.center_offset import CenterOffset
 from semipose.codecs.rescoring import Rescorer, pose_features
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 from tests.codecs.scenes import SIZE, SKELETON, answer, scene
 
 # The published list of CrowdPose has the shoulders' bone, which ours lacks.

@@ -11,7 +11,7 @@ from semipose.codecs.associative import AssociativeEmbedding
 from semipose.codecs.center_offset import CenterOffset
 from semipose.codecs.instance import Instance
 from semipose.codecs.scene_codec import SceneCodec, scene_codec
-from semipose.codecs.terms import whole
+from semipose.losses.per_image import whole
 from semipose.fields import Field, Fields, InstanceFields, mirrored_mean
 from semipose.geometry import Affine
 from semipose.methods.mean_teacher import MeanTeacher

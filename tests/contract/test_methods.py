@@ -13,9 +13,9 @@ import torch
 
 from semipose import methods
 from semipose.engine.checkpoint import load_training, save_training
-from semipose.engine.settings import Settings
+from semipose.config.settings import Settings
 from semipose.engine.trainer import make_optimizer
-from semipose.losses import heatmap_loss
+from semipose.losses.heatmap import heatmap_loss
 from semipose.methods.method import Method, Progress, Step
 from semipose.views.view import Batch
 from tests.people import SIZE, SKELETON
@@ -102,7 +102,7 @@ def test_targets_are_constants(name: str, monkeypatch: pytest.MonkeyPatch) -> No
         seen.append(target)
         return heatmap_loss(predicted, target, weight)
 
-    monkeypatch.setattr("semipose.losses.heatmap_loss", spy)
+    monkeypatch.setattr("semipose.losses.heatmap.heatmap_loss", spy)
     make(name)(batch_of(name), LATE)
     assert len(seen) >= 2
     assert not any(target.requires_grad for target in seen)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from semipose import methods
-from semipose.engine import distributed
+from semipose.engine import ddp as distributed
 from semipose.engine.trainer import Trainer
 from tests import ranks, training
 

@@ -2,7 +2,7 @@
 
 from semipose.methods.method import Build, Method, Progress, Step, teaching
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.view import Batch
 
 

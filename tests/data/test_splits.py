@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semipose.data.coco import load_divided, load_labels
+from semipose.formats.coco import load_divided, load_labels
 from semipose.data.people import Images, People
 from semipose.data.splits import hold_out, load_split
 from semipose.errors import DataError
-from semipose.poses import Poses
+from semipose.pose.poses import Poses
 
 
 def crowd(people: int, images: int, **fields: list) -> People:

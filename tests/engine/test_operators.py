@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from benchmarks.limit import Limit
 from benchmarks.operators import Operators, counted, on_meta
 from semipose import methods
-from semipose.data.load import Data
+from semipose.formats.load import Data
 from semipose.data.people import People
-from semipose.engine.settings import Settings
+from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer
 from semipose.networks import DETECTOR_FREE

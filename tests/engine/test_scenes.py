@@ -9,15 +9,15 @@ import torch
 
 from semipose import methods
 from semipose.codecs.scene_codec import scene_codec
-from semipose.data.load import Data
-from semipose.data.scenes import SceneStore, whole_images
+from semipose.formats.load import Data
+from semipose.crops.whole_images import SceneStore, whole_images
 from semipose.engine.batches import Stream
-from semipose.engine.inference import checked_scales, find_people, score_found
-from semipose.engine.settings import Settings
+from semipose.inference.predict import checked_scales, find_people, score_found
+from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, make_batches, make_trainer, scorer
 from semipose.errors import UsageError
 from semipose.fields import Fields
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.view import Augmentation, SceneCrops
 from tests.scenes import SETTINGS, Told, crowds
 from tests.training import steps

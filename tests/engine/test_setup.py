@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from semipose.engine.settings import Settings
+from semipose.config.settings import Settings
 from semipose.engine.setup import make_batches
 
 

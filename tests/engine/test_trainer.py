@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from semipose.data.load import Data
-from semipose.data.sampler import Sampler
+from semipose.formats.load import Data
+from semipose.crops.sampler import Sampler
 from semipose.engine.checkpoint import load, read_record, save_training
 from semipose.engine.log import read_log
-from semipose.engine.settings import Settings
+from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer, learning_rate
 from semipose.errors import DataError, SemiposeError, UsageError

@@ -8,7 +8,7 @@ import pytest
 
 from semipose.metrics.oks import evaluate
 from semipose.metrics.pck import distances, head_size, pck, within
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 
 SETS = {
     "val2017_part_synthetic": ("coco_val2017_part_gt.json", "coco_val2017_part_synthetic_results.json"),

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from semipose import methods
-from semipose.data.load import Data
-from semipose.engine.settings import Settings
+from semipose.formats.load import Data
+from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, make_trainer
 from semipose.networks.network import PoseNetwork
 from tests import drawn

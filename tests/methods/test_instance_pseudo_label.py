@@ -10,7 +10,7 @@ from torch import Tensor
 from semipose import methods
 from semipose.codecs.scene_codec import scene_codec
 from semipose.errors import UsageError
-from semipose.losses import total
+from semipose.losses.heatmap import total
 from semipose.methods._people_threshold import MOMENTUM
 from semipose.methods._pseudo_people import believed, learnable
 from semipose.methods.instance_pseudo_label import InstancePseudoLabel

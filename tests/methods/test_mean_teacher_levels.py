@@ -6,8 +6,8 @@ from torch import Tensor
 
 from semipose.errors import UsageError
 from semipose.fields import mirrored_mean
-from semipose.losses import field_loss, heatmap_loss
-from semipose.methods._looks import looked
+from semipose.losses.heatmap import field_loss, heatmap_loss
+from semipose.methods._tta import looked
 from semipose.methods.mean_teacher import MeanTeacher
 from semipose.methods.mean_teacher_levels import MeanTeacherLevels
 from semipose.methods.method import Progress

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semipose.engine import distributed
+from semipose.engine import ddp as distributed
 from semipose.engine.batches import split
 from semipose.errors import UsageError
 from semipose.fields import Fields
@@ -23,7 +23,7 @@ from semipose.networks.backbone import Backbone
 from semipose.networks.build import build_network
 from semipose.networks.heads import DeconvHead
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import Skeleton
+from semipose.pose.skeleton import Skeleton
 from semipose.views.draw import Draw
 from semipose.views.tiles import Tiles
 from tests import ranks, training
@@ -204,7 +204,7 @@ def test_m10_views_and_targets_are_the_same_with_mixing_on_or_off(joined: bool, 
         targets.append((target, weight))
         return predicted.sum()
 
-    monkeypatch.setattr("semipose.losses.heatmap_loss", note)
+    monkeypatch.setattr("semipose.losses.heatmap.heatmap_loss", note)
     off, on = (Spy(builder(), SKELETON, mix_input=chance, mix_layers=chance, joined=joined) for chance in (0, 1))
     for method in (off, on):
         for part in method.student.modules():

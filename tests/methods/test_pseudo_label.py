@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from semipose.fields import Field, Fields
-from semipose.methods._looks import LOOKS
+from semipose.methods._tta import LOOKS
 from semipose.methods.method import Progress
 from semipose.methods.pseudo_label import PseudoLabel
 from semipose.views.view import Batch

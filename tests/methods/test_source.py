@@ -9,7 +9,7 @@ import pytest
 
 from semipose import methods
 from semipose.errors import SemiposeError, UsageError
-from semipose.files import write_json
+from semipose.system.files import write_json
 from semipose.methods import REQUIRED
 from semipose.methods._source import snake_case
 from semipose.methods._table import explain, table

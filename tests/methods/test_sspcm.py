@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from semipose.engine.checkpoint import save
-from semipose.engine.settings import Settings
+from semipose.config.settings import Settings
 from semipose.engine.setup import make_method
 from semipose.fields import Field, Fields
 from semipose.methods.method import Progress

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from semipose.errors import UsageError
-from semipose.losses import heatmap_loss
+from semipose.losses.heatmap import heatmap_loss
 from semipose.methods.method import Progress
 from semipose.methods.supervised import Supervised
 from semipose.networks.levels import MultiLevel

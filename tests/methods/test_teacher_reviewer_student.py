@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from semipose import methods
-from semipose.data.coco import load_labels
-from semipose.data.load import Data
-from semipose.engine import distributed
+from semipose.formats.coco import load_labels
+from semipose.formats.load import Data
+from semipose.engine import ddp as distributed
 from semipose.engine.checkpoint import load
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer
@@ -22,7 +22,7 @@ from semipose.metrics.score import Score
 from semipose.networks.build import build_network
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
-from semipose.tasks.model import Model
+from semipose.inference.model import Model
 from tests import drawn, ranks, training
 from tests.people import SKELETON, batch, builder
 

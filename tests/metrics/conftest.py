@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semipose.poses import Poses
-from semipose.skeleton import PRESETS
+from semipose.pose.poses import Poses
+from semipose.pose.skeleton import PRESETS
 
 SIGMAS = PRESETS["coco_17"].sigmas
 

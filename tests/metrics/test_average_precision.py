@@ -8,7 +8,7 @@ import pytest
 
 from semipose.metrics.average_precision import METRICS, RECALLS, hits_needed, weighted_values
 from semipose.metrics.oks import evaluate, read_matches, read_values, run_evaluator
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 
 SIGMAS = PRESETS["coco_17"].sigmas
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semipose.metrics.crowding import classes_of, crowd_index
-from semipose.poses import Poses
+from semipose.pose.poses import Poses
 
 
 def two() -> Poses:

@@ -8,7 +8,7 @@ import pytest
 from semipose.errors import DataError, UsageError
 from semipose.metrics.intervals import BLOCK, Difference, bootstrap, difference, draws, mean_difference
 from semipose.metrics.score import Score, score
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 
 PERSON = PRESETS["coco_17"]
 

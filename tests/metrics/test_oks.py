@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from semipose.errors import DataError
 from semipose.metrics.average_precision import METRICS
 from semipose.metrics.oks import evaluate, oks, read_values, run_evaluator
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 
 SIGMAS = PRESETS["coco_17"].sigmas
 

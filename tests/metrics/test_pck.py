@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semipose.metrics.pck import box_side, distances, head_size, pck, torso_length, within
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 
 NAN = np.nan
 

@@ -14,7 +14,7 @@ from semipose.errors import DataError
 from semipose.metrics.oks import evaluate
 from semipose.metrics.pck import box_side, distances, pck
 from semipose.metrics.score import Score, score
-from semipose.skeleton import PRESETS, Skeleton
+from semipose.pose.skeleton import PRESETS, Skeleton
 
 PERSON = PRESETS["coco_17"]
 KEYS = {

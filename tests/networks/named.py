@@ -7,7 +7,7 @@ import pytest
 from semipose.networks import TIMM, backbone_names
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import PRESETS, Skeleton
+from semipose.pose.skeleton import PRESETS, Skeleton
 
 needs_timm = pytest.mark.skipif(
     find_spec("timm") is None or find_spec("torchvision") is None, reason="needs the extra `timm`"

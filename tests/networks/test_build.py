@@ -14,9 +14,9 @@ from semipose.fields import InstanceFields
 from semipose.networks import DETECTOR_FREE, FILES, backbone_names, check_size, network_names
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 from semipose.tasks.export import export
-from semipose.tasks.model import Model
+from semipose.inference.model import Model
 from tests.networks.named import NAMES, TIMM_NAMES, TIMM_PARAMS, needs_timm, small, small_scene
 
 LSP = PRESETS["lsp_14"]

@@ -12,7 +12,7 @@ from semipose.geometry import Affine
 from semipose.networks import hrnet
 from semipose.networks.cid import CidHead
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 from tests.networks.named import small_scene
 
 COCO, LSP = PRESETS["coco_17"], PRESETS["lsp_14"]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from semipose.networks import hrnet
 from semipose.networks.adaptive import adaptive_convolution
 from semipose.networks.dekr import DekrHead
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 from tests.networks.named import small_scene
 
 COCO, LSP = PRESETS["coco_17"], PRESETS["lsp_14"]

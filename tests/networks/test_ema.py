@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from semipose.networks.build import build_network
 from semipose.networks.ema import Ema, ema_decay
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 
 WARM = 10**9  # updates after which the warm-up plays no part
 

@@ -8,7 +8,7 @@ import torch
 from semipose.engine.checkpoint import save
 from semipose.errors import DataError
 from semipose.networks.ensemble import Ensemble
-from semipose.tasks.model import Model
+from semipose.inference.model import Model
 from tests.people import SIZE, SKELETON, builder
 
 

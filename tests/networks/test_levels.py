@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from semipose.fields import Field, Fields
-from semipose.losses import field_loss
+from semipose.losses.heatmap import field_loss
 from semipose.networks.build import build_network
 from semipose.networks.levels import MultiLevel
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 
 SKELETON = PRESETS["lsp_14"]
 NAMES = ["resnet18", "mobilenet_v1", "hrnet_w32", "timm:test_resnet"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from semipose.networks.build import build_network
 from semipose.networks.mobilenet_v1 import ConvBN, MobileNetV1
 from semipose.networks.weights import load_weights
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 
 WEIGHTS = "weights/mobilenet_v1_075.safetensors"
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)

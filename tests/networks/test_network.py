@@ -9,7 +9,7 @@ from torch import Tensor
 from semipose.errors import UsageError
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 from tests.networks.named import NAMES
 from tests.networks.named import small as small_one
 

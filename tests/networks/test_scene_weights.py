@@ -17,7 +17,7 @@ from semipose.networks.hrnet import HRNet
 from semipose.networks.network import PoseNetwork
 from semipose.networks.resnet import BasicBlock
 from semipose.networks.weights import load_weights
-from semipose.skeleton import PRESETS, Skeleton
+from semipose.pose.skeleton import PRESETS, Skeleton
 from tests.networks.test_weights import save_ours
 
 COCO, CROWD, LSP = PRESETS["coco_17"], PRESETS["crowdpose_14"], PRESETS["lsp_14"]

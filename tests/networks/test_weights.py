@@ -16,7 +16,7 @@ from semipose.errors import DataError
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
 from semipose.networks.weights import load_weights
-from semipose.skeleton import PRESETS, Skeleton
+from semipose.pose.skeleton import PRESETS, Skeleton
 
 COCO, LSP = PRESETS["coco_17"], PRESETS["lsp_14"]
 TOTAL = 120 - 20  # entries of a ResNet-18 backbone less its counters of batches

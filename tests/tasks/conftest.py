@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from semipose.data.figures import write_demo
-from semipose.data.load import Data, load
+from semipose.synthetic.single import write_demo
+from semipose.formats.load import Data, load
 from semipose.engine.checkpoint import save
-from semipose.engine.inference import predict_people
-from semipose.engine.settings import Settings
+from semipose.inference.predict import predict_people
+from semipose.config.settings import Settings
 from semipose.metrics.intervals import difference
 from semipose.metrics.score import Score, score
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
-from semipose.skeleton import PRESETS, Skeleton
-from semipose.tasks.run import Run
+from semipose.pose.skeleton import PRESETS, Skeleton
+from semipose.runs.run import Run
 
 SKELETON = PRESETS["lsp_14"]
 SIZE = (64, 64)

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from semipose.cli import main
+from semipose.cli.main import main
 from semipose.engine import checkpoint
 from semipose.engine.log import RunLog
 from semipose.engine.trainer import Trainer

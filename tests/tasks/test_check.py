@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from semipose.data.load import Data, load
-from semipose.poses import Poses
-from semipose.skeleton import Skeleton
+from semipose.formats.load import Data, load
+from semipose.pose.poses import Poses
+from semipose.pose.skeleton import Skeleton
 from semipose.tasks.check import check, mirror, sheet
-from semipose.tasks.drawing import SIDE_COLORS, draw
-from tests.data.tiny import film, project
+from semipose.drawing import SIDE_COLORS, draw
+from tests.tiny import film, project
 from tests.tasks.conftest import SKELETON
 
 

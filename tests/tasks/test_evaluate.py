@@ -8,7 +8,7 @@ import pytest
 
 from semipose.errors import DataError, UsageError
 from semipose.tasks.evaluate import evaluate
-from semipose.tasks.run import Run
+from semipose.runs.run import Run
 
 
 def test_evaluation_repeats_the_runs_own_score(run: Run, pictures: SimpleNamespace, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from semipose.errors import SemiposeError, UsageError
 from semipose.tasks.export import Heatmaps, check, export
-from semipose.tasks.run import Run
+from semipose.runs.run import Run
 from tests.tasks.conftest import SIZE, SKELETON
 
 pytest.importorskip("onnxruntime", reason="needs the extra `export`")

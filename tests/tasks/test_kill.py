@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from semipose.data.figures import Demo, write_demo
+from semipose.synthetic.single import Demo, write_demo
 from semipose.engine.log import read_log
-from semipose.files import read_json
+from semipose.system.files import read_json
 
 ROOT = Path(__file__).parents[2]
 FLAGS = ["--network", "mobilenet_v1", "--width", "0.125", "--head-channels", "8", "--input-size", "64x64",

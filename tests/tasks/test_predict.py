@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from semipose.data.coco import load_labels
+from semipose.formats.coco import load_labels
 from semipose.errors import DataError, UsageError
-from semipose.skeleton import PRESETS
+from semipose.pose.skeleton import PRESETS
 from semipose.tasks.predict import Output, predict
-from semipose.tasks.run import Run
+from semipose.runs.run import Run
 from tests.tasks.conftest import header_only
-from tests.tasks.test_model import write_video
+from tests.inference.test_model import write_video
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from semipose.errors import UsageError
 from semipose.tasks.split import split
-from tests.data.tiny import project
+from tests.tiny import project
 
 
 def test_a_split_is_written_and_described(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from semipose.data.figures import write_demo
+from semipose.synthetic.single import write_demo
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "semipose"]
 pytestmark = pytest.mark.slow

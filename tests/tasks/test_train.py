@@ -19,15 +19,15 @@ import pytest
 import torch
 
 import semipose as sp
-from semipose.cli import main
-from semipose.data.figures import Demo, write_demo
+from semipose.cli.main import main
+from semipose.synthetic.single import Demo, write_demo
 from semipose.engine.checkpoint import load, read_record
 from semipose.engine.log import read_log
 from semipose.engine.trainer import Trainer
 from semipose.errors import DataError, SemiposeError, UsageError, WriteError
-from semipose.files import is_leftover, locked
-from semipose.tasks.folder import free_folder
-from semipose.tasks.phases import read_phases
+from semipose.system.files import is_leftover, locked
+from semipose.runs.folder import free_folder
+from semipose.runs.phases import read_phases
 
 TINY: dict[str, Any] = {
     "network": "mobilenet_v1", "width": 0.25, "head_channels": 8, "input_size": "64x64", "batch_size": 4,

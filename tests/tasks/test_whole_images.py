@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from semipose.data.check import check
-from semipose.data.figure_crowd import reduced, write_crowds
-from semipose.data.load import Data, load
-from semipose.engine.inference import score_whole_images
-from semipose.engine.settings import Settings
+from semipose.checks.checks import check
+from semipose.synthetic.crowd import reduced, write_crowds
+from semipose.formats.load import Data, load
+from semipose.inference.predict import score_whole_images
+from semipose.config.settings import Settings
 from semipose.errors import UsageError
-from semipose.poses import Poses
-from semipose.tasks import job
+from semipose.pose.poses import Poses
+from semipose.comparison import job
 from semipose.tasks.check import sheet
-from semipose.tasks.comparison_rows import Judge
-from semipose.tasks.drawing import draw, person_colors
+from semipose.comparison.rows import Judge
+from semipose.drawing import draw, person_colors
 from semipose.tasks.evaluate import evaluate
 from semipose.tasks.export import export
-from semipose.tasks.model import Model
+from semipose.inference.model import Model
 from semipose.tasks.predict import predict
-from semipose.tasks.report_scenes import unlabeled_pictures, val_pictures
-from semipose.tasks.run import Run
+from semipose.report.whole_images import unlabeled_pictures, val_pictures
+from semipose.runs.run import Run
 from semipose.tasks.train import resume, train
 from tests.scenes import SETTINGS, Told, crowds
 

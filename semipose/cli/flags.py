@@ -1,0 +1,214 @@
+"""The flags of `semipose train`, made from the settings' fields and the method's signature. Loads no torch.
+
+A flag wins over the yaml file of `--config`, and that over the defaults; each setting remembers which it was.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_origin
+
+import tyro
+
+from semipose import methods
+from semipose.config.yaml_file import Config
+from semipose.formats.video import Sampling
+from semipose.config.settings import DIFFERING, Origin, Settings, refuse
+from semipose.errors import UsageError, give_way, tells_errors
+from semipose.methods import REQUIRED
+from semipose.config.parsing import convert, word
+
+# Types are made at run time here, which a checker takes for a mistake.
+ANNOTATED: Any = Annotated
+# name -> (type, default, help); these are not settings: they say what the run is about.
+INPUTS: dict[str, tuple[Any, Any, str]] = {
+    "labels": (Path, REQUIRED, "COCO-keypoint json."),
+    "images": (Path, REQUIRED, "Folder of the labeled images."),
+    "unlabeled": (tuple[str, ...], (), "Folder, glob, list file, video, or json whose boxes are used."),
+    "val": (Path | None, None, "COCO-keypoint json to validate on; without it a part of the labels is held out."),
+    "val_images": (Path | None, None, "Folder of the images of --val; without it that of --images."),
+    "split": (Path | None, None, 'File of {"labeled": [ids], "unlabeled": [ids]}: LABELS gives both streams.'),
+    "skeleton": (Path | None, None, "Yaml of keypoint names, flip partners, bones and sigmas to override."),
+    "detections": (Path | None, None, "COCO detections json: the unlabeled images' boxes."),
+    "video_stride": (int, Sampling.stride, "Of unlabeled videos look at every N-th frame."),
+    "video_change": (float, Sampling.change, "Drop frames in which no part changed its color by this share."),
+}
+OUTPUTS: dict[str, tuple[Any, Any, str]] = {
+    "twin": (bool, False, "Also train on the labels alone, and say whether the unlabeled images helped."),
+    "out": (Path | None, None, "Run folder; without it runs/LABELS-METHOD-N."),
+    "config": (Path | None, None, "Yaml file of the same names; flags win over it."),
+}
+CHECK: dict[str, tuple[Any, Any, str]] = {
+    "out": (Path, Path("check"), "Folder for the contact sheet."),
+    "quick": (bool, False, "Only what needs no reading of images; training runs that part too."),
+}
+COMPARE: dict[str, tuple[Any, Any, str]] = {
+    "methods": (str, "all", "all, or names with commas; options in brackets, as in mean_teacher[decay=0.99]."),
+    "labeled": (str, "10%", "Amounts of labels, with commas: shares such as 5%, or how many of what --by says."),
+    "seeds": (int, 3, "Each amount is drawn and trained with this many seeds: 0, 1, ..."),
+    "by": (Literal["image", "person", "group"], "image", "What is counted and kept whole, as in semipose split."),
+    "test": (Path | None, None, "COCO-keypoint json to judge rows on; without it they are judged on val."),
+    "test_images": (Path | None, None, "Folder of the images of --test; without it that of --images."),
+    "out": (Path, Path("runs/comparison"), "Folder of all runs and tables; called again, it goes on there."),
+    "launcher": (Literal["local", "submitit"], "local", "Processes of this machine, or submitit's (SLURM)."),
+    "jobs": (int | None, None, "Runs side by side; none = one a GPU, or 1; with submitit all."),
+    "cluster": (tuple[str, ...], (), "NAME=VALUE for submitit, such as timeout_min=600 or slurm_partition=gpu."),
+}
+TRAIN = """Train a pose model on labeled and unlabeled images.
+
+Example: semipose train labels.json --images img/ --unlabeled frames/ --twin"""
+
+
+@dataclass(frozen=True)
+class TrainCall:
+    """What a command line of `semipose train` asks for."""
+
+    inputs: dict[str, Any]
+    settings: Settings
+    method_settings: dict[str, Any]
+    twin: bool
+    out: Path | None
+
+
+def parse_train(argv: Sequence[str]) -> TrainCall:
+    """Read the arguments after `semipose train`; all faults of a yaml file are reported at once."""
+    given = _given(argv)
+    config = Config.read(given["config"]) if given.get("config") else Config(Path())
+    method, origin = _method(given, config)
+    options = {f"method.{option.name}": option for option in methods.describe(method).options}
+    types = {name: row[0] for name, row in {**INPUTS, **OUTPUTS}.items() if name != "config"} | Settings.types()
+    values = config.typed(types | {name: option.type for name, option in options.items()})
+    from_yaml = {name: value for name, value in values.items() if name in Settings.types() and name not in given}
+    settings = _settings(from_yaml, config)
+    refuse(config.faults and config.faults + settings.faults())
+
+    defaults = {name: value for name, value in values.items() if name not in given}
+    parsed = _parse(_train_flags(method, defaults), TRAIN, "semipose train", argv)
+    by_flag = {name: getattr(parsed, name) for name in Settings.types() if name in given}
+    settings = settings.chosen("flag", "", **by_flag)
+    settings = dataclasses.replace(settings, method=method, origins=settings.origins | {"method": origin}).validate()
+    inputs = {name: getattr(parsed, name) for name in INPUTS}
+    _check_streams(method, inputs, parsed.twin)
+    methods.refuse_network(method, settings.network)
+    return TrainCall(inputs, settings, dataclasses.asdict(parsed.method_settings), parsed.twin, parsed.out)
+
+
+def _given(argv: Sequence[str]) -> dict[str, str]:
+    """Names of the flags on the command line (batch_size, method.decay), with the text after each."""
+    found = {}
+    for token, after in zip(argv, [*argv[1:], ""], strict=True):
+        if token.startswith("--"):
+            name, equals, value = token[2:].partition("=")
+            group, dot, last = name.replace("-", "_").rpartition(".")
+            found[group + dot + last.removeprefix("no_")] = value if equals else after
+    if "-h" in argv:
+        found["help"] = ""
+    return found
+
+
+def _method(given: dict[str, str], config: Config) -> tuple[str, Origin]:
+    """The method's name, which decides what flags there are, so it is looked up before they are read."""
+    if "method" in given:
+        methods.describe(given["method"])
+        return given["method"], Origin("flag", "")
+    if "method" in config.entries:
+        name = str(config.entries["method"])
+        try:
+            methods.describe(name)
+            return name, Origin("yaml", config.place("method"))
+        except UsageError as error:
+            config.faults.append(f"{config.place('method')}: {error}")
+    known = {*given, *config.entries}
+    if known & {"unlabeled", "split", "help"}:
+        return Settings.usual_method(given.get("network", config.entries.get("network"))), Origin("default", "")
+    return "supervised", Origin("data", "neither --unlabeled nor --split is given")
+
+
+def _settings(values: dict[str, Any], config: Config) -> Settings:
+    settings = dataclasses.replace(Settings(), **values)
+    return dataclasses.replace(settings, origins={name: Origin("yaml", config.place(name)) for name in values})
+
+
+def parse_check(argv: Sequence[str]) -> dict[str, Any]:
+    """Read the arguments after `semipose check`: the inputs, and `out` and `quick`."""
+    flags = [_flag(name, *row) for name, row in {**INPUTS, **CHECK}.items()]
+    doc = "Look for faults in data before training, and draw a contact sheet."
+    return dataclasses.asdict(_parse(flags, doc, "semipose check", argv))
+
+
+def parse_compare(argv: Sequence[str]) -> dict[str, Any]:
+    """Read the arguments after `semipose compare`: those of `semipose.compare`, with the settings as `settings`."""
+    given = _given(argv)
+    kinds = {name: kind for name, kind in Settings.types().items() if name not in DIFFERING}
+    rows = {name: row for name, row in {**INPUTS, **COMPARE}.items() if name != "split"}
+    rows |= {name: (kind, getattr(Settings, name), Settings.help(name)) for name, kind in kinds.items()}
+    doc = "Train methods on parts of the labels under one protocol, and write one table.\n\n" \
+        "Example: semipose compare labels.json --images img/ --methods all --labels 5%,10% --seeds 3"
+    parsed = _parse([_flag(name, *row) for name, row in rows.items()], doc, "semipose compare", argv)
+    settings = Settings().chosen("flag", "", **{name: getattr(parsed, name) for name in kinds if name in given})
+    return {name: getattr(parsed, name) for name in rows if name not in kinds} | {"settings": settings}
+
+
+def _train_flags(method: str, defaults: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The fields that `semipose train --method METHOD` reads; `defaults` from yaml replace the usual ones."""
+    info = methods.describe(method)
+    rows: list[tuple[Any, ...]] = [(name, *row) for name, row in {**INPUTS, **OUTPUTS}.items()]
+    rows += [(name, kind, getattr(Settings, name), Settings.help(name)) for name, kind in Settings.types().items()]
+    flags = [_flag(name, kind, defaults.get(name, default), help) for name, kind, default, help in rows]
+    options = [_flag(o.name, o.type, defaults.get(f"method.{o.name}", o.default), o.help) for o in info.options]
+    group = dataclasses.make_dataclass("MethodFlags", options, kw_only=True, namespace={"__doc__": info.summary})
+    return [*flags, ("method_settings", ANNOTATED[group, tyro.conf.arg(name="method")])]
+
+
+def _parse(flags: list[tuple[Any, ...]], doc: str, prog: str, argv: Sequence[str]) -> Any:
+    """Read `argv` as a dataclass of fields `flags`; wrong usage prints its reason and exits with 2."""
+    kind = dataclasses.make_dataclass("Flags", flags, kw_only=True, namespace={"__doc__": doc})
+    try:
+        return tyro.cli(kind, prog=prog, args=list(argv), config=(), console_outputs=tells_errors())
+    except SystemExit:
+        if not tells_errors():
+            give_way(5)
+        raise
+
+
+def _flag(name: str, kind: Any, default: Any, help: str) -> tuple[Any, ...]:
+    """(name, type) or (name, type, default) for make_dataclass."""
+    marked: Any = kind
+    if kind == tuple[str, ...]:
+        marked = ANNOTATED[kind, tyro.conf.UseAppendAction]
+    elif kind is not bool and get_origin(kind) is not Literal and get_origin(kind) is not tuple:
+        marked = ANNOTATED[kind, _one_word(kind)]
+    if name == "labels":
+        marked = ANNOTATED[marked, tyro.conf.Positional]
+    # LABELS has no flag of its own, so --labels is free to say how many of them are used.
+    called = "labels" if name == "labeled" else None
+    marked = ANNOTATED[marked, tyro.conf.arg(help=help, metavar="LABELS" if name == "labels" else None, name=called)]
+    return (name, marked) if default is REQUIRED else (name, marked, default)
+
+
+def _one_word(kind: Any) -> tyro.constructors.PrimitiveConstructorSpec[Any]:
+    """The command line reads one word as yaml reads one value: `convert` for both."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=word(kind),
+        instance_from_str=lambda texts: convert(texts[0], kind),
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: ["none" if value is None else str(value)],
+    )
+
+
+def _check_streams(method: str, inputs: dict[str, Any], twin: bool) -> None:
+    """Refuse a method or a twin that needs unlabeled images when there are none."""
+    if inputs["unlabeled"] or inputs["split"]:
+        return
+    if methods.describe(method).uses_unlabeled:
+        raise UsageError(
+            f"--method {method} learns from unlabeled images and there are none. Add --unlabeled FOLDER or --split "
+            "FILE, or choose --method supervised."
+        )
+    if twin:
+        raise UsageError(
+            "--twin asks whether unlabeled images help, and there are none. Add --unlabeled FOLDER or --split FILE, "
+            "or leave --twin out."
+        )

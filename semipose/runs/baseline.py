@@ -1,0 +1,85 @@
+"""Did the unlabeled images help? A run's networks and its supervised twins, scored on the same people."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semipose import methods
+from semipose.config.settings import Settings
+from semipose.engine.setup import Stores, choose_precision, scorer
+from semipose.metrics.intervals import difference
+from semipose.metrics.score import Score
+from semipose.pose.skeleton import Skeleton
+from semipose.inference.model import Model
+
+# The twin is the best of these on val, each with raw and averaged weights: so neither stronger augmentation nor
+# averaging is taken for the unlabeled images' merit.
+TWINS = ("weak", "strong")
+
+
+def heads(options: Mapping[str, Any]) -> tuple[float, ...]:
+    """The weights of a method's auxiliary heads, its option `levels`; none where it has no such heads."""
+    levels = options.get("levels")
+    return tuple(levels) if isinstance(levels, tuple | list) and any(levels) else ()
+
+
+def twin_options(kind: str, levels: tuple[float, ...]) -> dict[str, Any]:
+    """The options of labels alone for the twin `kind` of `TWINS`: what auxiliary heads gain is not to be taken for the
+    unlabeled images' merit, so it has those of the method."""
+    return methods.convert("supervised", {"augmentation": kind} | ({"levels": levels} if levels else {}))
+
+
+def measure(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores, twin: bool) -> dict[str, Any]:
+    """metrics.json: every network of the run scored on val, the deployed one, the twin and their difference."""
+    deployed = settings.deploy or methods.load(settings.method).deployed
+    scores = _score_all(folder, settings, skeleton, stores)
+    if not scores:
+        name = deployed or "ema"
+        rule = "last checkpoint: nobody was held out to choose on"
+        return {"metric": settings.metric, "val": None, "deployed": _deployed(folder, f"last-{name}", name, rule)}
+    chosen = deployed or _best(scores, settings.metric)
+    rule = f"best on val by {settings.metric}" + ("" if deployed else " of all networks")
+    metrics: dict[str, Any] = {
+        "metric": settings.metric,
+        "deployed": _deployed(folder, f"best-{chosen}", chosen, rule),
+        "val": {name: {which: row.to_dict() for which, row in rows.items()} for name, rows in scores.items()},
+    }
+    if twin:
+        twins = {(kind, name): rows["best"] for kind in TWINS
+                 for name, rows in _score_all(folder / "twin" / kind, settings, skeleton, stores).items()}  # fmt: skip
+        kind, name = max(twins, key=lambda key: rank(twins[key].values, settings.metric))
+        answer = difference(scores[chosen]["best"], twins[kind, name], settings.metric)
+        metrics["twin"] = {"folder": f"twin/{kind}", "network": name, "score": twins[kind, name].to_dict()}
+        metrics["answer"] = answer.to_dict()
+    return metrics
+
+
+def _score_all(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores) -> dict[str, dict[str, Score]]:
+    """network name -> {"best": Score, "last": Score} of a run's checkpoints on val, with intervals."""
+    precision = choose_precision(settings, stores.labeled.device)
+    evaluate = scorer(stores.val, settings, skeleton, precision, resamples=1000)
+    if evaluate is None:
+        return {}
+    scores: dict[str, dict[str, Score]] = {}
+    for file in sorted((folder / "checkpoints").glob("best-*.safetensors")):
+        name = file.stem.removeprefix("best-")
+        networks = {which: Model.load(file.with_stem(f"{which}-{name}")).network for which in ("best", "last")}
+        scores[name] = {which: evaluate(network.to(stores.labeled.device)) for which, network in networks.items()}
+    return scores
+
+
+def _deployed(folder: Path, stem: str, name: str, rule: str) -> dict[str, Any]:
+    file = Path("checkpoints") / f"{stem}.safetensors"
+    return {"network": name, "file": file.as_posix(), "update": Model.load(folder / file).update, "rule": rule}
+
+
+def _best(scores: dict[str, dict[str, Score]], metric: str) -> str:
+    return max(scores, key=lambda name: rank(scores[name]["best"].values, metric))
+
+
+def rank(values: Mapping[str, float], metric: str) -> float:
+    """Higher is better; a metric that could not be measured comes last."""
+    value = values.get(metric, float("inf") if metric == "pixel_error" else float("-inf"))
+    return -value if metric == "pixel_error" else value
+
+

@@ -1,0 +1,111 @@
+"""run.json: everything that was decided before a run started, and why."""
+
+import hashlib
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semipose import __version__
+from semipose.formats.load import Data
+from semipose.data.people import People
+from semipose.engine import ddp as distributed
+from semipose.config.settings import Settings
+from semipose.engine.setup import choose_device, choose_precision
+from semipose.errors import SemiposeError
+from semipose.networks import TIMM
+from semipose.networks.build import build_network
+
+_PACKAGES = ("torch", "numpy", "opencv-python-headless", "faster-coco-eval", "safetensors")
+
+
+def make_plan(
+    data: Data, settings: Settings, options: dict[str, Any], twin: bool, command: list[str]
+) -> dict[str, Any]:
+    """What run.json holds: data, settings with their sources, network, versions."""
+    skeleton = data.labeled.skeleton
+    if skeleton is None:
+        raise SemiposeError("the labeled people have no skeleton; load them with semipose.load")
+    size = (settings.input_size[0], settings.input_size[1])
+    network = build_network(
+        settings.network, skeleton, width=settings.width, head_channels=settings.head_channels,
+        **settings.network_options(),
+    ).config  # fmt: skip
+    return {
+        "format": 1, "semipose": __version__, "command": command,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "method": settings.method, "method_settings": options, "twin": twin, "settings": settings.record(),
+        "skeleton": skeleton.to_dict(), "network": network, "input_size": list(size),
+        "data": {
+            "labeled": _describe(data.labeled), "unlabeled": _describe(data.unlabeled), "val": _describe(data.val),
+            "val_source": data.val_source, "notes": list(data.notes), "arguments": data.arguments,
+            "fingerprint": fingerprint(data), "files": files_fingerprint(data),
+        },
+        **surroundings(settings),
+    }  # fmt: skip
+
+
+def surroundings(settings: Settings) -> dict[str, Any]:
+    """What must stay as it is for a resumed run to end in the very same weights."""
+    device = choose_device(settings.device)
+    packages = (*_PACKAGES, "timm") if settings.network.startswith(TIMM) else _PACKAGES
+    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "device": str(device), "chip": chip, "threads": torch.get_num_threads(),
+        "precision": choose_precision(settings, device), "processes": distributed.count(),
+    }  # fmt: skip
+
+
+def changed(plan: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What of the `surroundings` is no longer as the plan says, such as "threads 2, now 1"."""
+    old = {**plan, **plan["versions"], "semipose": plan["semipose"]}
+    new = {**now, **now["versions"], "semipose": __version__}
+    names = [name for name in new if name != "versions" and name in old]
+    return [f"{name} {old[name]}, now {new[name]}" for name in names if old[name] != new[name]]
+
+
+def _describe(people: People | None) -> dict[str, Any] | None:
+    if people is None:
+        return None
+    return {
+        "people": len(people), "images": len(people.images), "source": str(people.source),
+        "box_source": people.box_source,
+    }  # fmt: skip
+
+
+def fingerprint(data: Data) -> str:
+    """Which people, where, with which labels: what a resumed run must find again."""
+    digest = hashlib.blake2b(digest_size=8)
+    for people in (data.labeled, data.unlabeled, data.val):
+        if people is not None:
+            poses = people.poses
+            for values in (poses.ids, poses.image_ids, poses.boxes, poses.keypoints, poses.visible):
+                digest.update(values.tobytes())
+            if data.whole_images:  # images without people count, and what is to be ignored
+                digest.update(people.images.ids.tobytes())
+                for number, outline in sorted(people.outlines.items()):
+                    digest.update(f"{number} {outline.size}".encode() + outline.tobytes())
+        digest.update(b"|")
+    return digest.hexdigest()
+
+
+def files_fingerprint(data: Data) -> str:
+    """Which image files: their names, without folders, and sizes; a change of contents mostly changes the latter."""
+    digest = hashlib.blake2b(digest_size=8)
+    for people in (data.labeled, data.unlabeled, data.val):
+        for file in people.images.files if people is not None else ():
+            size = os.stat(file).st_size if os.path.exists(file) else -1
+            digest.update(f"{Path(file).name}/{size}|".encode())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,33 @@
+"""Which network a run hands out."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import semipose as sp
+from semipose.formats.load import Data
+from semipose.errors import UsageError
+
+TINY: dict[str, Any] = {
+    "method": "pose_dual", "network": "mobilenet_v1", "width": 0.25, "head_channels": 8, "input_size": "64x64",
+    "batch_size": 4, "duration": 2, "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("deploy", "expected"), [(None, "first"), ("average", "average")])
+def test_the_network_to_deploy_is_the_methods_or_the_users_choice(
+    deploy: str | None, expected: str, data: Data, pictures: SimpleNamespace, tmp_path: Path
+) -> None:
+    run = sp.train(data, out=tmp_path / "run", deploy=deploy, **TINY)
+    assert run.metrics is not None
+    assert run.metrics["deployed"]["network"] == expected
+    assert set(run.metrics["val"]) == {"first", "second", "average"}
+    score = sp.evaluate(run, pictures.val, pictures.val_images)
+    assert score.values["pck@0.1"] == pytest.approx(run.metrics["val"][expected]["best"]["values"]["pck@0.1"])
+
+
+def test_a_network_that_the_method_does_not_have_is_refused(data: Data, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="first, second, average"):
+        sp.train(data, out=tmp_path / "run", deploy="teacher", **TINY)
