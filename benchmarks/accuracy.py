@@ -1,10 +1,10 @@
 """Labels only against labels and unlabeled images, on real pictures, under one protocol.
 
     python -m benchmarks.accuracy --data lspet --profile small
-    python -m benchmarks.accuracy --data lspet --profile full --rows twin_weak twin_strong pose_dual   # on a GPU
-    python -m benchmarks.accuracy --data lspet --updates 1200 --rows twin_weak twin_strong pose_mum pose_mum-no_eman
+    python -m benchmarks.accuracy --data lspet --profile full --rows baseline_weak baseline_strong pose_dual
+    python -m benchmarks.accuracy --data lspet --updates 1200 --rows baseline_weak pose_mum pose_mum-no_eman
 
-Rows: `bound` (supervised on all training labels), `twin_weak` and `twin_strong` (supervised on the labeled part, both
+Rows: `bound` (supervised on all training labels), `baseline_weak` and `baseline_strong` (labels alone, both
 kinds of augmentation), `labels_levels` (supervised, with auxiliary heads), and the methods. Everything is chosen on
 val; test is scored once per row, for the best and the last checkpoint of every network. Each finished row is written to
 `--out` at once, and a row that was interrupted is resumed. The data is found through SEMIPOSE_DATA (default
@@ -23,16 +23,16 @@ import torch
 
 import semipose
 from semipose import methods
-from semipose.formats.coco import load_labels
-from semipose.formats.load import load
 from semipose.crops.store import CropStore
 from semipose.data.people import People
+from semipose.formats.coco import load_labels
+from semipose.formats.load import load
+from semipose.inference.model import Model
 from semipose.inference.predict import predict_people
-from semipose.system.files import write_json
 from semipose.metrics.intervals import difference
 from semipose.metrics.score import Score, score
-from semipose.inference.model import Model
 from semipose.runs.run import Run
+from semipose.system.files import write_json
 from semipose.tasks.train import resume, train
 
 
@@ -59,19 +59,17 @@ PROFILES = {
         "lspet": Profile("96x96", 2400),
         "coco_people": Profile("128x96", 2000),
     },
-    "full": {
-        data: Profile(size, 5000, head_channels=256, batch_size=64) for data, size in SIZES.items()
-    },
+    "full": {data: Profile(size, 5000, head_channels=256, batch_size=64) for data, size in SIZES.items()},
     "full-resnet18": {
         data: Profile(size, 5000, "resnet18", 1.0, 256, 64, weights=None) for data, size in SIZES.items()
     },
-}  # fmt: skip
-TWINS = ("twin_weak", "twin_strong")
+}
+BASELINES = ("baseline_weak", "baseline_strong")
 # row -> method, options, whether all labels are used
 ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "bound": ("supervised", {}, True),
-    "twin_weak": ("supervised", {"augmentation": "weak"}, False),
-    "twin_strong": ("supervised", {"augmentation": "strong"}, False),
+    "baseline_weak": ("supervised", {"augmentation": "weak"}, False),
+    "baseline_strong": ("supervised", {"augmentation": "strong"}, False),
     "labels_levels": ("supervised", {"augmentation": "weak", "levels": (0.1, 0.3)}, False),
     "mean_teacher": ("mean_teacher", {}, False),
     "pose_cons": ("pose_cons", {}, False),
@@ -150,15 +148,27 @@ def run_row(name: str, profile: Profile, root: Path, data: str, folder: Path, se
     annotations, images = root / data / "annotations", root / data / "images"
     split = None if all_labels else root / data / "splits" / f"semi_{profile.labels}_seed{seed}.json"
     people = load(
-        annotations / "person_keypoints_train.json", images, split=split,
+        annotations / "person_keypoints_train.json",
+        images,
+        split=split,
         val=annotations / "person_keypoints_val.json",
-    )  # fmt: skip
+    )
     run = train(
-        people, method=method, method_settings=options, out=folder, seed=seed, network=profile.network,
-        width=profile.width, head_channels=profile.head_channels, input_size=profile.input_size,
-        duration=profile.duration, batch_size=profile.batch_size, lr=profile.lr, metric=profile.metric,
+        people,
+        method=method,
+        method_settings=options,
+        out=folder,
+        seed=seed,
+        network=profile.network,
+        width=profile.width,
+        head_channels=profile.head_channels,
+        input_size=profile.input_size,
+        duration=profile.duration,
+        batch_size=profile.batch_size,
+        lr=profile.lr,
+        metric=profile.metric,
         weights=root / "weights" / profile.weights if profile.weights else None,
-    )  # fmt: skip
+    )
     return run, time.perf_counter() - start
 
 
@@ -167,50 +177,70 @@ def describe(run: Run, seconds: float) -> dict[str, Any]:
     metrics, config = run.metrics, run.config
     assert metrics is not None
     return {
-        "method": config["method"], "options": config["method_settings"],
+        "method": config["method"],
+        "options": config["method_settings"],
         "labeled": config["data"]["labeled"]["people"],
         "unlabeled": config["data"]["unlabeled"]["people"] if methods.load(config["method"]).uses_unlabeled else 0,
-        "deployed": metrics["deployed"]["network"], "update": metrics["deployed"]["update"],
-        "rule": metrics["deployed"]["rule"], "seconds": round(seconds),
-        "val": {net: {which: short(row["values"]) for which, row in rows.items()}
-                for net, rows in metrics["val"].items()},
-        "curve": [[row["update"], {net: round(v["values"]["pck@0.1"], 2) for net, v in row["networks"].items()}]
-                  for row in run.log() if row["kind"] == "eval"],
-    }  # fmt: skip
+        "deployed": metrics["deployed"]["network"],
+        "update": metrics["deployed"]["update"],
+        "rule": metrics["deployed"]["rule"],
+        "seconds": round(seconds),
+        "val": {
+            net: {which: short(row["values"]) for which, row in rows.items()} for net, rows in metrics["val"].items()
+        },
+        "curve": [
+            [row["update"], {net: round(v["values"]["pck@0.1"], 2) for net, v in row["networks"].items()}]
+            for row in run.log()
+            if row["kind"] == "eval"
+        ],
+    }
 
 
 def compare(file: Path, base: Path, data: Path, profile: Profile) -> None:
-    """Score what is not scored on test yet, and set every method against the twin that is best on val."""
+    """Score what is not scored on test yet, and set every method against the baseline that is best on val."""
     results = json.loads(file.read_text())
     rows = results["rows"]
     people = load_labels(data / "annotations" / "person_keypoints_test.json", data / "images")
     height, width = (int(side) for side in profile.input_size.split("x"))
     store = CropStore(people, (height, width))
-    twins = {(name, net): row["val"][net]["best"][profile.metric]
-             for name, row in rows.items() if name in TWINS for net in row["val"]}  # fmt: skip
-    twin, net = max(twins, key=lambda key: twins[key]) if all(name in rows for name in TWINS) else (None, None)
-    chosen = {"row": twin, "network": net, "rule": f"best on val by {profile.metric}"}
-    if results.get("twin") != chosen:
+    baselines = {
+        (name, net): row["val"][net]["best"][profile.metric]
+        for name, row in rows.items()
+        if name in BASELINES
+        for net in row["val"]
+    }
+    baseline, net = (
+        max(baselines, key=lambda key: baselines[key]) if all(name in rows for name in BASELINES) else (None, None)
+    )
+    chosen = {"row": baseline, "network": net, "rule": f"best on val by {profile.metric}"}
+    if results.get("baseline") != chosen:
         for row in rows.values():
-            row.pop("against_twin", None)
+            row.pop("against_baseline", None)
     fresh = {name for name, row in rows.items() if "test" not in row}
-    compared = {name for name, row in rows.items()
-                if twin and "against_twin" not in row and name not in (*TWINS, "bound")}  # fmt: skip
+    compared = {
+        name
+        for name, row in rows.items()
+        if baseline and "against_baseline" not in row and name not in (*BASELINES, "bound")
+    }
     rivals = {"against_best": best_published(rows, profile.metric), "against_heads_alone": HEADS_ALONE}
-    rivals = {key: name for key, name in rivals.items()
-              if OWN in rows and name in rows and rows[OWN].get(key, {}).get("row") != name}  # fmt: skip
+    rivals = {
+        key: name
+        for key, name in rivals.items()
+        if OWN in rows and name in rows and rows[OWN].get(key, {}).get("row") != name
+    }
     if rivals:
         compared |= {OWN, *rivals.values()}
-    needed = fresh | compared | ({twin} if twin and compared else set())
+    needed = fresh | compared | ({baseline} if baseline and compared else set())
     scores = {name: score_test(base / name, store, people) for name in rows if name in needed}
     for name in fresh:
-        rows[name]["test"] = {net: {which: values(s) for which, s in each.items()}
-                              for net, each in scores[name].items()}  # fmt: skip
-    if twin and net:
-        results["twin"] = chosen
+        rows[name]["test"] = {
+            net: {which: values(s) for which, s in each.items()} for net, each in scores[name].items()
+        }
+    if baseline and net:
+        results["baseline"] = chosen
         for name in compared:
             mine = scores[name][rows[name]["deployed"]]["best"]
-            rows[name]["against_twin"] = differences(mine, scores[twin][net]["best"])
+            rows[name]["against_baseline"] = differences(mine, scores[baseline][net]["best"])
     for key, name in rivals.items():
         mine, other = (scores[each][rows[each]["deployed"]]["best"] for each in (OWN, name))
         rows[OWN][key] = {"row": name, **differences(mine, other)}
@@ -219,7 +249,7 @@ def compare(file: Path, base: Path, data: Path, profile: Profile) -> None:
 
 def best_published(rows: dict[str, Any], metric: str) -> str | None:
     """The row of a published method, its options untouched, that is best on val."""
-    known = [name for name in rows if name in ROWS and name not in (*TWINS, "bound", OWN, HEADS_ALONE)]
+    known = [name for name in rows if name in ROWS and name not in (*BASELINES, "bound", OWN, HEADS_ALONE)]
     return max(known, key=lambda name: rows[name]["val"][rows[name]["deployed"]]["best"][metric], default=None)
 
 
@@ -227,8 +257,9 @@ def differences(mine: Score, other: Score) -> dict[str, Any]:
     """What `mine` is better by, in each metric that is compared, with its interval."""
     return {
         metric: {key: round(getattr(found, key), 2) for key in ("value", "low", "high")} | {"helped": found.helped}
-        for metric in COMPARED for found in [difference(mine, other, metric)]
-    }  # fmt: skip
+        for metric in COMPARED
+        for found in [difference(mine, other, metric)]
+    }
 
 
 def score_test(folder: Path, store: CropStore, people: People) -> dict[str, dict[str, Score]]:
@@ -251,16 +282,24 @@ def record(file: Path, profile: Profile, data: str, seed: int, rows: dict[str, A
     for name, row in rows.items():
         if row["seconds"] == 0 and name in old:
             row["seconds"] = old[name]["seconds"]
-    write_json(file, {
-        "data": data, "seed": seed, "profile": asdict(profile), "semipose": semipose.__version__,
-        "torch": torch.__version__, "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
-        "protocol": "given boxes, no flip test, DARK decoding; everything chosen on val, test scored for the chosen "
-        "and the last checkpoint; intervals: 95 %, bootstrap over test images; one seed; seconds are wall time, "
-        "whatever else the machine was doing",
-        "initialization": f"ImageNet ({profile.weights}), head random" if profile.weights else "random",
-        "rows": {**old, **rows}, **{key: results[key] for key in ("twin",) if key in results},
-    })  # fmt: skip
+    write_json(
+        file,
+        {
+            "data": data,
+            "seed": seed,
+            "profile": asdict(profile),
+            "semipose": semipose.__version__,
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "threads": torch.get_num_threads(),
+            "protocol": "given boxes, no flip test, DARK decoding; everything chosen on val, test scored for the "
+            "chosen and the last checkpoint; intervals: 95 %, bootstrap over test images; one seed; seconds are wall "
+            "time, whatever else the machine was doing",
+            "initialization": f"ImageNet ({profile.weights}), head random" if profile.weights else "random",
+            "rows": {**old, **rows},
+            **{key: results[key] for key in ("baseline",) if key in results},
+        },
+    )
 
 
 def short(found: dict[str, float]) -> dict[str, float]:

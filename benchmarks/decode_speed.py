@@ -24,11 +24,11 @@ from torch import Tensor
 
 from semipose.codecs.heatmap import HeatmapCodec, highest
 from semipose.fields import Field, Fields
-from semipose.system.files import write_json
 from semipose.methods._correction import correct
 from semipose.metrics.score import score
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import PRESETS
+from semipose.system.files import write_json
 
 SIZE = (256, 192)
 SKELETON = PRESETS["coco_17"]
@@ -46,9 +46,10 @@ def main() -> None:
     torch.set_num_threads(1)
     found = {
         "versions": {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()},
-        "decoding": decoding(args.batch, args.rounds), "correction": correction(args.batch, args.rounds),
+        "decoding": decoding(args.batch, args.rounds),
+        "correction": correction(args.batch, args.rounds),
         "evaluation": evaluation(args.people),
-    }  # fmt: skip
+    }
     write_json(args.out, found)
     print(found)
 
@@ -65,27 +66,46 @@ def decoding(batch: int, rounds: int) -> dict[str, Any]:
     }
     times = timed(ways, rounds)
     return {
-        "batch": batch, "keypoints": len(SKELETON), "cells": list(codec.cells), "rounds": rounds, "targets": TARGETS,
+        "batch": batch,
+        "keypoints": len(SKELETON),
+        "cells": list(codec.cells),
+        "rounds": rounds,
+        "targets": TARGETS,
         "cpu_ms": milliseconds(times),
         "to_argmax": {name: ratio(times, name, "argmax") for name in TARGETS},
         "to_blocks": {name: ratio(times, name, "blocks") for name in TARGETS},
-    }  # fmt: skip
+    }
 
 
 def correction(batch: int, rounds: int, keypoints: int = 24) -> dict[str, Any]:
     """Milliseconds to correct a batch of pseudo-labels of four networks, and the ratio to making all four means."""
     codec, _ = peaks(1)
     generator = torch.Generator().manual_seed(0)
-    answers = [Fields({"heatmap": Field(torch.rand(batch, keypoints, *codec.cells, generator=generator), "scalar",
-                                        codec.stride, tuple(range(keypoints)))}) for _ in range(4)]  # fmt: skip
+    answers = [
+        Fields(
+            {
+                "heatmap": Field(
+                    torch.rand(batch, keypoints, *codec.cells, generator=generator),
+                    "scalar",
+                    codec.stride,
+                    tuple(range(keypoints)),
+                )
+            }
+        )
+        for _ in range(4)
+    ]
     now, before = (answers[0], answers[2]), (answers[1], answers[3])
     with torch.inference_mode():
         torch.testing.assert_close(four_means(now, before), correct(now, before).fields["heatmap"].maps)
     times = timed({"correct": lambda: correct(now, before), "four_means": lambda: four_means(now, before)}, rounds)
     return {
-        "crops": batch, "keypoints": keypoints, "cells": list(codec.cells), "rounds": rounds,
-        "cpu_ms": milliseconds(times), "to_four_means": ratio(times, "correct", "four_means"),
-    }  # fmt: skip
+        "crops": batch,
+        "keypoints": keypoints,
+        "cells": list(codec.cells),
+        "rounds": rounds,
+        "cpu_ms": milliseconds(times),
+        "to_four_means": ratio(times, "correct", "four_means"),
+    }
 
 
 def four_means(now: tuple[Fields, Fields], before: tuple[Fields, Fields]) -> Tensor:
@@ -139,10 +159,13 @@ def evaluation(people: int) -> dict[str, Any]:
     size = random.uniform(40, 200, (people, 1, 2))
     corner = random.uniform(0, 400, (people, 1, 2))
     truth = replace(
-        Poses.blank(people, len(SKELETON)), keypoints=corner + size * random.uniform(0, 1, (people, len(SKELETON), 2)),
-        visible=np.full((people, len(SKELETON)), 2), boxes=np.concatenate([corner, size], 2)[:, 0],
-        ids=np.arange(people), image_ids=np.arange(people) // 2,
-    )  # fmt: skip
+        Poses.blank(people, len(SKELETON)),
+        keypoints=corner + size * random.uniform(0, 1, (people, len(SKELETON), 2)),
+        visible=np.full((people, len(SKELETON)), 2),
+        boxes=np.concatenate([corner, size], 2)[:, 0],
+        ids=np.arange(people),
+        image_ids=np.arange(people) // 2,
+    )
     guess = replace(truth, keypoints=truth.keypoints + random.normal(0, 4, truth.keypoints.shape))
     found: dict[str, Any] = {"people": people, "images": people // 2}
     for name, resamples in {"values": 0, "values_and_intervals": 1000}.items():

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
+from semipose.runs.run import Run
 from semipose.system.files import write_json
 from semipose.tasks import demo as demo_module
-from semipose.runs.run import Run
 
 FILE = Path(__file__).parent / "results" / "demo.json"
 # What tells rows apart.
@@ -47,19 +47,23 @@ def main() -> None:
 
 
 def row_of(run: Run) -> dict[str, Any]:
-    """Settings that differ, twin, deployed network and their difference."""
+    """Settings that differ, baseline, deployed network and their difference."""
     metrics = run.metrics
     assert metrics is not None
     metric, name = metrics["metric"], metrics["deployed"]["network"]
     values = {net: round(rows["best"]["values"][metric], 2) for net, rows in metrics["val"].items()}
     answer = {key: round(metrics["answer"][key], 2) for key in ("value", "low", "high")}
     return {
-        "labeled": demo_module.PICTURES["labeled"], "difficulty": demo_module.PICTURES["difficulty"],
-        "threads": torch.get_num_threads(), "metric": metric, "deployed": values[name], "networks": values,
-        "twin": round(metrics["twin"]["score"]["values"][metric], 2),
-        "twin_kind": f"{metrics['twin']['folder']}, {metrics['twin']['network']}",
+        "labeled": demo_module.PICTURES["labeled"],
+        "difficulty": demo_module.PICTURES["difficulty"],
+        "threads": torch.get_num_threads(),
+        "metric": metric,
+        "deployed": values[name],
+        "networks": values,
+        "baseline": round(metrics["baseline"]["score"]["values"][metric], 2),
+        "baseline_kind": f"{metrics['baseline']['folder']}, {metrics['baseline']['network']}",
         "answer": {**answer, "helped": metrics["answer"]["helped"]},
-    }  # fmt: skip
+    }
 
 
 def record(file: Path, row: dict[str, Any], chosen: dict[str, Any]) -> None:

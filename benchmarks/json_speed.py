@@ -4,7 +4,7 @@
 
 The json is made in a temporary folder from the keypoints of COCO train2017, with an empty file for every image. "Bare"
 is one msgspec call with typed records whose keypoints and boxes are lists of numbers: nothing is checked or turned into
-arrays. "Reading" is `semipose.formats.coco.load_labels`: checked, image files looked up, numbers in arrays. CPU seconds,
+arrays. "Reading" is `semipose.formats.coco.load_labels`: checked, files looked up, numbers in arrays. CPU seconds,
 both kinds in turn in one process, the median of the rounds. The data is found through SEMIPOSE_DATA (default
 ../shared/data).
 """
@@ -24,8 +24,8 @@ import numpy as np
 
 from semipose.formats.coco import load_labels
 from semipose.formats.coco_records import AnnotationRecord, Document, ImageRecord
-from semipose.system.files import write_json
 from semipose.pose.skeleton import PRESETS
+from semipose.system.files import write_json
 
 
 class TypedAnnotation(msgspec.Struct, gc=False):
@@ -65,10 +65,14 @@ def main() -> None:
         seconds = interleaved(ways, args.rounds)
         size = labels.stat().st_size
     results = {
-        "people": people, "images": images, "json_mb": round(size / 1e6, 1), "rounds": args.rounds,
+        "people": people,
+        "images": images,
+        "json_mb": round(size / 1e6, 1),
+        "rounds": args.rounds,
         "cpu_seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "reading_to_bare": round(seconds["reading"] / seconds["bare"], 3), "target": 1.5,
-    }  # fmt: skip
+        "reading_to_bare": round(seconds["reading"] / seconds["bare"], 3),
+        "target": 1.5,
+    }
     write_json(args.out, results)
     print(results)
 

@@ -22,9 +22,9 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 
-from semipose.formats.coco import load_labels
 from semipose.crops.crop import DENSITY, MARGIN, read_image
 from semipose.crops.store import CropStore
+from semipose.formats.coco import load_labels
 from semipose.system.files import write_json
 
 SETS = {
@@ -76,9 +76,12 @@ def measure(folder: Path, labels: str, most: int, rounds: int) -> dict[str, Any]
     each = {name: round(1e3 * median(values) / len(people), 3) for name, values in seconds.items()}
     ratios = [limit / ours for limit, ours in zip(seconds["limit"], seconds["uncached"], strict=True)]
     return {
-        "people": len(people), "images": len(set(files)), "cpu_ms": each, "uncached_to_limit": round(median(ratios), 3),
+        "people": len(people),
+        "images": len(set(files)),
+        "cpu_ms": each,
+        "uncached_to_limit": round(median(ratios), 3),
         "decoded_in_cached_epochs": read.call_count,
-    }  # fmt: skip
+    }
 
 
 def consume(files: list[str], work: Callable[[int], object]) -> None:

@@ -23,16 +23,16 @@ import numpy as np
 import torch
 
 import semipose
-from semipose.formats.coco import load_labels
-from semipose.synthetic.crowd import write_crowds
-from semipose.formats.load import load
 from semipose.data.splits import load_split
-from semipose.system.files import write_json
+from semipose.formats.coco import load_labels
+from semipose.formats.load import load
 from semipose.metrics.intervals import difference
 from semipose.metrics.multi_person import people_found
 from semipose.metrics.score import Score
-from semipose.tasks.evaluate import evaluate
 from semipose.runs.run import Run
+from semipose.synthetic.crowd import write_crowds
+from semipose.system.files import write_json
+from semipose.tasks.evaluate import evaluate
 from semipose.tasks.train import resume, train
 
 METHOD = "instance_pseudo_label"
@@ -71,8 +71,9 @@ class Profile:
 
 
 PROFILES = {
-    "crowds": Profile("128x128", 1000, batch_size=16, lr=2e-3), "coco_multi": Profile("256x256", 1000),
-}  # fmt: skip
+    "crowds": Profile("128x128", 1000, batch_size=16, lr=2e-3),
+    "coco_multi": Profile("256x256", 1000),
+}
 
 
 class Files(NamedTuple):
@@ -155,17 +156,28 @@ def run_row(
         return resume(place), time.perf_counter() - start
     method, options, all_labels = ROWS[name]
     data = load(
-        files.train, files.images["train"], split=None if all_labels else files.split, val=files.val,
-        val_images=files.images["val"], seed=seed, whole_images=True,
-    )  # fmt: skip
+        files.train,
+        files.images["train"],
+        split=None if all_labels else files.split,
+        val=files.val,
+        val_images=files.images["val"],
+        seed=seed,
+        whole_images=True,
+    )
     settings = asdict(profile)
     for name, of in (("adaptive", "dekr"), ("fine", "higher_hrnet")):
         if network != of:
             del settings[name]
     run = train(
-        data, method=method, method_settings=options, out=place, seed=seed, network=network, weights=weights,
+        data,
+        method=method,
+        method_settings=options,
+        out=place,
+        seed=seed,
+        network=network,
+        weights=weights,
         **settings,
-    )  # fmt: skip
+    )
     return run, time.perf_counter() - start
 
 
@@ -175,12 +187,17 @@ def describe(run: Run, files: Files, seconds: float) -> dict[str, Any]:
     assert metrics is not None
     logged = [row["signals"]["threshold"] for row in run.log() if "threshold" in row.get("signals", {})]
     return {
-        "method": config["method"], "options": config["method_settings"],
-        "deployed": metrics["deployed"]["network"], "update": metrics["deployed"]["update"], "seconds": round(seconds),
-        "val": {net: {which: short(each["values"]) for which, each in rows.items()}
-                for net, rows in metrics["val"].items()},
-        "pseudo_people": pseudo_people(run, files), "thresholds": [round(each, 3) for each in logged[::5]],
-    }  # fmt: skip
+        "method": config["method"],
+        "options": config["method_settings"],
+        "deployed": metrics["deployed"]["network"],
+        "update": metrics["deployed"]["update"],
+        "seconds": round(seconds),
+        "val": {
+            net: {which: short(each["values"]) for which, each in rows.items()} for net, rows in metrics["val"].items()
+        },
+        "pseudo_people": pseudo_people(run, files),
+        "thresholds": [round(each, 3) for each in logged[::5]],
+    }
 
 
 def pseudo_people(run: Run, files: Files) -> dict[str, float | None]:
@@ -207,7 +224,7 @@ def scored(name: str, place: Path, supervised: Path, files: Files) -> dict[str, 
         row["against_S"] = {
             metric: {key: round(getattr(each, key), 2) for key in ("value", "low", "high")} | {"helped": each.helped}
             for metric, each in found.items()
-        }  # fmt: skip
+        }
     return row
 
 
@@ -227,17 +244,25 @@ def record(file: Path, profile: Profile, args: argparse.Namespace, name: str, ro
     """Add a row to the results file."""
     rows = {**recorded(file), name: row}
     pictures = {**COUNTS, "people": PEOPLE, "difficulty": DIFFICULTY} if args.data == "crowds" else None
-    write_json(file, {
-        "data": args.data, "network": args.network, "labels": args.labels, "seed": args.seed,
-        "profile": asdict(profile), "pictures": pictures,
-        "semipose": semipose.__version__, "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "protocol": "own detections, whole images letterboxed, no flip test; everything chosen on val, test scored for "
-        "the chosen and the last checkpoint of the deployed network; intervals: 95 %, bootstrap over test images; one "
-        "seed; seconds are wall time, whatever else the machine was doing",
-        "initialization": "ImageNet backbone (mobilenet_v1_075.safetensors), head random",
-        "rows": {row: rows[row] for row in ROWS if row in rows},
-    })  # fmt: skip
+    write_json(
+        file,
+        {
+            "data": args.data,
+            "network": args.network,
+            "labels": args.labels,
+            "seed": args.seed,
+            "profile": asdict(profile),
+            "pictures": pictures,
+            "semipose": semipose.__version__,
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "protocol": "own detections, whole images letterboxed, no flip test; everything chosen on val, test scored "
+            "for the chosen and the last checkpoint of the deployed network; intervals: 95 %, bootstrap over test "
+            "images; one seed; seconds are wall time, whatever else the machine was doing",
+            "initialization": "ImageNet backbone (mobilenet_v1_075.safetensors), head random",
+            "rows": {row: rows[row] for row in ROWS if row in rows},
+        },
+    )
 
 
 def short(found: dict[str, float]) -> dict[str, float]:

@@ -19,9 +19,21 @@ from semipose.engine.trainer import Trainer
 
 # What must know the numbers before it can go on.
 READS = {
-    "_local_scalar_dense", "nonzero", "nonzero_static", "equal", "is_nonzero", "item", "masked_select",
-    "_linalg_check_errors", "_unique2", "unique_dim", "unique_consecutive", "repeat_interleave", "bincount", "allclose",
-}  # fmt: skip
+    "_local_scalar_dense",
+    "nonzero",
+    "nonzero_static",
+    "equal",
+    "is_nonzero",
+    "item",
+    "masked_select",
+    "_linalg_check_errors",
+    "_unique2",
+    "unique_dim",
+    "unique_consecutive",
+    "repeat_interleave",
+    "bincount",
+    "allclose",
+}
 COPIES = {"_to_copy", "copy_"}
 
 

@@ -1,4 +1,4 @@
-"""SSPCM on people seen from overhead through a fisheye lens, drawn by the program, against its supervised twin.
+"""SSPCM on people seen from overhead through a fisheye lens, drawn by the program, against its supervised baseline.
 
     python -m benchmarks.overhead --weights mobilenet_v1_075.safetensors
 
@@ -12,22 +12,35 @@ from pathlib import Path
 from typing import Any
 
 from semipose.formats.coco import load_labels
-from semipose.synthetic.single import write_demo
 from semipose.formats.load import load
-from semipose.system.files import write_json
+from semipose.inference.model import Model
 from semipose.metrics.intervals import difference
 from semipose.metrics.score import Score, score
-from semipose.inference.model import Model
 from semipose.runs.run import Run
+from semipose.synthetic.single import write_demo
+from semipose.system.files import write_json
 from semipose.tasks.train import resume, train
 
 PICTURES: dict[str, Any] = {
-    "labeled": 100, "unlabeled": 1500, "val": 200, "test": 500, "size": (112, 112), "difficulty": 0.2, "overhead": True,
-}  # fmt: skip
+    "labeled": 100,
+    "unlabeled": 1500,
+    "val": 200,
+    "test": 500,
+    "size": (112, 112),
+    "difficulty": 0.2,
+    "overhead": True,
+}
 SETTINGS: dict[str, Any] = {
-    "method": "sspcm", "network": "mobilenet_v1", "width": 0.75, "head_channels": 64, "input_size": "96x96",
-    "batch_size": 16, "duration": 1200, "rotation": 180, "metric": "oks_ap",
-}  # fmt: skip
+    "method": "sspcm",
+    "network": "mobilenet_v1",
+    "width": 0.75,
+    "head_channels": 64,
+    "input_size": "96x96",
+    "batch_size": 16,
+    "duration": 1200,
+    "rotation": 180,
+    "metric": "oks_ap",
+}
 METRICS = ("pck@0.1", "oks_ap", "oks_ap50")
 
 
@@ -48,30 +61,40 @@ def main() -> None:
         run = resume(folder)
     else:
         data = load(files.labels, files.images, files.unlabeled, files.val, files.val_images, seed=args.seed)
-        run = train(data, out=folder, twin=True, seed=args.seed, weights=args.weights, **SETTINGS)
+        run = train(data, out=folder, baseline=True, seed=args.seed, weights=args.weights, **SETTINGS)
     test = load_labels(files.test, files.test_images)
     assert run.metrics is not None
-    twin, deployed = run.metrics["twin"], run.metrics["deployed"]["network"]
+    baseline, deployed = run.metrics["baseline"], run.metrics["deployed"]["network"]
 
     def scored(of: Path, network: str, which: str = "best") -> Score:
         model = Model.load(of / "checkpoints" / f"{which}-{network}.safetensors")
         return score(model.predict_people(test), test.poses, model.skeleton)
 
-    mine, other = scored(run.folder, deployed), scored(Run(run.folder / twin["folder"]).folder, twin["network"])
-    write_json(args.out, {
-        "pictures": PICTURES, "settings": SETTINGS, "seed": args.seed,
-        "initialization": f"ImageNet ({args.weights.name})" if args.weights else "random",
-        "minutes": round((time.perf_counter() - start) / 60, 1),
-        "val": {name: {metric: round(row["best"]["values"][metric], 2) for metric in METRICS}
-                for name, row in run.metrics["val"].items()},
-        "test": {name: values(scored(run.folder, name)) for name in run.metrics["val"]},
-        "test_last": values(scored(run.folder, deployed, "last")), "twin": f"{twin['folder']}, {twin['network']}",
-        "test_twin": values(other),
-        "against_twin": {
-            metric: {key: round(getattr(found, key), 2) for key in ("value", "low", "high")} | {"helped": found.helped}
-            for metric in METRICS for found in [difference(mine, other, metric)]
+    mine, other = scored(run.folder, deployed), scored(Run(run.folder / baseline["folder"]).folder, baseline["network"])
+    write_json(
+        args.out,
+        {
+            "pictures": PICTURES,
+            "settings": SETTINGS,
+            "seed": args.seed,
+            "initialization": f"ImageNet ({args.weights.name})" if args.weights else "random",
+            "minutes": round((time.perf_counter() - start) / 60, 1),
+            "val": {
+                name: {metric: round(row["best"]["values"][metric], 2) for metric in METRICS}
+                for name, row in run.metrics["val"].items()
+            },
+            "test": {name: values(scored(run.folder, name)) for name in run.metrics["val"]},
+            "test_last": values(scored(run.folder, deployed, "last")),
+            "baseline": f"{baseline['folder']}, {baseline['network']}",
+            "test_baseline": values(other),
+            "against_baseline": {
+                metric: {key: round(getattr(found, key), 2) for key in ("value", "low", "high")}
+                | {"helped": found.helped}
+                for metric in METRICS
+                for found in [difference(mine, other, metric)]
+            },
         },
-    })  # fmt: skip
+    )
 
 
 def values(found: Score) -> dict[str, float]:

@@ -28,10 +28,10 @@ from semipose.codecs.instance import Instance
 from semipose.codecs.peaks import peaks
 from semipose.codecs.scene_codec import SceneCodec
 from semipose.fields import Field, Fields, InstanceFields
-from semipose.system.files import write_json
 from semipose.networks.build import build_network
-from semipose.scene import Scene
 from semipose.pose.skeleton import PRESETS
+from semipose.scene import Scene
+from semipose.system.files import write_json
 from tests.codecs import plain
 
 SKELETON = PRESETS["coco_17"]
@@ -49,15 +49,21 @@ def main() -> None:
     torch.set_num_threads(1)
     with torch.inference_mode():
         found = {
-            "versions": {"torch": torch.__version__, "python": platform.python_version(),
-                         "machine": platform.machine()},
-            "side": SIDE, "keypoints": KEYPOINTS, "rounds": args.rounds, "target_at_10_people": TARGET,
+            "versions": {
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "machine": platform.machine(),
+            },
+            "side": SIDE,
+            "keypoints": KEYPOINTS,
+            "rounds": args.rounds,
+            "target_at_10_people": TARGET,
             "grouping": [grouping(people, args.rounds) for people in args.people],
             "decoding_ms": [{"people": people} | decoding(people, args.rounds) for people in args.people],
-            "targets_ms": {kind.__name__: targets(kind, args.rounds) for kind in (
-                AssociativeEmbedding, CenterOffset, Instance
-            )},
-        }  # fmt: skip
+            "targets_ms": {
+                kind.__name__: targets(kind, args.rounds) for kind in (AssociativeEmbedding, CenterOffset, Instance)
+            },
+        }
     write_json(args.out, found)
     print(found)
 
@@ -75,12 +81,20 @@ def grouping(people: int, rounds: int) -> dict[str, Any]:
     maps, theirs = heat.numpy(), np.ascontiguousarray(tags.permute(1, 2, 3, 0).numpy())
     loops = lambda: plain.group(maps, theirs, score[0].numpy(), cells[0].numpy(), tag.numpy())  # noqa: E731
     same(large, given, *loops())
-    times = measured({
-        "plain": loops, "ours": lambda: large.decode(given), "network": lambda: small.decode(answer),
-    }, rounds)  # fmt: skip
+    times = measured(
+        {
+            "plain": loops,
+            "ours": lambda: large.decode(given),
+            "network": lambda: small.decode(answer),
+        },
+        rounds,
+    )
     ratio = [a / b for a, b in zip(times["plain"], times["ours"], strict=True)]
-    return {"people": people, "ms": {name: round(1e3 * median(each), 2) for name, each in times.items()},
-            "times_faster": round(median(ratio), 1)}  # fmt: skip
+    return {
+        "people": people,
+        "ms": {name: round(1e3 * median(each), 2) for name, each in times.items()},
+        "times_faster": round(median(ratio), 1),
+    }
 
 
 def same(codec: AssociativeEmbedding, fields: Fields, people: list[Any], scores: list[float]) -> None:
@@ -122,8 +136,13 @@ def decoding(people: int, rounds: int) -> dict[str, float]:
     corner = torch.tensor([[16.0 + 100 * (person % 5), 16.0 + 100 * (person // 5)] for person in range(people)])
     keypoints = corner[:, None] + 80 * torch.rand(people, KEYPOINTS, 2, generator=random)
     one = torch.ones(1, people)
-    scene = Scene(keypoints[None], one[..., None].expand(-1, -1, KEYPOINTS), one, 80 * one[..., None].expand(-1, -1, 2),
-                  torch.ones(1, 1, SIDE // 4, SIDE // 4))  # fmt: skip
+    scene = Scene(
+        keypoints[None],
+        one[..., None].expand(-1, -1, KEYPOINTS),
+        one,
+        80 * one[..., None].expand(-1, -1, 2),
+        torch.ones(1, 1, SIDE // 4, SIDE // 4),
+    )
     size = (SIDE, SIDE)
     codecs = AssociativeEmbedding(size, SKELETON), CenterOffset(size, SKELETON), Instance(size, SKELETON)
     ways: dict[str, Callable[[], object]] = {}
@@ -141,8 +160,10 @@ def answered(codec: SceneCodec, scene: Scene, random: torch.Generator) -> Fields
     maps = codec.targets(scene)[0]
     cells = codec.cells
     if isinstance(codec, AssociativeEmbedding):
-        near = torch.cdist(codec.in_pixels(torch.cartesian_prod(*map(torch.arange, cells)).flip(-1).float()),
-                           scene.keypoints[0].mean(1))  # fmt: skip
+        near = torch.cdist(
+            codec.in_pixels(torch.cartesian_prod(*map(torch.arange, cells)).flip(-1).float()),
+            scene.keypoints[0].mean(1),
+        )
         tags = 5.0 * near.argmin(-1).view(1, 1, *cells).expand(-1, KEYPOINTS, -1, -1)
         maps["tags"] = Field(tags.contiguous(), "embedding", 4, SKELETON.flip)
     if isinstance(codec, CenterOffset):
@@ -169,9 +190,14 @@ def targets(kind: type[AssociativeEmbedding | CenterOffset | Instance], rounds: 
     weight = (torch.arange(12) < 8).float().expand(8, -1)
     visible, sides = weight[..., None].expand(-1, -1, KEYPOINTS), torch.full((8, 12, 2), 110.0)
     codec = kind((SIDE, SIDE), SKELETON)
-    times = measured({"draw": lambda: codec.targets(
-        Scene(keypoints, visible, weight, sides, torch.ones(8, 1, SIDE // 4, SIDE // 4))
-    )}, rounds)  # fmt: skip
+    times = measured(
+        {
+            "draw": lambda: codec.targets(
+                Scene(keypoints, visible, weight, sides, torch.ones(8, 1, SIDE // 4, SIDE // 4))
+            )
+        },
+        rounds,
+    )
     return round(1e3 * median(times["draw"]), 2)
 
 

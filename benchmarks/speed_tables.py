@@ -21,17 +21,40 @@ def step_table(results: dict[str, Any]) -> str:
         f"{height}x{width}, batch {results['batch']} + {results['batch']}, {results['precision']}, "
         f"{results['rounds']} rounds:\n\n"
     )
-    columns = ["images/s", "limit", "efficiency", "by CPU time", "operators", "to the limit", "blocking reads",
-               "peak MB"]
-    parts = {key: told for key, told in (("targets_ms", "targets, ms"), ("losses_ms", "targets and losses, ms"),
-                                         ("losses_operators", "their operators")) if key in results["rows"][0]}
+    columns = [
+        "images/s",
+        "limit",
+        "efficiency",
+        "by CPU time",
+        "operators",
+        "to the limit",
+        "blocking reads",
+        "peak MB",
+    ]
+    parts = {
+        key: told
+        for key, told in (
+            ("targets_ms", "targets, ms"),
+            ("losses_ms", "targets and losses, ms"),
+            ("losses_operators", "their operators"),
+        )
+        if key in results["rows"][0]
+    }
     rows = [
-        (f"`{row['method']}`", f"{row['images_per_s']:.2f}", f"{row['limit_images_per_s']:.2f}",
-         f"{row['efficiency']:.2f}", f"{row['cpu_efficiency']:.2f}", row["operators"],
-         f"{row['operators'] / row['limit_operators']:.2f}", row["blocking_reads"], f"{row['memory_mb']:,}",
-         *(row[key] for key in parts))
+        (
+            f"`{row['method']}`",
+            f"{row['images_per_s']:.2f}",
+            f"{row['limit_images_per_s']:.2f}",
+            f"{row['efficiency']:.2f}",
+            f"{row['cpu_efficiency']:.2f}",
+            row["operators"],
+            f"{row['operators'] / row['limit_operators']:.2f}",
+            row["blocking_reads"],
+            f"{row['memory_mb']:,}",
+            *(row[key] for key in parts),
+        )
         for row in results["rows"]
-    ]  # fmt: skip
+    ]
     return head + lined(("method", *columns, *parts.values()), rows)
 
 
@@ -45,9 +68,11 @@ def scene_speed() -> str:
     )
     grouping = lined(
         ("people", "plain loops, ms", "ours, ms", "times faster", "ours on a network's maps, ms"),
-        [(row["people"], row["ms"]["plain"], row["ms"]["ours"], row["times_faster"], row["ms"]["network"])
-         for row in found["grouping"]],
-    )  # fmt: skip
+        [
+            (row["people"], row["ms"]["plain"], row["ms"]["ours"], row["times_faster"], row["ms"]["network"])
+            for row in found["grouping"]
+        ],
+    )
     return f"{decoding}\n{grouping}"
 
 
@@ -55,10 +80,14 @@ def decode_speed() -> str:
     """What reading keypoints costs beside two searches for the highest cell."""
     found = json.loads((RESULTS / "decode_speed.json").read_text())["decoding"]
     rows = [
-        (name, found["cpu_ms"][name], f"{found['to_argmax'][name]:.2f}" if name in found["to_argmax"] else "",
-         f"{found['to_blocks'][name]:.2f}" if name in found["to_blocks"] else "")
+        (
+            name,
+            found["cpu_ms"][name],
+            f"{found['to_argmax'][name]:.2f}" if name in found["to_argmax"] else "",
+            f"{found['to_blocks'][name]:.2f}" if name in found["to_blocks"] else "",
+        )
         for name in found["cpu_ms"]
-    ]  # fmt: skip
+    ]
     return lined((f"{found['batch']} people, {found['keypoints']} maps each", "ms", "to argmax", "to blocks"), rows)
 
 
@@ -88,9 +117,11 @@ def views_speed() -> str:
     rows = json.loads((RESULTS / "views_speed.json").read_text())["rows"]
     return lined(
         ("operation", "share of a step", "target", "operators"),
-        [(row["name"], f"{row['share']:.2%}", f"{row['limit']:.0%}" if row["limit"] else "", row["operators"])
-         for row in rows],
-    )  # fmt: skip
+        [
+            (row["name"], f"{row['share']:.2%}", f"{row['limit']:.0%}" if row["limit"] else "", row["operators"])
+            for row in rows
+        ],
+    )
 
 
 def loading() -> str:

@@ -37,21 +37,21 @@ from benchmarks.limit import Limit
 from benchmarks.operators import Operators, counted, on_meta, one
 from semipose import methods
 from semipose.codecs.scene_codec import SceneCodec, scene_codec
-from semipose.formats.coco import load_labels
-from semipose.synthetic.crowd import write_crowds
-from semipose.synthetic.single import write_figures
-from semipose.formats.load import Data, load
 from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, choose_precision, make_trainer
 from semipose.engine.trainer import Trainer
 from semipose.fields import Fields, InstanceFields
-from semipose.system.files import write_json
+from semipose.formats.coco import load_labels
+from semipose.formats.load import Data, load
 from semipose.losses.heatmap import total
-from semipose.system.memory import peak_memory
 from semipose.methods.method import Method
 from semipose.networks.backbone import Backbone
 from semipose.networks.heads import DeconvHead, SceneHead
 from semipose.scene import Scene
+from semipose.synthetic.crowd import write_crowds
+from semipose.synthetic.single import write_figures
+from semipose.system.files import write_json
+from semipose.system.memory import peak_memory
 from semipose.views.view import SceneCrops
 
 # Late in a run: ramps are at their end, and methods of several stages in their last.
@@ -74,16 +74,24 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", choices=methods.available(), help="all that train the network")
     parser.add_argument("--compile", choices=("default", "reduce-overhead", "max-autotune"), help="both sides, so")
     args = parser.parse_args()
-    settings = Settings.from_values({
-        "network": args.network, "backbone": args.backbone, "input_size": args.input_size,
-        "batch_size": args.batch or BATCH[args.device], "duration": UPDATES, "device": args.device,
-        "precision": args.precision, "workers": 1, "log_every": UPDATES,
-    })  # fmt: skip
+    settings = Settings.from_values(
+        {
+            "network": args.network,
+            "backbone": args.backbone,
+            "input_size": args.input_size,
+            "batch_size": args.batch or BATCH[args.device],
+            "duration": UPDATES,
+            "device": args.device,
+            "precision": args.precision,
+            "workers": 1,
+            "log_every": UPDATES,
+        }
+    )
     results = {**conditions(settings, args), "rows": []}
     with tempfile.TemporaryDirectory() as folder:
         make = crowds if settings.detector_free else drawn
         data = make(Path(folder), 2 * settings.batch_size)
-        for name in args.methods or methods.able(args.network):
+        for name in args.methods or methods.methods_for(args.network):
             chosen = settings.chosen("flag", "", method=name)
             times = alone(measure, chosen, data, args.rounds, args.compile)
             row = {"method": name, **times, **count(chosen, data), "memory_mb": alone(memory, chosen, data)}
@@ -103,12 +111,19 @@ def conditions(settings: Settings, args: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(args.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
     return {
-        "device": args.device, "name": name, "torch": torch.__version__, "threads": torch.get_num_threads(),
-        "wait_policy": os.environ["OMP_WAIT_POLICY"], "load": [round(load, 1) for load in os.getloadavg()],
+        "device": args.device,
+        "name": name,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "wait_policy": os.environ["OMP_WAIT_POLICY"],
+        "load": [round(load, 1) for load in os.getloadavg()],
         "network": settings.network + (f" on {settings.backbone}" if settings.backbone else ""),
-        "input_size": list(settings.input_size), "batch": settings.batch_size,
-        "precision": choose_precision(settings, device), "compile": args.compile, "rounds": args.rounds,
-    }  # fmt: skip
+        "input_size": list(settings.input_size),
+        "batch": settings.batch_size,
+        "precision": choose_precision(settings, device),
+        "compile": args.compile,
+        "rounds": args.rounds,
+    }
 
 
 def drawn(folder: Path, count: int) -> Data:
@@ -145,9 +160,11 @@ def count(settings: Settings, data: Data) -> dict[str, Any]:
     with on_meta() as meta:
         blocking = counted(late(small.chosen("flag", "", cache="ram"), data, meta)).blocking
     row = {
-        "operators": seen.count, "limit_operators": bare.count, "blocking_reads": len(blocking),
+        "operators": seen.count,
+        "limit_operators": bare.count,
+        "blocking_reads": len(blocking),
         "blocking": sorted(set(blocking)),
-    }  # fmt: skip
+    }
     if small.detector_free:
         row["losses_operators"] = scene_operators(trainer)
     return row
@@ -171,9 +188,11 @@ def measure(settings: Settings, data: Data, rounds: int, mode: str | None) -> di
     row = {
         "images_per_s": round(trainer.batches.images / wall["step"], 3),
         "limit_images_per_s": round(trainer.batches.images / wall["limit"], 3),
-        "efficiency": round(wall["limit"] / wall["step"], 3), "cpu_efficiency": round(cpu["limit"] / cpu["step"], 3),
-        "cpu_s": round(cpu["step"], 4), "limit_cpu_s": round(cpu["limit"], 4),
-    }  # fmt: skip
+        "efficiency": round(wall["limit"] / wall["step"], 3),
+        "cpu_efficiency": round(cpu["limit"] / cpu["step"], 3),
+        "cpu_s": round(cpu["step"], 4),
+        "limit_cpu_s": round(cpu["limit"], 4),
+    }
     if settings.detector_free:
         row |= scene_times(trainer, rounds)
     if device.type == "cuda":

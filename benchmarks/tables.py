@@ -1,7 +1,7 @@
 """The tables of README.md and docs, made from the json files in benchmarks/results.
 
-    python -m benchmarks.tables          # writes them
-    python -m benchmarks.tables --check  # exits 1 when a page is not what the results say
+python -m benchmarks.tables          # writes them
+python -m benchmarks.tables --check  # exits 1 when a page is not what the results say
 """
 
 import argparse
@@ -29,9 +29,11 @@ PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in DOCS))
 LEAST_AP = 5
 OVERHEAD = ("pck@0.1", "oks_ap", "oks_ap50")
 NAMES = {
-    "bound": "all labels (bound)", "twin_weak": "labels only, weak views", "twin_strong": "labels only, strong views",
+    "bound": "all labels (bound)",
+    "baseline_weak": "labels only, weak views",
+    "baseline_strong": "labels only, strong views",
     "labels_levels": "labels only, auxiliary heads",
-}  # fmt: skip
+}
 
 
 def main() -> int:
@@ -51,8 +53,22 @@ def main() -> int:
 
 def filled(text: str) -> str:
     """`text` with every table between its markers as the results say; a page has some of them."""
-    tables = (accuracy, measured, ablations, overhead, demo, demo_choice, ladder, step_speed, decode_speed, correction,
-              scoring, scene_speed, views_speed, loading)
+    tables = (
+        accuracy,
+        measured,
+        ablations,
+        overhead,
+        demo,
+        demo_choice,
+        ladder,
+        step_speed,
+        decode_speed,
+        correction,
+        scoring,
+        scene_speed,
+        views_speed,
+        loading,
+    )
     for make in tables:
         name = make.__name__
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
@@ -72,21 +88,22 @@ def accuracy() -> str:
 
 def accuracy_table(results: dict[str, Any]) -> str:
     """Test scores of the chosen checkpoints."""
-    profile, rows, twin = results["profile"], results["rows"], results.get("twin", {})
+    profile, rows, baseline = results["profile"], results["rows"], results.get("baseline", {})
     lines = [
         f"**{results['data']}**, {profile['network']} {profile['width']} from ImageNet, {profile['input_size']}, "
         f"{profile['duration']} updates of {profile['batch_size']} labeled (+ {profile['batch_size']} unlabeled), "
-        f"seed {results['seed']}, test:", "",
-        "| run | labeled | unlabeled | PCK@0.1 | OKS-AP | last | PCK@0.1 against the twin |",
+        f"seed {results['seed']}, test:",
+        "",
+        "| run | labeled | unlabeled | PCK@0.1 | OKS-AP | last | PCK@0.1 against the baseline |",
         "|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name, row in rows.items():
         if "-" in name:  # an ablation
             continue
         best, last = (row["test"][row["deployed"]][which] for which in ("best", "last"))
-        against = row.get("against_twin", {}).get("pck@0.1")
+        against = row.get("against_baseline", {}).get("pck@0.1")
         told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if against else ""
-        told = "the twin" if name == twin.get("row") else told
+        told = "the baseline" if name == baseline.get("row") else told
         lines.append(
             f"| {named(name, row)}, {row['deployed']} | {row['labeled']} | {row['unlabeled']} | "
             f"{spanned(best, 'pck@0.1')} | {spanned(best, 'oks_ap')} | {last['pck@0.1']:.1f} | {told} |"
@@ -94,8 +111,9 @@ def accuracy_table(results: dict[str, Any]) -> str:
         lines += [
             f"| · its {net} | | | {each['best']['pck@0.1']:.1f} | {each['best']['oks_ap']:.1f} | "
             f"{each['last']['pck@0.1']:.1f} | |"
-            for net, each in row["test"].items() if net != row["deployed"]
-        ]  # fmt: skip
+            for net, each in row["test"].items()
+            if net != row["deployed"]
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -103,39 +121,45 @@ def measured() -> str:
     """Each method's deployed network on all sets side by side."""
     sets = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("accuracy-*-small-seed0.json"))]
     methods = list(dict.fromkeys(name for each in sets for name in each["rows"] if "-" not in name))
-    columns = [f"{each['data']}{word}" for each in sets for word in ("", ", against the twin")]
-    return lined(("run", *columns), [
-        (named(name, {}), *(cell for each in sets for cell in against_twin(each, name))) for name in methods
-    ])  # fmt: skip
+    columns = [f"{each['data']}{word}" for each in sets for word in ("", ", against the baseline")]
+    return lined(
+        ("run", *columns),
+        [(named(name, {}), *(cell for each in sets for cell in against_baseline(each, name))) for name in methods],
+    )
 
 
-def against_twin(results: dict[str, Any], name: str) -> tuple[str, str]:
-    """Test PCK@0.1 of a row, and what it has before the twin; nothing where it was not run."""
+def against_baseline(results: dict[str, Any], name: str) -> tuple[str, str]:
+    """Test PCK@0.1 of a row, and what it has before the baseline; nothing where it was not run."""
     row = results["rows"].get(name)
     if row is None:
         return "", ""
-    found = row.get("against_twin", {}).get("pck@0.1")
+    found = row.get("against_baseline", {}).get("pck@0.1")
     told = f"{found['value']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})" if found else ""
     return f"{row['test'][row['deployed']]['best']['pck@0.1']:.1f}{'*' * row.get('earlier', False)}", told
 
 
 def ablations() -> str:
     """Rows named METHOD-CHANGE beside the method they change one part of."""
-    lines = ["| data | updates | run | val | test | test, last | against the twin |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| data | updates | run | val | test | test, last | against the baseline |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for file in sorted([*RESULTS.glob("accuracy-*.json"), *RESULTS.glob("ablations-*.json")]):
         results = json.loads(file.read_text())
-        rows, twin = results["rows"], results["twin"]["row"]
+        rows, baseline = results["rows"], results["baseline"]["row"]
         changed = {name.partition("-")[0] for name in rows if "-" in name}
         if file.name.startswith("ablations"):
             changed |= {"mean_teacher"}
-        for name in (twin, *sorted(name for name in rows if name.partition("-")[0] in changed)):
+        for name in (baseline, *sorted(name for name in rows if name.partition("-")[0] in changed)):
             row = rows[name]
             val, test = row["val"][row["deployed"]], row["test"][row["deployed"]]
-            against = row.get("against_twin", {}).get("pck@0.1")
+            against = row.get("against_baseline", {}).get("pck@0.1")
             told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if against else ""
             updates = results["profile"]["duration"]
-            lines.append(f"| {results['data']} | {updates:,} | {named(name, row)} | {val['best']['pck@0.1']:.1f} | "
-                         f"{test['best']['pck@0.1']:.1f} | {test['last']['pck@0.1']:.1f} | {told} |")
+            lines.append(
+                f"| {results['data']} | {updates:,} | {named(name, row)} | {val['best']['pck@0.1']:.1f} | "
+                f"{test['best']['pck@0.1']:.1f} | {test['last']['pck@0.1']:.1f} | {told} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -149,13 +173,13 @@ def overhead() -> str:
         f"{settings['input_size']}, {settings['duration']:,} updates of {settings['batch_size']} labeled (+ "
         f"{settings['batch_size']} unlabeled), any rotation, seed {found['seed']}, test:\n\n"
     )
-    rows = [["labels only", *(f"{found['test_twin'][name]:.1f}" for name in OVERHEAD), ""]]
-    difference = found["against_twin"]["pck@0.1"]
+    rows = [["labels only", *(f"{found['test_baseline'][name]:.1f}" for name in OVERHEAD), ""]]
+    difference = found["against_baseline"]["pck@0.1"]
     told = f"{difference['value']:+.1f} ({difference['low']:+.1f} to {difference['high']:+.1f})"
     for name in found["test"]:
         values = (f"{found['test'][name][metric]:.1f}" for metric in OVERHEAD)
         rows.append([f"`{settings['method']}`, {name}", *values, told if name == "student" else ""])
-    return head + lined(("run", "PCK@0.1", "OKS-AP", "AP50", "PCK@0.1 against the twin"), rows)
+    return head + lined(("run", "PCK@0.1", "OKS-AP", "AP50", "PCK@0.1 against the baseline"), rows)
 
 
 def ladder() -> str:
@@ -176,19 +200,30 @@ def ladder_table(results: dict[str, Any]) -> str:
         f"{profile['batch_size']} unlabeled) images, {results['labels'].removesuffix('pct')} % labeled, seed "
         f"{results['seed']}, test:\n\n"
     )
-    parts = [name for name in ("easy", "medium", "hard")
-             if all(f"oks_ap_{name}" in row["test"]["best"] for row in results["rows"].values())]  # fmt: skip
+    parts = [
+        name
+        for name in ("easy", "medium", "hard")
+        if all(f"oks_ap_{name}" in row["test"]["best"] for row in results["rows"].values())
+    ]
     rows = []
     for name, row in results["rows"].items():
         best, against, people = row["test"]["best"], row.get("against_S", {}).get("oks_ap"), row["pseudo_people"]
         said = against and max(best["oks_ap"], best["oks_ap"] - against["value"]) >= LEAST_AP
         told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if said else ""
         precision = "–" if people["precision"] is None else f"{people['precision']:.0f}"
-        rows.append((
-            f"{name}, {row['deployed']}", f"{row['val'][row['deployed']]['best']['oks_ap']:.1f}",
-            f"{best['oks_ap']:.1f}", f"{best['oks_ap50']:.1f}", *(f"{best[f'oks_ap_{part}']:.1f}" for part in parts),
-            f"{row['test']['last']['oks_ap']:.1f}", told, precision, f"{people['recall']:.0f}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                f"{name}, {row['deployed']}",
+                f"{row['val'][row['deployed']]['best']['oks_ap']:.1f}",
+                f"{best['oks_ap']:.1f}",
+                f"{best['oks_ap50']:.1f}",
+                *(f"{best[f'oks_ap_{part}']:.1f}" for part in parts),
+                f"{row['test']['last']['oks_ap']:.1f}",
+                told,
+                precision,
+                f"{people['recall']:.0f}",
+            )
+        )
     columns = ("row", "val AP", "AP", "AP50", *parts, "last AP", "AP against S", "precision", "recall")
     return head + lined(columns, rows)
 
@@ -229,7 +264,7 @@ def demo_choice() -> str:
 def _compared(row: dict[str, Any]) -> tuple[str, str, str]:
     answer = row["answer"]
     span = f"{answer['value']:+.1f} ({answer['low']:+.1f} to {answer['high']:+.1f})"
-    return f"{row['twin']:.1f}", f"{row['deployed']:.1f}", span
+    return f"{row['baseline']:.1f}", f"{row['deployed']:.1f}", span
 
 
 if __name__ == "__main__":

@@ -20,17 +20,17 @@ from typing import Any
 import torch
 
 from benchmarks.operators import Operators
-from semipose.system.files import write_json
 from semipose.losses.heatmap import heatmap_loss
 from semipose.networks.build import build_network
 from semipose.pose.skeleton import PRESETS
+from semipose.system.files import write_json
 from semipose.views.color import jitter
 from semipose.views.cut_occlude import cut_occlude
-from semipose.views.draw import Draw
 from semipose.views.keypoint_mix import keypoint_mix
 from semipose.views.mix import cutmix, mixup
 from semipose.views.occlude import cutout, joint_cutout
 from semipose.views.policies import augment
+from semipose.views.random_key import RandomKey
 from semipose.views.tiles import Tiles
 from semipose.views.view import Augmentation, Crops
 
@@ -68,7 +68,7 @@ def operations(batch: int) -> dict[str, tuple[str, Callable[[], object]]]:
     images = torch.randint(0, 256, (batch, *CROP, 3), dtype=torch.uint8)
     keypoints = torch.rand(batch, len(SKELETON), 2) * torch.tensor([CROP[1], CROP[0]])
     visible = torch.full((batch, len(SKELETON)), 2, dtype=torch.uint8)
-    draw = Draw(0, 0, "labeled", batch, batch)
+    draw = RandomKey(0, 0, "labeled", batch, batch)
     crops = Crops(images, SIZE, 1.0, Augmentation(), draw, keypoints, visible)
     weak = crops.weak()
     image, there = weak.image, crops.labels(weak, SKELETON.flip)
@@ -119,9 +119,14 @@ def row(name: str, kind: str, call: Callable[[], object], rounds: list[dict[str,
         call()
     verdict = "" if limit is None else f"({'within' if share <= limit else 'ABOVE'} {limit:.0%})"
     return {
-        "name": name, "kind": kind, "seconds": median(one[name] for one in rounds), "share": share, "limit": limit,
-        "operators": counting.count, "verdict": verdict,
-    }  # fmt: skip
+        "name": name,
+        "kind": kind,
+        "seconds": median(one[name] for one in rounds),
+        "share": share,
+        "limit": limit,
+        "operators": counting.count,
+        "verdict": verdict,
+    }
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from semipose.checks.checks import check
+    from semipose.comparison.compare import compare
     from semipose.formats.load import Data, load
+    from semipose.inference.model import Model
     from semipose.pose.poses import Poses
     from semipose.pose.skeleton import Skeleton
-    from semipose.comparison.compare import compare
-    from semipose.tasks.evaluate import evaluate
-    from semipose.inference.model import Model
     from semipose.runs.run import Run
+    from semipose.tasks.evaluate import evaluate
     from semipose.tasks.train import resume, train
 
 __all__ = ["Data", "Model", "Poses", "Run", "Skeleton", "check", "compare", "evaluate", "load", "resume", "train"]

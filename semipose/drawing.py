@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semipose.system.files import replacing
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
+from semipose.system.files import replacing
 
 Color = tuple[int, int, int]
 Image = NDArray[np.uint8]
@@ -20,9 +20,15 @@ Image = NDArray[np.uint8]
 SIDE_COLORS: dict[str, Color] = {"left": (255, 150, 30), "right": (70, 170, 255), "center": (245, 240, 225)}
 # For several people in one picture: each far from the others, also with the common kinds of color blindness.
 PEOPLE_COLORS: tuple[Color, ...] = (
-    (255, 150, 30), (70, 170, 255), (240, 228, 66), (0, 190, 140), (230, 120, 190), (245, 240, 225), (213, 60, 30),
+    (255, 150, 30),
+    (70, 170, 255),
+    (240, 228, 66),
+    (0, 190, 140),
+    (230, 120, 190),
+    (245, 240, 225),
+    (213, 60, 30),
     (120, 90, 220),
-)  # fmt: skip
+)
 EDGE: Color = (20, 22, 28)
 PAPER: Color = (38, 42, 48)
 
@@ -31,7 +37,7 @@ LEVELS = (0.4, 0.6, 0.8, 1.0)  # opacity steps: one blended layer each, however 
 FAR = 1e5  # px; beyond it OpenCV's fixed-point coordinates overflow
 
 
-def sides(skeleton: Skeleton) -> list[str]:
+def body_sides(skeleton: Skeleton) -> list[str]:
     """Left, right or center for each keypoint, by its name; of an unnamed mirror pair the first counts as left."""
     found = []
     for index, partner in enumerate(skeleton.flip):
@@ -43,8 +49,16 @@ def sides(skeleton: Skeleton) -> list[str]:
     return found
 
 
-def draw(image: Image, poses: Poses, skeleton: Skeleton, *, faded: bool = True, names: bool = False,
-         color: Color | None = None, colors: Sequence[Color] = ()) -> Image:
+def draw(
+    image: Image,
+    poses: Poses,
+    skeleton: Skeleton,
+    *,
+    faded: bool = True,
+    names: bool = False,
+    color: Color | None = None,
+    colors: Sequence[Color] = (),
+) -> Image:
     """A copy of `image` (H, W, 3) RGB with every person of `poses` drawn on it.
 
     Keypoints with visible = 0 are left out. With `faded` the opacity follows the root of the score (predictions), else
@@ -55,7 +69,7 @@ def draw(image: Image, poses: Poses, skeleton: Skeleton, *, faded: bool = True, 
     shown = (poses.visible > 0) & np.isfinite(poses.keypoints).all(-1) & (np.abs(poses.keypoints) < FAR).all(-1)
     # Peaks of a good network are often 0.3 to 0.6 high: the root keeps those visible.
     opacity = np.sqrt(np.clip(np.nan_to_num(poses.scores), 0, 1)) if faded else np.ones_like(poses.scores)
-    by_side = [SIDE_COLORS[side] for side in sides(skeleton)]
+    by_side = [SIDE_COLORS[side] for side in body_sides(skeleton)]
     whole = colors or ([color] if color else []) * len(poses)
     point_colors = [[one] * len(skeleton) for one in whole] or [by_side] * len(poses)
     level_of = np.searchsorted(np.asarray(LEVELS), np.maximum(opacity, LEVELS[0]) - 1e-6)
@@ -65,8 +79,15 @@ def draw(image: Image, poses: Poses, skeleton: Skeleton, *, faded: bool = True, 
         layer = canvas.copy()
         for person in range(len(poses)):
             at_level = np.where(shown[person], level_of[person], -1)
-            _draw_person(layer, poses.keypoints[person], at_level, level, skeleton, point_colors[person],
-                         _thickness(poses.boxes[person], canvas.shape))
+            _draw_person(
+                layer,
+                poses.keypoints[person],
+                at_level,
+                level,
+                skeleton,
+                point_colors[person],
+                _thickness(poses.boxes[person], canvas.shape),
+            )
         mixed = layer if alpha == 1 else cv2.addWeighted(layer, alpha, canvas, 1 - alpha, 0)
         canvas = np.asarray(mixed, np.uint8)
     if names:
@@ -89,11 +110,18 @@ def _thickness(box: NDArray[Any], shape: tuple[int, ...]) -> int:
     return int(np.clip(round(longer / 90), 1, 10))
 
 
-def _draw_person(layer: Image, keypoints: NDArray[Any], levels: NDArray[Any], level: int, skeleton: Skeleton,
-                 colors: Sequence[Color], thickness: int) -> None:
+def _draw_person(
+    layer: Image,
+    keypoints: NDArray[Any],
+    levels: NDArray[Any],
+    level: int,
+    skeleton: Skeleton,
+    colors: Sequence[Color],
+    thickness: int,
+) -> None:
     """Draw the bones and points whose opacity level is `level`; a bone is as sure as its less sure end."""
     fixed = [_fixed(point) if levels[index] >= 0 else (0, 0) for index, point in enumerate(keypoints)]
-    marks = sides(skeleton)
+    marks = body_sides(skeleton)
     bones = [(a, b) for a, b in skeleton.bones if min(levels[a], levels[b]) == level]
     # The dark edge lies under all bones, so that the figure stays readable on any background.
     for a, b in bones:
@@ -115,11 +143,13 @@ def _write_names(canvas: Image, poses: Poses, shown: NDArray[Any], skeleton: Ske
     for person, keypoints in enumerate(poses.keypoints):
         for index in np.flatnonzero(shown[person]):
             x, y = (int(value) for value in keypoints[index])
-            write(canvas, skeleton.keypoints[index], (x + 4, y - 4), 0.36)
+            write_text(canvas, skeleton.keypoints[index], (x + 4, y - 4), 0.36)
     return canvas
 
 
-def write(canvas: Image, text: str, at: tuple[int, int], scale: float = 0.45, color: Color = (255, 255, 255)) -> None:
+def write_text(
+    canvas: Image, text: str, at: tuple[int, int], scale: float = 0.45, color: Color = (255, 255, 255)
+) -> None:
     """Write `text` on `canvas` in place, its baseline starting at `at` (x, y) px; other than ASCII becomes "?"."""
     plain = text.encode("ascii", "replace").decode()
     # Four shifted copies make the edge: OpenCV 5 sets thicker letters wider apart, so they would not lie beneath.
@@ -152,11 +182,17 @@ def person_tile(image: Image, box: NDArray[Any], size: int = 192, margin: float 
     side = round(float(np.clip(max(box[2], box[3]) * margin, 8, 3 * max(height, width))))
     center = np.clip(box[:2] + box[2:] / 2, 0, (width, height))
     x, y = (round(float(value - side / 2)) for value in center)
-    inside = image[max(y, 0):max(y + side, 0), max(x, 0):max(x + side, 0)]
+    inside = image[max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)]
     before = (max(-y, 0), max(-x, 0))
     square = cv2.copyMakeBorder(
-        inside, before[0], side - before[0] - inside.shape[0], before[1], side - before[1] - inside.shape[1],
-        cv2.BORDER_CONSTANT, value=PAPER)
+        inside,
+        before[0],
+        side - before[0] - inside.shape[0],
+        before[1],
+        side - before[1] - inside.shape[1],
+        cv2.BORDER_CONSTANT,
+        value=PAPER,
+    )
     resample = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
     pixels = np.asarray(cv2.resize(square, (size, size), interpolation=resample), np.uint8)
     return Tile(pixels, np.asarray([x, y], np.float32), size / side)
@@ -179,7 +215,7 @@ def contact_sheet(tiles: Sequence[Image], columns: int, gap: int = 8) -> Image:
     for index, tile in enumerate(tiles):
         top = gap + (index // columns) * (height + gap)
         left = gap + (index % columns) * (width + gap)
-        sheet[top:top + tile.shape[0], left:left + tile.shape[1]] = tile
+        sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     return sheet
 
 

@@ -161,8 +161,9 @@ def stacked(answers: Sequence[Fields]) -> Fields:
     wholes = [each._whole for each in answers if each._whole is not None]
     if len(wholes) == len(answers):
         apart = [name for name in first if name not in ("heatmap", "center")]
-    fields = Fields({name: replace(first[name], maps=torch.cat([each[name].maps for each in answers]))
-                     for name in apart})  # fmt: skip
+    fields = Fields(
+        {name: replace(first[name], maps=torch.cat([each[name].maps for each in answers])) for name in apart}
+    )
     if len(apart) < len(first):
         fields = Fields.paired(torch.cat(wholes), first["heatmap"].flip, fields)
     drawing = [each for each in answers if isinstance(each, InstanceFields)]

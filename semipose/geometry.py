@@ -57,8 +57,12 @@ class Affine(Keeping):
 
     @staticmethod
     def about(
-        angle: ArrayLike, scale: ArrayLike, mirrored: ArrayLike, source: Sequence[float] | NDArray[Any],
-        destination: Sequence[float] | NDArray[Any], device: torch.device | str = "cpu",
+        angle: ArrayLike,
+        scale: ArrayLike,
+        mirrored: ArrayLike,
+        source: Sequence[float] | NDArray[Any],
+        destination: Sequence[float] | NDArray[Any],
+        device: torch.device | str = "cpu",
     ) -> "Affine":
         """Rotate by `angle` (B,) radians (clockwise on the screen), enlarge by `scale` (B,), then mirror in x where
         `mirrored` (B,) bool, taking the point `source` (x, y) to the point `destination` (x, y), or to B points (2, B).

@@ -17,7 +17,7 @@ from torch import Tensor
 from semipose.geometry import Affine, Keeping, constant
 
 # Cells of `Scene.known` are this many pixels wide, as those of the networks' maps.
-KNOWN_STRIDE = 4
+REGION_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -146,17 +146,21 @@ class Scene(Keeping):
         Where it mirrors, a left wrist takes the right wrist's place as `flip` says. Keypoints that fall outside are
         not visible there, people without a keypoint inside have weight 0, and what lies beyond this view is unknown.
         """
-        height, width = size or (self.known.shape[-2] * KNOWN_STRIDE, self.known.shape[-1] * KNOWN_STRIDE)
+        height, width = size or (self.known.shape[-2] * REGION_STRIDE, self.known.shape[-1] * REGION_STRIDE)
         at = affine.points(self.keypoints)
         at, visible = (affine.exchanged(each, flip, dim=2) for each in (at, self.visible))
         # A pixel reaches half of one beyond its center, and what lies on the far border is outside.
         last = tuple(float(np.nextafter(np.float32(side - 0.5), np.float32(0))) for side in (width, height))
         visible = visible * (at.clamp(constant((-0.5,), at.device), constant(last, at.device)) == at).all(-1)
-        known = affine.at_stride(KNOWN_STRIDE).image(self.known, (height // KNOWN_STRIDE, width // KNOWN_STRIDE))
+        known = affine.at_stride(REGION_STRIDE).image(self.known, (height // REGION_STRIDE, width // REGION_STRIDE))
         return replace(
-            self, keypoints=at, visible=visible, weight=self.weight * (visible > 0).any(-1),
-            sides=self.sides * affine.scale, known=known,
-        )  # fmt: skip
+            self,
+            keypoints=at,
+            visible=visible,
+            weight=self.weight * (visible > 0).any(-1),
+            sides=self.sides * affine.scale,
+            known=known,
+        )
 
     @staticmethod
     def stacked(scenes: "Sequence[Scene]") -> "Scene":
@@ -186,7 +190,7 @@ def _corners(keypoints: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedPeople:
     """People read from B views for an evaluation, padded to M: float32 tensors on the CPU, without NaN.
 
     `keypoints` (B, M, K, 2) in pixels of the view, `scores` (B, M, K) of the keypoints and `person` (B, M) of the

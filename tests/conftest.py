@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# A finished run, for tests of inference, runs, report and tasks.
+pytest_plugins = ["tests.finished_run"]
+
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from semipose.data.people import People
 from semipose.formats.coco import load_labels
 from semipose.synthetic.single import write_figures
-from semipose.data.people import People
 
 
 def people(folder: Path, count: int = 12, *, seed: int = 0, size: tuple[int, int] = (96, 72)) -> People:
@@ -19,6 +19,7 @@ def unlabeled(people: People) -> People:
     """The same people without their labels."""
     from dataclasses import replace
 
-    poses = replace(people.poses, keypoints=np.zeros_like(people.poses.keypoints),
-                    visible=np.zeros_like(people.poses.visible))  # fmt: skip
+    poses = replace(
+        people.poses, keypoints=np.zeros_like(people.poses.keypoints), visible=np.zeros_like(people.poses.visible)
+    )
     return replace(people, poses=poses)

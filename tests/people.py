@@ -8,7 +8,7 @@ from semipose.methods.method import Build
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import PRESETS, Skeleton
-from semipose.views.draw import Draw
+from semipose.views.random_key import RandomKey
 from semipose.views.view import Augmentation, Batch, Crops
 
 SKELETON = PRESETS["lsp_14"]
@@ -23,7 +23,7 @@ def crops(count: int = 4, *, labeled: bool, update: int = 0, stream: str | None 
     images = torch.randint(0, 256, (count, *CROP, 3), dtype=torch.uint8, generator=generator)
     keypoints = 24 + 48 * torch.rand(count, len(SKELETON), 2, generator=generator)
     visible = torch.full((count, len(SKELETON)), 2, dtype=torch.uint8)
-    draw = Draw(seed, update, stream, count, count)
+    draw = RandomKey(seed, update, stream, count, count)
     if not labeled:
         return Crops(images, SIZE, 1.0, Augmentation(), draw)
     return Crops(images, SIZE, 1.0, Augmentation(), draw, keypoints, visible)

@@ -49,8 +49,14 @@ def _run(rank: int, port: int, pipe: Connection, function: Callable[..., Any], a
     import torch
 
     torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(COUNT), LOCAL_WORLD_SIZE=str(COUNT),
-                      MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))  # fmt: skip
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(COUNT),
+        LOCAL_WORLD_SIZE=str(COUNT),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
     try:
         result = function(*arguments)
     except (Exception, SystemExit) as error:

@@ -6,18 +6,30 @@ import torch
 from torch import Tensor
 
 from semipose.codecs.associative import AssociativeEmbedding
-from semipose.synthetic.crowd import write_crowds
-from semipose.formats.load import Data, load
 from semipose.config.settings import Settings
 from semipose.fields import Field, Fields
+from semipose.formats.load import Data, load
 from semipose.networks.network import PoseNetwork
-from semipose.scene import Scene
 from semipose.pose.skeleton import Skeleton
+from semipose.scene import Scene
+from semipose.synthetic.crowd import write_crowds
 
 SETTINGS = Settings.from_values(
-    {"network": "higher_hrnet", "backbone": "mobilenet_v1", "width": 0.125, "head_channels": 8, "input_size": "64x64",
-     "batch_size": 4, "duration": 4, "eval_every": 1000, "log_every": 1, "device": "cpu", "cache": "ram", "workers": 1}
-).validate()  # fmt: skip
+    {
+        "network": "higher_hrnet",
+        "backbone": "mobilenet_v1",
+        "width": 0.125,
+        "head_channels": 8,
+        "input_size": "64x64",
+        "batch_size": 4,
+        "duration": 4,
+        "eval_every": 1000,
+        "log_every": 1,
+        "device": "cpu",
+        "cache": "ram",
+        "workers": 1,
+    }
+).validate()
 
 
 class Told(PoseNetwork):
@@ -48,9 +60,12 @@ class Told(PoseNetwork):
             half = len(image) // 2
             both = [torch.cat([each[:half], each[half:, list(self.flip)].flip(-1)]) for each in (heatmap, tags)]
             heatmap, tags = both
-        return Fields({
-            "heatmap": Field(heatmap, "scalar", 4, self.flip), "tags": Field(tags, "embedding", 4, self.flip),
-        })  # fmt: skip
+        return Fields(
+            {
+                "heatmap": Field(heatmap, "scalar", 4, self.flip),
+                "tags": Field(tags, "embedding", 4, self.flip),
+            }
+        )
 
 
 def crowds(folder: Path, count: int = 14) -> Data:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from semipose.drawing import SIDE_COLORS, body_sides, contact_sheet, draw, person_tile
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import PRESETS, Skeleton
-from semipose.drawing import SIDE_COLORS, contact_sheet, draw, person_tile, sides
 
 COCO = PRESETS["coco_17"]
 
@@ -20,15 +20,18 @@ def one_person(skeleton: Skeleton, at: tuple[float, float], score: float = 1.0) 
     return poses
 
 
-@pytest.mark.parametrize(("names", "flip", "expected"), [
-    (("left_hip", "right_hip", "nose"), (1, 0, 2), ["left", "right", "center"]),
-    (("rsho", "lsho"), (1, 0), ["right", "left"]),
-    (("hipR", "hipL"), (1, 0), ["right", "left"]),
-    (("paw_1", "paw_2"), (1, 0), ["left", "right"]),
-    (("lip", "root"), (0, 1), ["center", "center"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("names", "flip", "expected"),
+    [
+        (("left_hip", "right_hip", "nose"), (1, 0, 2), ["left", "right", "center"]),
+        (("rsho", "lsho"), (1, 0), ["right", "left"]),
+        (("hipR", "hipL"), (1, 0), ["right", "left"]),
+        (("paw_1", "paw_2"), (1, 0), ["left", "right"]),
+        (("lip", "root"), (0, 1), ["center", "center"]),
+    ],
+)
 def test_sides_follow_the_names_of_partners(names: tuple[str, ...], flip: tuple[int, ...], expected: list[str]) -> None:
-    assert sides(Skeleton("x", names, (), flip, (0.07,) * len(names), "test")) == expected
+    assert body_sides(Skeleton("x", names, (), flip, (0.07,) * len(names), "test")) == expected
 
 
 def test_a_keypoint_is_drawn_at_its_pixel_in_its_sides_color() -> None:

@@ -10,9 +10,9 @@ import pytest
 import semipose
 from benchmarks.tables import PAGES, filled
 from semipose import methods
+from semipose.cli.flags import CHECK, COMPARE, INPUTS, OUTPUTS
 from semipose.cli.main import VERBS
 from semipose.config.settings import Settings, flag
-from semipose.cli.flags import CHECK, COMPARE, INPUTS, OUTPUTS
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -37,8 +37,11 @@ def test_its_python_parses_and_names_what_there_is() -> None:
 def test_its_flags_exist() -> None:
     known = {flag(name) for verb in VERBS.values() for name in inspect.signature(verb).parameters}
     known |= {flag(name) for name in {**INPUTS, **OUTPUTS, **CHECK, **COMPARE, **Settings.types()}}
-    known |= {f"--method.{option.name.replace('_', '-')}" for name in methods.available()
-              for option in methods.describe(name).options}  # fmt: skip
+    known |= {
+        f"--method.{option.name.replace('_', '-')}"
+        for name in methods.available()
+        for option in methods.describe(name).options
+    }
     known |= {"--method.NAME", "--help", "--data", "--labels", "--out", "--cache", "--nproc-per-node"}
     used = set(re.findall(r"--[a-z][\w.-]*\w", TEXT))
     assert used - known == set()

@@ -83,9 +83,12 @@ def test_labels_moved_by_the_host_are_what_the_device_makes_of_them(room: int) -
     sides = generator.uniform(5, 50, (count, 3, 2)).astype(np.float32)
     labels, known = Labels(keypoints, visible, sides), torch.ones(count, 1, 16, 12)
     affine = Affine.about(
-        generator.uniform(-1, 1, count), generator.uniform(0.7, 1.3, count), generator.random(count) < 0.5, (24, 32),
+        generator.uniform(-1, 1, count),
+        generator.uniform(0.7, 1.3, count),
+        generator.random(count) < 0.5,
         (24, 32),
-    )  # fmt: skip
+        (24, 32),
+    )
     affine.rows[:8] = np.eye(3)
     expected = Scene.unpacked(torch.from_numpy(labels.packed()), known).moved(affine, FLIP, size)
     found = Scene.unpacked(torch.from_numpy(labels.moved(affine, FLIP, size).packed(room)), known)

@@ -35,9 +35,14 @@ def film(file: Path, frames: int, size: tuple[int, int] = (48, 64)) -> Path:
 
 def annotation(id: int, image_id: int, **fields: Any) -> dict[str, Any]:
     return {
-        "id": id, "image_id": image_id, "category_id": 1, "keypoints": list(POINTS), "bbox": [10, 5, 20, 30],
-        "area": 300.0, "iscrowd": 0,
-    } | fields  # fmt: skip
+        "id": id,
+        "image_id": image_id,
+        "category_id": 1,
+        "keypoints": list(POINTS),
+        "bbox": [10, 5, 20, 30],
+        "area": 300.0,
+        "iscrowd": 0,
+    } | fields
 
 
 def document(images: int = 3) -> dict[str, Any]:

@@ -11,21 +11,32 @@ import pytest
 import torch
 from torch import nn
 
-from semipose.formats.coco import load_labels
-from semipose.formats.load import Data
-from semipose.engine.log import read_log
 from semipose.config.settings import Settings
+from semipose.engine.log import read_log
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer
+from semipose.formats.coco import load_labels
+from semipose.formats.load import Data
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
 from tests import drawn
 
 CPU = torch.device("cpu")
 SETTINGS = Settings.from_values(
-    {"network": "mobilenet_v1", "width": 0.125, "head_channels": 8, "input_size": "64x64", "batch_size": 4,
-     "duration": 4, "eval_every": 1000, "log_every": 1, "device": "cpu", "cache": "ram", "workers": 1}
-)  # fmt: skip
+    {
+        "network": "mobilenet_v1",
+        "width": 0.125,
+        "head_channels": 8,
+        "input_size": "64x64",
+        "batch_size": 4,
+        "duration": 4,
+        "eval_every": 1000,
+        "log_every": 1,
+        "device": "cpu",
+        "cache": "ram",
+        "workers": 1,
+    }
+)
 
 
 def people(folder: Path) -> Path:

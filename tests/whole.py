@@ -11,9 +11,9 @@ from semipose.methods.method import Build
 from semipose.networks import DETECTOR_FREE
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
-from semipose.scene import Labels
 from semipose.pose.skeleton import Skeleton
-from semipose.views.draw import Draw
+from semipose.scene import Labels
+from semipose.views.random_key import RandomKey
 from semipose.views.view import Augmentation, Batch, SceneCrops
 from tests import people
 from tests.people import SIZE, SKELETON
@@ -24,9 +24,9 @@ SEATS = 3
 def kinds() -> list[str]:
     """NAME of each method for one person in a crop, and NAME@NETWORK of methods for detector-free networks: the one
     that uses all of them with each, the others with one."""
-    whole = [(name, "higher_hrnet") for name in methods.able("higher_hrnet") if methods.describe(name).top_down]
+    whole = [(name, "higher_hrnet") for name in methods.methods_for("higher_hrnet") if methods.describe(name).top_down]
     whole += [("instance_pseudo_label", network) for network in DETECTOR_FREE]
-    return [*methods.able("resnet18"), *(f"{name}@{network}" for name, network in whole)]
+    return [*methods.methods_for("resnet18"), *(f"{name}@{network}" for name, network in whole)]
 
 
 def builder_of(kind: str, seed: int = 0, skeleton: Skeleton = SKELETON) -> Build:
@@ -50,7 +50,7 @@ def scenes(count: int = 4, *, labeled: bool, update: int = 0, seed: int = 0) -> 
     keypoints = middle + 24 * torch.rand(count, SEATS, len(SKELETON), 2, generator=generator) - 12
     visible = torch.ones(count, SEATS, len(SKELETON))
     visible[::2, -1] = 0
-    draw = Draw(seed, update, "labeled" if labeled else "unlabeled", count, count)
+    draw = RandomKey(seed, update, "labeled" if labeled else "unlabeled", count, count)
     known = torch.ones(count, 1, 18, 18)
     crops = SceneCrops(images, SIZE, 72 / 64, Augmentation(shift=0.1), draw, known=known)
     if not labeled:
@@ -73,8 +73,13 @@ def _builder(name: str, seed: int, skeleton: Skeleton) -> Build:
 def find_somebody(network: PoseNetwork) -> None:
     """Let a random network see people: high maps, and keypoints that are not all in one place."""
     generator = torch.Generator().manual_seed(1)
-    high = {"final_layers.0": 0.6, "final_layers.1": 0.6, "head_heatmap.1": 0.6, "iia.keypoint_center_conv": 0.5,
-            "gfd.heatmap_conv": 0.5}  # fmt: skip
+    high = {
+        "final_layers.0": 0.6,
+        "final_layers.1": 0.6,
+        "head_heatmap.1": 0.6,
+        "iia.keypoint_center_conv": 0.5,
+        "gfd.heatmap_conv": 0.5,
+    }
     for name, part in network.head.named_modules():
         if name in high and isinstance(part, nn.Conv2d):
             nn.init.constant_(part.get_parameter("bias"), high[name])

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 
 from semipose.checks.files import copies, unreadable
+from semipose.checks.finding import Finding
 from semipose.checks.labels import check_labels
 from semipose.checks.skeleton import check_skeleton
-from semipose.checks.finding import Finding
-from semipose.formats.load import Data
 from semipose.data.splits import FEWEST
+from semipose.formats.load import Data
 
 __all__ = ["Finding", "check"]
 

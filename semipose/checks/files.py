@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 
 from semipose.checks.finding import Finding, examples
-from semipose.formats.load import Data
 from semipose.data.people import Images, People
+from semipose.formats.load import Data
 
 
 def copies(data: Data) -> Iterator[Finding]:

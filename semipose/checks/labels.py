@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semipose.checks.finding import Finding, examples
-from semipose.data.people import People
 from semipose.checks.swapped_sides import swapped_sides
+from semipose.data.people import People
 from semipose.pose.skeleton import Skeleton
 
 BOX_ROOM = 1.5

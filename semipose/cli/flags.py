@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, get_origin
 import tyro
 
 from semipose import methods
-from semipose.config.yaml_file import Config
-from semipose.formats.video import Sampling
+from semipose.config.parsing import metavar, parse_value
 from semipose.config.settings import DIFFERING, Origin, Settings, refuse
+from semipose.config.yaml_file import Config
 from semipose.errors import UsageError, give_way, tells_errors
+from semipose.formats.video import Sampling
 from semipose.methods import REQUIRED
-from semipose.config.parsing import convert, word
 
 # Types are made at run time here, which a checker takes for a mistake.
 ANNOTATED: Any = Annotated
@@ -35,7 +35,7 @@ INPUTS: dict[str, tuple[Any, Any, str]] = {
     "video_change": (float, Sampling.change, "Drop frames in which no part changed its color by this share."),
 }
 OUTPUTS: dict[str, tuple[Any, Any, str]] = {
-    "twin": (bool, False, "Also train on the labels alone, and say whether the unlabeled images helped."),
+    "baseline": (bool, False, "Also train on the labels alone, and say whether the unlabeled images helped."),
     "out": (Path | None, None, "Run folder; without it runs/LABELS-METHOD-N."),
     "config": (Path | None, None, "Yaml file of the same names; flags win over it."),
 }
@@ -57,7 +57,7 @@ COMPARE: dict[str, tuple[Any, Any, str]] = {
 }
 TRAIN = """Train a pose model on labeled and unlabeled images.
 
-Example: semipose train labels.json --images img/ --unlabeled frames/ --twin"""
+Example: semipose train labels.json --images img/ --unlabeled frames/ --baseline"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class TrainCall:
     inputs: dict[str, Any]
     settings: Settings
     method_settings: dict[str, Any]
-    twin: bool
+    baseline: bool
     out: Path | None
 
 
@@ -89,9 +89,9 @@ def parse_train(argv: Sequence[str]) -> TrainCall:
     settings = settings.chosen("flag", "", **by_flag)
     settings = dataclasses.replace(settings, method=method, origins=settings.origins | {"method": origin}).validate()
     inputs = {name: getattr(parsed, name) for name in INPUTS}
-    _check_streams(method, inputs, parsed.twin)
+    _check_streams(method, inputs, parsed.baseline)
     methods.refuse_network(method, settings.network)
-    return TrainCall(inputs, settings, dataclasses.asdict(parsed.method_settings), parsed.twin, parsed.out)
+    return TrainCall(inputs, settings, dataclasses.asdict(parsed.method_settings), parsed.baseline, parsed.out)
 
 
 def _given(argv: Sequence[str]) -> dict[str, str]:
@@ -143,8 +143,10 @@ def parse_compare(argv: Sequence[str]) -> dict[str, Any]:
     kinds = {name: kind for name, kind in Settings.types().items() if name not in DIFFERING}
     rows = {name: row for name, row in {**INPUTS, **COMPARE}.items() if name != "split"}
     rows |= {name: (kind, getattr(Settings, name), Settings.help(name)) for name, kind in kinds.items()}
-    doc = "Train methods on parts of the labels under one protocol, and write one table.\n\n" \
+    doc = (
+        "Train methods on parts of the labels under one protocol, and write one table.\n\n"
         "Example: semipose compare labels.json --images img/ --methods all --labels 5%,10% --seeds 3"
+    )
     parsed = _parse([_flag(name, *row) for name, row in rows.items()], doc, "semipose compare", argv)
     settings = Settings().chosen("flag", "", **{name: getattr(parsed, name) for name in kinds if name in given})
     return {name: getattr(parsed, name) for name in rows if name not in kinds} | {"settings": settings}
@@ -188,18 +190,18 @@ def _flag(name: str, kind: Any, default: Any, help: str) -> tuple[Any, ...]:
 
 
 def _one_word(kind: Any) -> tyro.constructors.PrimitiveConstructorSpec[Any]:
-    """The command line reads one word as yaml reads one value: `convert` for both."""
+    """The command line reads one word as yaml reads one value: `parse_value` for both."""
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
-        metavar=word(kind),
-        instance_from_str=lambda texts: convert(texts[0], kind),
+        metavar=metavar(kind),
+        instance_from_str=lambda texts: parse_value(texts[0], kind),
         is_instance=lambda value: True,
         str_from_instance=lambda value: ["none" if value is None else str(value)],
     )
 
 
-def _check_streams(method: str, inputs: dict[str, Any], twin: bool) -> None:
-    """Refuse a method or a twin that needs unlabeled images when there are none."""
+def _check_streams(method: str, inputs: dict[str, Any], baseline: bool) -> None:
+    """Refuse a method or a baseline that needs unlabeled images when there are none."""
     if inputs["unlabeled"] or inputs["split"]:
         return
     if methods.describe(method).uses_unlabeled:
@@ -207,8 +209,8 @@ def _check_streams(method: str, inputs: dict[str, Any], twin: bool) -> None:
             f"--method {method} learns from unlabeled images and there are none. Add --unlabeled FOLDER or --split "
             "FILE, or choose --method supervised."
         )
-    if twin:
+    if baseline:
         raise UsageError(
-            "--twin asks whether unlabeled images help, and there are none. Add --unlabeled FOLDER or --split FILE, "
-            "or leave --twin out."
+            "--baseline asks whether unlabeled images help; there are none. Add --unlabeled FOLDER or --split FILE, "
+            "or leave --baseline out."
         )

@@ -13,8 +13,8 @@ import tyro
 from tyro.conf import arg
 
 from semipose import __version__
+from semipose.config.parsing import suggestion
 from semipose.errors import SemiposeError, UsageError, give_way, tells_errors
-from semipose.config.parsing import nearest
 
 RunFolder = Annotated[Path, arg(metavar="RUN", help="Run folder, or a checkpoint file.")]
 Labels = Annotated[Path, arg(metavar="LABELS", help="COCO-keypoint json.")]
@@ -35,7 +35,7 @@ def train(argv: Sequence[str]) -> int:
         settings=call.settings,
         method_settings=call.method_settings,
         out=call.out,
-        twin=call.twin,
+        baseline=call.baseline,
         command=["semipose", "train", *argv],
     )
     return 0
@@ -194,7 +194,7 @@ def resume(
     """Go on with a run that was stopped, as if it had not been; or train a finished one longer.
 
     Args:
-        duration: Train a finished run and its twins this much longer: a new phase with its own warm-up and schedule.
+        duration: Train a finished run and its baselines this much longer, as a new phase with its own schedule.
         device: Another device than the run was started on.
     """
     from semipose.tasks.train import resume as go_on
@@ -243,9 +243,17 @@ def methods(name: Annotated[str, arg(metavar="NAME")] = "", /, *, markdown: bool
 
 
 VERBS: dict[str, Callable[..., int]] = {
-    "train": train, "eval": evaluate, "predict": predict, "check": check, "split": split, "resume": resume,
-    "compare": compare, "demo": demo, "methods": methods, "export": export,
-}  # fmt: skip
+    "train": train,
+    "eval": evaluate,
+    "predict": predict,
+    "check": check,
+    "split": split,
+    "resume": resume,
+    "compare": compare,
+    "demo": demo,
+    "methods": methods,
+    "export": export,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -280,7 +288,7 @@ def _run(argv: list[str]) -> int:
         print(f"semipose {__version__}" if verb == "--version" else _help())
         return 0
     if verb not in VERBS:
-        found = f"{verb!r} is no verb{nearest(verb, VERBS)}" if verb else "a verb is missing"
+        found = f"{verb!r} is no verb{suggestion(verb, VERBS)}" if verb else "a verb is missing"
         raise UsageError(f"{found}; expected one of {', '.join(VERBS)}. See semipose --help.")
     if verb not in ("train", "resume") and os.environ.get("LOCAL_WORLD_SIZE", "1") != "1":
         raise UsageError(f"{verb} works in one process: start it without torchrun, which is for train and resume.")
@@ -291,10 +299,16 @@ def _run(argv: list[str]) -> int:
 
 def _help() -> str:
     lines = [f"  {name:9s}{(verb.__doc__ or '').partition(chr(10))[0]}" for name, verb in VERBS.items()]
-    return "\n".join([
-        "usage: semipose VERB ...", "",
-        "2D pose models from a few labeled and many unlabeled images.", "", *lines, "",
-        "semipose VERB --help shows the flags of a verb; semipose train --method NAME --help those of a method.",
-        "semipose demo needs no data; with your own, start with",
-        "  semipose train labels.json --images img/ --unlabeled frames/ --twin",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "usage: semipose VERB ...",
+            "",
+            "2D pose models from a few labeled and many unlabeled images.",
+            "",
+            *lines,
+            "",
+            "semipose VERB --help shows the flags of a verb; semipose train --method NAME --help those of a method.",
+            "semipose demo needs no data; with your own, start with",
+            "  semipose train labels.json --images img/ --unlabeled frames/ --baseline",
+        ]
+    )

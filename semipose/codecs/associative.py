@@ -18,10 +18,10 @@ from semipose.codecs.peaks import LEAST_KEYPOINT, at_cells, at_points, peaks, qu
 from semipose.codecs.rendering import Windows
 from semipose.codecs.scene_codec import Negatives, SceneCodec, mean_maps, ranked, weighed
 from semipose.codecs.suppression import FEW, distances, survivors
-from semipose.losses.per_image import Term, squared_error
 from semipose.fields import Field, Fields
 from semipose.geometry import constant, indices, itself
-from semipose.scene import Found, Scene
+from semipose.losses.per_image import Term, squared_error
+from semipose.scene import DetectedPeople, Scene
 
 Push = Literal["exp", "max"]
 
@@ -68,8 +68,10 @@ class AssociativeEmbedding(SceneCodec):
 
     def map_terms(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Term]:
         """Mean of weight * error^2 of each resolution, in full."""
-        return {name: Term(squared_error(fields[name].maps, target.maps, weights[name].maps))
-                for name, target in targets.items()}  # fmt: skip
+        return {
+            name: Term(squared_error(fields[name].maps, target.maps, weights[name].maps))
+            for name, target in targets.items()
+        }
 
     def terms(self, fields: Fields, scene: Scene, negatives: Negatives = True) -> dict[str, Term]:
         """Those of the maps and of what tells people apart; see the base."""
@@ -127,7 +129,7 @@ class AssociativeEmbedding(SceneCodec):
         return scene, (spread < NEAR / 2) & (margin > NEAR)
 
     @torch.no_grad()
-    def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
+    def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> DetectedPeople:
         """People grouped one keypoint after the other on the host, missing keypoints filled in on the device.
 
         Heatmaps are the mean over the scales, tags the first scale's. A person's score is the mean over all K of the
@@ -234,5 +236,3 @@ def margins(tags: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
     # Nobody is infinitely far from everybody, and so is everybody from themselves.
     mean = mean.masked_fill((sure == 0)[..., None], torch.inf)
     return spread, distances(mean, mean).masked_fill_(itself(tags.shape[1], tags.device), torch.inf).amin(2)
-
-

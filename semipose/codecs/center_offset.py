@@ -16,10 +16,10 @@ from semipose.codecs.rendering import Windows, on_map
 from semipose.codecs.rescoring import Rescorer
 from semipose.codecs.scene_codec import Negatives, SceneCodec, mean_maps, ranked, rescaled, weighed
 from semipose.codecs.suppression import FEW, distances, near_poses, survivors
-from semipose.losses.per_image import Term, squared_error
 from semipose.fields import Fields
 from semipose.geometry import constant, indices
-from semipose.scene import Found, Scene
+from semipose.losses.per_image import Term, squared_error
+from semipose.scene import DetectedPeople, Scene
 
 # Half the side, in cells, of the square around a center that learns the offsets.
 RADIUS = 4
@@ -146,7 +146,7 @@ class CenterOffset(SceneCodec):
         return scene, scene.present
 
     @torch.no_grad()
-    def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
+    def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> DetectedPeople:
         """Poses at the peaks of the centers of all scales, each person once.
 
         Heatmaps are the mean over the scales; the scores of other scales are brought to the first's highest and count

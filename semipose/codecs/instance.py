@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.codecs.heatmap import HeatmapCodec
-from semipose.losses.focal import contrast, focal, quality_focal
 from semipose.codecs.peaks import LEAST_CENTER, LEAST_KEYPOINT, cells_of, center_kernel, smoothed, tops
 from semipose.codecs.rendering import Stamps
 from semipose.codecs.scene_codec import Negatives, SceneCodec, ranked, rescaled, weighed
 from semipose.codecs.suppression import oks_between, survivors
-from semipose.losses.per_image import Term
 from semipose.fields import EDGE, Field, Fields, InstanceFields
 from semipose.geometry import constant, earlier, indices, multiples
-from semipose.scene import Found, Scene
+from semipose.losses.focal import contrast, focal, quality_focal
+from semipose.losses.per_image import Term
+from semipose.scene import DetectedPeople, Scene
 
 # Boxes moved by a Gaussian's radius still overlap by this much.
 OVERLAP = 0.7
@@ -99,9 +99,7 @@ class Instance(SceneCodec):
 
     def _stamps(self, scene: Scene) -> Stamps:
         """Around everybody's keypoints and, last, centers."""
-        return Stamps.around(
-            self._cells_of(scene), self._trust(scene), self._reach(scene), self._farthest, self.cells
-        )
+        return Stamps.around(self._cells_of(scene), self._trust(scene), self._reach(scene), self._farthest, self.cells)
 
     def _drawn(self, scene: Scene) -> Drawn:
         """The people of whose own maps a loss is taken, each from a cell at or next to the center."""
@@ -142,7 +140,7 @@ class Instance(SceneCodec):
         return scene, scene.present
 
     @torch.no_grad()
-    def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
+    def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> DetectedPeople:
         """Poses drawn from the centers of all scales, each person once; the paper has one scale.
 
         A keypoint's score is the root of its map's peak times the center's, a person's the root of their mean square:

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.codecs.peaks import LEAST_KEYPOINT
-from semipose.losses.per_image import Term, whole
 from semipose.fields import Fields
 from semipose.geometry import constant
 from semipose.losses.heatmap import total
-from semipose.scene import Found, Scene
+from semipose.losses.per_image import Term, whole
 from semipose.pose.skeleton import Skeleton
+from semipose.scene import DetectedPeople, Scene
 
 if TYPE_CHECKING:
     from semipose.codecs.rescoring import Rescorer
@@ -100,12 +100,12 @@ class SceneCodec(ABC):
         given, else everything is.
         """
 
-    def decode(self, fields: Fields, people: int = 30) -> Found:
+    def decode(self, fields: Fields, people: int = 30) -> DetectedPeople:
         """The best `people` of each image, as well as can be, for an evaluation; waits for the device."""
         return self.decode_scales([fields], people)
 
     @abstractmethod
-    def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> Found:
+    def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> DetectedPeople:
         """`decode` of the answers to the same images at several sizes; the first is that of the codec."""
 
     def centered(self, scene: Scene) -> Tensor:
@@ -178,13 +178,13 @@ def rescaled(points: Tensor, fields: Fields, first: Fields) -> Tensor:
     return (points + 0.5) * (spans[0] / spans[1]) - 0.5
 
 
-def ranked(keypoints: Tensor, scores: Tensor, person: Tensor, people: int) -> Found:
+def ranked(keypoints: Tensor, scores: Tensor, person: Tensor, people: int) -> DetectedPeople:
     """The best `people` by `person` (B, M), best first and on the CPU; 0 beyond those found, and in place of NaN."""
     person, order = person.nan_to_num().topk(min(people, person.shape[1]))
     there = person > 0
     keypoints = keypoints.gather(1, order[..., None, None].expand(-1, -1, *keypoints.shape[2:]))
     scores = scores.gather(1, order[..., None].expand(-1, -1, scores.shape[2]))
-    return Found(
+    return DetectedPeople(
         keypoints.masked_fill(~there[..., None, None], 0).float().cpu(),
         scores.masked_fill(~there[..., None], 0).nan_to_num().float().cpu(),
         person.float().cpu(),

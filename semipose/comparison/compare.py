@@ -11,20 +11,20 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from semipose.formats.coco import load_labels
+from semipose.comparison.job import LABELS_ALONE, evaluation_people, is_done
+from semipose.comparison.launch import Cluster, Launch, Local, gpus, run_all
+from semipose.comparison.plan import BOUND, Job, plan, refuse_unlike
+from semipose.comparison.rows import Scorer
+from semipose.comparison.table import write_tables
+from semipose.config.settings import DIFFERING, Settings
 from semipose.data.make_split import make_split
 from semipose.data.people import People
 from semipose.data.splits import hold_out
-from semipose.formats.video import Sampling
-from semipose.config.settings import DIFFERING, Settings
 from semipose.engine.setup import choose_device
 from semipose.errors import DataError, SemiposeError, UsageError
+from semipose.formats.coco import load_labels
+from semipose.formats.video import Sampling
 from semipose.system.files import locked, read_json, write_json
-from semipose.comparison.plan import BOUND, Job, plan, refuse_unlike
-from semipose.comparison.rows import Judge
-from semipose.comparison.table import write_tables
-from semipose.comparison.job import LABELS_ALONE, is_done, judges
-from semipose.comparison.launch import Cluster, Launch, Local, gpus, run_all
 
 Place = str | Path
 
@@ -57,7 +57,7 @@ def compare(
 
     `methods`: "all", or names with options in brackets ("mean_teacher[decay=0.99]"). `labeled`: shares ("5%") and
     numbers of what `by` says; the other images of the json are unlabeled, and `unlabeled` ones come on top. Each part
-    is drawn with seeds 0, 1, ..., nested. Beside the methods run the twins (labels alone, weak and strong views) and
+    is drawn with seeds 0, 1, ..., nested. The baselines (labels alone, weak and strong views) run too, and
     the bound (all labels). Without `val` 20 % of the labeled people are held out, the same for all. Everything is
     chosen on val; rows are judged on `test` where given, else on val. `values` are settings by name.
 
@@ -74,9 +74,16 @@ def compare(
     planned = plan(methods, labeled, seeds, settings.network)
     folder, console = Path(out).absolute(), Console(stderr=True)
     data = {
-        "labels": labels, "images": images, "unlabeled": sources, "val": val, "val_images": val_images,
-        "skeleton": skeleton, "detections": detections, "video_stride": video_stride, "video_change": video_change,
-    }  # fmt: skip
+        "labels": labels,
+        "images": images,
+        "unlabeled": sources,
+        "val": val,
+        "val_images": val_images,
+        "skeleton": skeleton,
+        "detections": detections,
+        "video_stride": video_stride,
+        "video_change": video_change,
+    }
     data = {name: _place(value) for name, value in data.items()}
     judged = {} if test is None else {"val": _place(test), "val_images": _place(test_images or images)}
     refuse_unlike(folder, settings)
@@ -94,14 +101,23 @@ def _place(value: Any) -> Any:
     return str(Path(value).absolute()) if isinstance(value, str | Path) else value
 
 
-def _check(settings: Settings, seeds: int, jobs: int | None, test: Place | None, test_images: Place | None,
-           launcher: str, cluster: Sequence[str]) -> None:
+def _check(
+    settings: Settings,
+    seeds: int,
+    jobs: int | None,
+    test: Place | None,
+    test_images: Place | None,
+    launcher: str,
+    cluster: Sequence[str],
+) -> None:
     """Refuse what would make rows unlike, and flags that would do nothing."""
     fixed = [name for name in DIFFERING if getattr(settings, name) != getattr(Settings, name)]
     faults = [f"{name} differs from row to row and is not for a comparison; leave it out" for name in fixed]
     if settings.duration.unit != "updates":
-        faults.append(f"--duration {settings.duration}: rows must train for equally many updates; expected a number "
-                      "of updates such as 5000")
+        faults.append(
+            f"--duration {settings.duration}: rows must train for equally many updates; expected a number "
+            "of updates such as 5000"
+        )
     if seeds < 1:
         faults.append(f"--seeds {seeds}: must be at least 1")
     if jobs is not None and jobs < 1:
@@ -114,8 +130,9 @@ def _check(settings: Settings, seeds: int, jobs: int | None, test: Place | None,
         raise UsageError("\n".join(faults))
 
 
-def _launcher(folder: Path, name: str, jobs: int | None, cluster: Sequence[str], settings: Settings,
-              waiting: int) -> tuple[Launch, int]:
+def _launcher(
+    folder: Path, name: str, jobs: int | None, cluster: Sequence[str], settings: Settings, waiting: int
+) -> tuple[Launch, int]:
     """What starts a job, and how many run at a time."""
     if name == "submitit":
         return Cluster(folder, cluster), jobs or max(1, waiting)
@@ -124,11 +141,12 @@ def _launcher(folder: Path, name: str, jobs: int | None, cluster: Sequence[str],
     return Local(most, settings.device), most
 
 
-def _run(folder: Path, files: dict[Path, Job], launch: Launch, most: int, settings: Settings,
-         console: Console) -> dict[str, Any]:
+def _run(
+    folder: Path, files: dict[Path, Job], launch: Launch, most: int, settings: Settings, console: Console
+) -> dict[str, Any]:
     """Run the jobs that are not done, writing the table after each."""
     first = read_json(next(iter(files)))
-    judge = Judge(folder, judges(first), settings.metric, "test" if first["judges"] else "val")
+    judge = Scorer(folder, evaluation_people(first), settings.metric, "test" if first["judges"] else "val")
     waiting = [file for file in files if not is_done(read_json(file), judge.digest)]
     failed: dict[str, str] = {}
 
@@ -146,8 +164,11 @@ def _run(folder: Path, files: dict[Path, Job], launch: Launch, most: int, settin
         if not how:
             tables()
 
-    console.print(f"{len(files)} jobs, {len(files) - len(waiting)} of them done, {most} at a time: {folder}",
-                  highlight=False, markup=False)
+    console.print(
+        f"{len(files)} jobs, {len(files) - len(waiting)} of them done, {most} at a time: {folder}",
+        highlight=False,
+        markup=False,
+    )
     try:
         run_all(list(waiting), launch, most, tell)
     except (KeyboardInterrupt, SystemExit):
@@ -160,8 +181,9 @@ def _run(folder: Path, files: dict[Path, Job], launch: Launch, most: int, settin
     return result
 
 
-def _write_jobs(folder: Path, planned: Sequence[Job], data: dict[str, Any], judged: dict[str, Any],
-                settings: Settings, by: str) -> dict[Path, Job]:
+def _write_jobs(
+    folder: Path, planned: Sequence[Job], data: dict[str, Any], judged: dict[str, Any], settings: Settings, by: str
+) -> dict[Path, Job]:
     """The file of each job, with the splits and, without --val, the held-out people that it names."""
     people = load_labels(data["labels"], data["images"], skeleton_file=data["skeleton"])
     if data["val"] is None:
@@ -180,10 +202,16 @@ def _write_jobs(folder: Path, planned: Sequence[Job], data: dict[str, Any], judg
         streams = {"split": str(split)} if split else LABELS_ALONE
         file = folder / "jobs" / f"{job.name}.json"
         row = replace(settings, method=job.method, seed=job.seed)
-        write_json(file, {
-            "run": str(folder / "runs" / job.place), "data": data | streams, "judges": judged,
-            "settings": row.record(), "options": job.options,
-        })  # fmt: skip
+        write_json(
+            file,
+            {
+                "run": str(folder / "runs" / job.place),
+                "data": data | streams,
+                "judges": judged,
+                "settings": row.record(),
+                "options": job.options,
+            },
+        )
         files[file] = job
     return files
 

@@ -14,30 +14,35 @@ from typing import Any
 import numpy as np
 import torch
 
-from semipose.formats.load import load
+from semipose.config.settings import Settings
 from semipose.crops.store import CropStore
+from semipose.crops.whole_images import WholeImageStore, one_row_per_image
 from semipose.data.people import People
-from semipose.crops.whole_images import SceneStore, whole_images
-from semipose.formats.video import Sampling
 from semipose.engine.checkpoint import load as read_tensors
 from semipose.engine.checkpoint import read_record, save
-from semipose.config.settings import Settings
 from semipose.engine.setup import choose_device, choose_precision, make_method, predictor
 from semipose.errors import SemiposeError
-from semipose.system.files import read_json
+from semipose.formats.load import load
+from semipose.formats.video import Sampling
 from semipose.metrics.truth import digest_of
 from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
 from semipose.pose.poses import Poses
 from semipose.runs.run import Run
+from semipose.system.files import read_json
 from semipose.tasks.train import resume, train
 
 # What `load` is told where only labels are of interest.
-LABELS_ALONE: dict[str, Any] = {"split": None, "unlabeled": [], "detections": None, "video_stride": Sampling.stride,
-                "video_change": Sampling.change}  # fmt: skip
+LABELS_ALONE: dict[str, Any] = {
+    "split": None,
+    "unlabeled": [],
+    "detections": None,
+    "video_stride": Sampling.stride,
+    "video_change": Sampling.change,
+}
 
 
-def work(file: str | Path) -> None:
+def run_job(file: str | Path) -> None:
     """Do what is left of the job in `file`."""
     job = read_json(file)
     folder, settings = Path(job["run"]), Settings.from_record(job["settings"])
@@ -48,39 +53,40 @@ def work(file: str | Path) -> None:
             command = [sys.executable, "-m", "semipose.comparison.job", str(file)]
             data = load(**job["data"], whole_images=settings.detector_free)
             train(data, settings=settings, method_settings=job["options"], out=folder, command=command)
-    people = judges(job)
+    people = evaluation_people(job)
     if not is_done(job, digest_of(people.poses, Run(folder).skeleton)):
-        _find(Run(folder), settings, people, found_file(job))
+        _find(Run(folder), settings, people, predictions_file(job))
 
 
-def judges(job: dict[str, Any]) -> People:
+def evaluation_people(job: dict[str, Any]) -> People:
     """The people whom all runs of the comparison are judged by: val, or those of --test."""
     given = {"val": job["data"]["val"], "val_images": job["data"]["val_images"]} | job["judges"]
-    whole_images = Settings.from_record(job["settings"]).detector_free
-    people = load(**job["data"] | given | LABELS_ALONE, whole_images=whole_images).val
+    one_row_per_image = Settings.from_record(job["settings"]).detector_free
+    people = load(**job["data"] | given | LABELS_ALONE, whole_images=one_row_per_image).val
     assert people is not None
     return people
 
 
-def found_file(job: dict[str, Any]) -> Path:
+def predictions_file(job: dict[str, Any]) -> Path:
     """Where the poses are kept that the run finds."""
     return Path(job["run"]) / f"found-{'test' if job['judges'] else 'val'}.safetensors"
 
 
 def is_done(job: dict[str, Any], people: str) -> bool:
     """Whether the run has ended and its poses are those of `people`, a digest."""
-    file = found_file(job)
+    file = predictions_file(job)
     ended = (Path(job["run"]) / "metrics.json").is_file() and file.is_file()
     return ended and read_record(file)["people"] == people
 
 
-def read_found(file: Path, truth: Poses) -> dict[str, Poses]:
+def read_predictions(file: Path, truth: Poses) -> dict[str, Poses]:
     """Checkpoint ("best-teacher") -> its poses of the people `truth`, or of whom it found where they are."""
     tensors, record = read_tensors(file)
     found = {}
     for name in record["checkpoints"]:
-        part = {key.removeprefix(f"{name}/"): value.numpy() for key, value in tensors.items()
-                if key.startswith(f"{name}/")}  # fmt: skip
+        part = {
+            key.removeprefix(f"{name}/"): value.numpy() for key, value in tensors.items() if key.startswith(f"{name}/")
+        }
         people = truth if "image_ids" not in part else Poses.blank(*part["scores"].shape)
         found[name] = replace(people, visible=np.full(part["scores"].shape, 2, np.uint8), **part)
     return found
@@ -92,8 +98,8 @@ def _find(run: Run, settings: Settings, people: People, file: Path) -> None:
     size, deployed = (settings.input_size[0], settings.input_size[1]), run.checkpoint("best").stem
     names = sorted({*(f"best-{name}" for name in (run.metrics or {})["val"]), deployed.replace("best-", "last-")})
     if settings.detector_free:
-        store: CropStore = SceneStore(
-            whole_images(people), size, device=device, workers=settings.workers, everybody=people
+        store: CropStore = WholeImageStore(
+            one_row_per_image(people), size, device=device, workers=settings.workers, everybody=people
         )
     else:
         store = CropStore(people, size, device=device, workers=settings.workers)
@@ -130,7 +136,7 @@ def _trained(run: Run, settings: Settings) -> int:
 def main(file: str) -> int:
     """Do the job and return its exit code, as the command line does."""
     try:
-        work(file)
+        run_job(file)
         return 0
     except SemiposeError as error:
         print(f"semipose: {error}", file=sys.stderr)

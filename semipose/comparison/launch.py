@@ -106,9 +106,13 @@ class Process:
             # In a session of its own: Ctrl-C in a terminal goes to all processes of one, and a second signal means
             # haste to a run.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "semipose.comparison.job", str(file)], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, env=environment, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "semipose.comparison.job", str(file)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
 
     def ended(self) -> str | None:
         """As `Started` says; the reason is the last line of the log."""
@@ -165,9 +169,9 @@ class Task:
         self.file = file
 
     def __call__(self) -> None:
-        from semipose.comparison.job import work
+        from semipose.comparison.job import run_job
 
-        work(self.file)
+        run_job(self.file)
 
     def checkpoint(self) -> Any:
         """The same once more: a job goes on from where its folder stands."""

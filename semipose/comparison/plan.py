@@ -9,12 +9,12 @@ from typing import Any
 from semipose import methods
 from semipose.config.settings import Settings
 from semipose.errors import UsageError
-from semipose.runs.baseline import TWINS, heads, twin_options
+from semipose.runs.baseline import BASELINES, auxiliary_heads, baseline_options
 from semipose.runs.run import Run
 
 BOUND = "all"
 """The amount of labels of the bound."""
-PLAIN_TWINS = tuple(f"twin_{kind}" for kind in TWINS)
+PLAIN_BASELINES = tuple(f"baseline_{kind}" for kind in BASELINES)
 """The rows of labels alone that every comparison has."""
 # Settings that may differ between the rows of a table: they say what a row is, or where and how it is computed.
 FREE = frozenset({"method", "seed", "device", "precision", "cache", "cache_limit", "workers", "log_every"})
@@ -49,31 +49,30 @@ def plan(
     which: str | Sequence[str], labeled: str | Sequence[str], seeds: int, network: str = Settings.network
 ) -> list[Job]:
     """All jobs, those of the first seed first: `which` methods of training `network`, on `labeled` amounts of the
-    labels, and beside them the twins and the bound.
+    labels, and beside them the baselines and the bound.
     """
     compared = read_methods(which, network)
-    rows = {name: ("supervised", options) for name, options in _twins(compared).items()} | compared
-    amounts, every = read_amounts(labeled), methods.convert("supervised", {})
+    rows = {name: ("supervised", options) for name, options in _baselines(compared).items()} | compared
+    amounts, every = read_amounts(labeled), methods.typed_options("supervised", {})
     jobs = []
     for seed in range(seeds):
-        jobs += [Job(amount, number, seed, row, *how) for amount, number in amounts.items()
-                 for row, how in rows.items()]  # fmt: skip
+        jobs += [
+            Job(amount, number, seed, row, *how) for amount, number in amounts.items() for row, how in rows.items()
+        ]
         jobs.append(Job(BOUND, 1, seed, "bound", "supervised", every))
     return jobs
 
 
-def _twins(compared: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+def _baselines(compared: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Row -> options of labels alone: in both views, without auxiliary heads and with those of each compared method."""
     rows: dict[str, dict[str, Any]] = {}
-    for levels in sorted({(), *(heads(options) for _, options in compared.values())}):
+    for levels in sorted({(), *(auxiliary_heads(options) for _, options in compared.values())}):
         told = f"[levels={','.join(f'{share:g}' for share in levels)}]" if levels else ""
-        rows |= {f"twin_{kind}{told}": twin_options(kind, levels) for kind in TWINS}
+        rows |= {f"baseline_{kind}{told}": baseline_options(kind, levels) for kind in BASELINES}
     return rows
 
 
-def read_methods(
-    which: str | Sequence[str], network: str = Settings.network
-) -> dict[str, tuple[str, dict[str, Any]]]:
+def read_methods(which: str | Sequence[str], network: str = Settings.network) -> dict[str, tuple[str, dict[str, Any]]]:
     """Row -> method and all its options; "all" are those that can train `network`.
 
     >>> read_methods("pose_cons[ramp=0.1],mean_teacher")["pose_cons[ramp=0.1]"][1]["ramp"]
@@ -82,7 +81,7 @@ def read_methods(
     (0.0, 0.5)
     """
     if which == "all":
-        which = [name for name in methods.able(network) if name != "supervised"]
+        which = [name for name in methods.methods_for(network) if name != "supervised"]
     # Commas in brackets stand between options.
     texts = re.split(r",(?![^\[]*\])", which) if isinstance(which, str) else list(which)
     rows = {}
@@ -92,12 +91,15 @@ def read_methods(
         if match is None or any(not equals for _, equals, _ in pairs):
             raise UsageError(f"--methods {text}: expected all, or names such as mean_teacher, pose_cons[ramp=0.1].")
         if match[1] == "supervised":
-            raise UsageError("--methods supervised: labels alone are in every comparison, as the twin; leave it out.")
+            raise UsageError(
+                "--methods supervised: labels alone are in every comparison, as the baseline; leave it out."
+            )
         methods.refuse_network(match[1], network)
         # Several values of one option stand between spaces.
         given = {name.strip().replace("-", "_"): value.split() for name, _, value in pairs}
-        options = methods.convert(match[1], {name: each if len(each) > 1 else "".join(each)
-                                             for name, each in given.items()})  # fmt: skip
+        options = methods.typed_options(
+            match[1], {name: each if len(each) > 1 else "".join(each) for name, each in given.items()}
+        )
         rows[re.sub(r"[^\w.=,+\[\]-]", ".", text)] = (match[1], options)
     return rows
 
@@ -125,9 +127,11 @@ def protocol(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of run.json all rows of a table must share."""
     shared = {name: row["value"] for name, row in config["settings"].items() if name not in FREE}
     return shared | {
-        "longer": config.get("longer"), "precision": config["precision"], "semipose": config["semipose"],
+        "longer": config.get("longer"),
+        "precision": config["precision"],
+        "semipose": config["semipose"],
         "built network": config["network"],
-    }  # fmt: skip
+    }
 
 
 def refuse_unlike(folder: Path, settings: Settings | None = None) -> None:
@@ -143,8 +147,11 @@ def refuse_unlike(folder: Path, settings: Settings | None = None) -> None:
         mine, data = protocol(config), [config["data"]["fingerprint"], config["data"]["files"]]
         first = first or mine
         for other, whose in ((asked or mine, "asked"), (first, "other runs here")):
-            unlike = [f"{name} {mine.get(name)} ({whose}: {value})"
-                      for name, value in other.items() if mine.get(name) != value]  # fmt: skip
+            unlike = [
+                f"{name} {mine.get(name)} ({whose}: {value})"
+                for name, value in other.items()
+                if mine.get(name) != value
+            ]
             if unlike:
                 raise UsageError(_unlike(place, ", ".join(unlike)))
         if seen.setdefault(place.parent, data) != data:

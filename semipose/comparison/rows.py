@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from semipose import methods
-from semipose.formats.load import skeleton_of
+from semipose.comparison.job import read_predictions
+from semipose.comparison.plan import BOUND, PLAIN_BASELINES, protocol, refuse_unlike
+from semipose.config.settings import Settings
 from semipose.data.people import People
 from semipose.engine.checkpoint import read_record
+from semipose.formats.load import skeleton_of
 from semipose.inference.predict import score_whole_images
-from semipose.config.settings import Settings
 from semipose.metrics.intervals import mean_difference
 from semipose.metrics.score import Score, score
 from semipose.metrics.truth import digest_of
 from semipose.pose.poses import Poses
-from semipose.runs.baseline import rank
-from semipose.comparison.plan import BOUND, PLAIN_TWINS, protocol, refuse_unlike
-from semipose.comparison.job import read_found
+from semipose.runs.baseline import higher_is_better_value
 from semipose.runs.phases import read_phases
 from semipose.runs.run import Run
 
@@ -26,7 +26,7 @@ OTHER_METRICS = ("pck@0.1", "pck@0.2", "oks_ap", "pixel_error")
 
 
 @dataclass(frozen=True)
-class Ended:
+class FinishedRun:
     """A finished run: in which row, on which amount of labels; `best` and `last` score its deployed network."""
 
     amount: str
@@ -45,30 +45,36 @@ class Ended:
         return values
 
 
-class Judge:
+class Scorer:
     """Scores the runs below `folder` on `people`, each once; `name` is "val" or "test", whichever these are."""
 
     def __init__(self, folder: Path, people: People, metric: str, name: str) -> None:
         self.folder, self.people, self.metric, self.name = folder, people, metric, name
         self.digest = digest_of(people.poses, skeleton_of(people))
-        self._known: dict[tuple[Path, int], Ended] = {}
+        self._known: dict[tuple[Path, int], FinishedRun] = {}
 
     def result(self) -> dict[str, Any]:
         """What comparison.json holds; raises UsageError for runs of unlike protocol."""
         refuse_unlike(self.folder)
         ended = list(self._ended())
         amounts = {one.amount: one.run.config["data"]["labeled"]["people"] for one in ended}
-        rows = [row for amount in sorted(amounts, key=lambda name: amounts[name]) if amount != BOUND
-                for row in self._rows([one for one in ended if one.amount == amount])]  # fmt: skip
+        rows = [
+            row
+            for amount in sorted(amounts, key=lambda name: amounts[name])
+            if amount != BOUND
+            for row in self._rows([one for one in ended if one.amount == amount])
+        ]
         bound = [one for one in ended if one.amount == BOUND]
         shared = protocol(ended[0].run.config) if ended else {}
         return {
-            "format": 1, "metric": self.metric, "protocol": shared,
+            "format": 1,
+            "metric": self.metric,
+            "protocol": shared,
             "judged_on": {"name": self.name, "people": int(self.people.labeled.sum()), "source": self.people.source},
             "rows": [*rows, *([self._row("bound", bound, {})] if bound else [])],
-        }  # fmt: skip
+        }
 
-    def _ended(self) -> Iterable[Ended]:
+    def _ended(self) -> Iterable[FinishedRun]:
         for file in sorted((self.folder / "runs").glob(f"*/seed*/*/found-{self.name}.safetensors")):
             if not (file.parent / "metrics.json").is_file():
                 continue
@@ -80,52 +86,62 @@ class Judge:
                 self._known[key] = self._read(file, record["networks"])
             yield self._known[key]
 
-    def _read(self, file: Path, networks: dict[str, int]) -> Ended:
-        run, found = Run(file.parent), read_found(file, self.people.poses)
+    def _read(self, file: Path, networks: dict[str, int]) -> FinishedRun:
+        run, found = Run(file.parent), read_predictions(file, self.people.poses)
         amount, seed, row = file.parts[-4:-1]
         metrics = run.metrics or {}
         best, last = (
             self._score(found[f"{which}-{metrics['deployed']['network']}"], run) for which in ("best", "last")
         )
-        return Ended(amount, int(seed.removeprefix("seed")), row, run, metrics, best, last, networks)
+        return FinishedRun(amount, int(seed.removeprefix("seed")), row, run, metrics, best, last, networks)
 
     def _score(self, found: Poses, run: Run) -> Score:
         if Settings.from_record(run.config["settings"]).detector_free:
             return score_whole_images(found, self.people, run.skeleton, resamples=0)
         return score(found, self.people.poses, run.skeleton, resamples=0)
 
-    def _rows(self, ended: list[Ended]) -> list[dict[str, Any]]:
-        """The rows of one amount of labels, the twin first."""
-        twins = {}
+    def _rows(self, ended: list[FinishedRun]) -> list[dict[str, Any]]:
+        """The rows of one amount of labels, the baseline first."""
+        baselines = {}
         for seed in sorted({one.seed for one in ended}):
-            variants = [one for one in ended if one.seed == seed and one.row.startswith("twin_")]
-            if {one.row for one in variants}.issuperset(PLAIN_TWINS):
-                twins[seed] = max(variants, key=lambda one: rank(one.val, self.metric))
-        names = sorted({one.row for one in ended}, key=lambda name: (not name.startswith("twin_"), name))
-        rows = [self._row("twin", list(twins.values()), {})] if twins else []
-        return rows + [self._row(name, [one for one in ended if one.row == name], twins) for name in names]
+            variants = [one for one in ended if one.seed == seed and one.row.startswith("baseline_")]
+            if {one.row for one in variants}.issuperset(PLAIN_BASELINES):
+                baselines[seed] = max(variants, key=lambda one: higher_is_better_value(one.val, self.metric))
+        names = sorted({one.row for one in ended}, key=lambda name: (not name.startswith("baseline_"), name))
+        rows = [self._row("baseline", list(baselines.values()), {})] if baselines else []
+        return rows + [self._row(name, [one for one in ended if one.row == name], baselines) for name in names]
 
-    def _row(self, name: str, ended: list[Ended], twins: dict[int, Ended]) -> dict[str, Any]:
-        """Means over the seeds of `ended`; the difference to the twin is over those that have one."""
+    def _row(self, name: str, ended: list[FinishedRun], baselines: dict[int, FinishedRun]) -> dict[str, Any]:
+        """Means over the seeds of `ended`; the difference to the baseline is over those that have one."""
         config = ended[0].run.config
         unlabeled = config["data"]["unlabeled"] if methods.describe(config["method"]).uses_unlabeled else None
-        pairs = [(one.best, twins[one.seed].best) for one in ended if one.seed in twins]
-        is_twin = name.startswith("twin")
-        gain = mean_difference(pairs, self.metric).to_dict() if pairs and not is_twin else None
+        pairs = [(one.best, baselines[one.seed].best) for one in ended if one.seed in baselines]
+        is_baseline = name.startswith("baseline")
+        gain = mean_difference(pairs, self.metric).to_dict() if pairs and not is_baseline else None
         each = self.metric if not self.metric.startswith("oks") else "pck@0.1"
         return {
-            "row": name, "amount": ended[0].amount, "method": config["method"], "options": config["method_settings"],
+            "row": name,
+            "amount": ended[0].amount,
+            "method": config["method"],
+            "options": config["method_settings"],
             "seeds": [one.seed for one in ended],
             "runs": [one.run.folder.relative_to(self.folder).as_posix() for one in ended],
-            "labeled": config["data"]["labeled"]["people"], "unlabeled": unlabeled["people"] if unlabeled else 0,
+            "labeled": config["data"]["labeled"]["people"],
+            "unlabeled": unlabeled["people"] if unlabeled else 0,
             "deployed": sorted({one.metrics["deployed"]["network"] for one in ended}),
-            "values": {metric: spread([one.best.values.get(metric) for one in ended])
-                       for metric in dict.fromkeys((self.metric, *OTHER_METRICS))},
-            "last": spread([one.last.values.get(self.metric) for one in ended]), "against_twin": gain,
-            "per_keypoint": {keypoint: spread([one.best.per_keypoint[each].get(keypoint) for one in ended])
-                             for keypoint in ended[0].best.per_keypoint.get(each, ())},
-            "curve": _curve(ended, self.metric), "cost": _costs(ended),
-        }  # fmt: skip
+            "values": {
+                metric: spread([one.best.values.get(metric) for one in ended])
+                for metric in dict.fromkeys((self.metric, *OTHER_METRICS))
+            },
+            "last": spread([one.last.values.get(self.metric) for one in ended]),
+            "against_baseline": gain,
+            "per_keypoint": {
+                keypoint: spread([one.best.per_keypoint[each].get(keypoint) for one in ended])
+                for keypoint in ended[0].best.per_keypoint.get(each, ())
+            },
+            "curve": _curve(ended, self.metric),
+            "cost": _costs(ended),
+        }
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any]:
@@ -138,7 +154,7 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
     }
 
 
-def _curve(ended: list[Ended], metric: str) -> list[list[float]]:
+def _curve(ended: list[FinishedRun], metric: str) -> list[list[float]]:
     """(update, mean over the seeds of the deployed networks' metric on val), where all have one."""
     curves = []
     for one in ended:
@@ -149,7 +165,7 @@ def _curve(ended: list[Ended], metric: str) -> list[list[float]]:
     return [[update, statistics.fmean(curve[update] for curve in curves)] for update in shared]
 
 
-def _costs(ended: list[Ended]) -> dict[str, Any]:
+def _costs(ended: list[FinishedRun]) -> dict[str, Any]:
     """What a run took, as the mean over the seeds; memory is the most of any."""
     config = ended[0].run.config
     updates = statistics.fmean(read_phases(one.run.folder)[-1].end or 0 for one in ended)
@@ -157,14 +173,19 @@ def _costs(ended: list[Ended]) -> dict[str, Any]:
     cores = [cores for _, cores in times if cores is not None]
     memory = [one.metrics.get("memory") or {} for one in ended]
     return {
-        "updates": updates, "images_seen": updates * images_per_update(config),
+        "updates": updates,
+        "images_seen": updates * images_per_update(config),
         "seconds": statistics.fmean(seconds for seconds, _ in times),
         "cpu_seconds": statistics.fmean(cores) if len(cores) == len(times) else None,
-        "device": config["device"], "chip": config.get("chip"),
-        **{name: max((row[name] for row in memory if row.get(name) is not None), default=None)
-           for name in ("peak_ram", "peak_device")},
-        "networks_trained": ended[0].networks["trained"], "networks_at_inference": ended[0].networks["inference"],
-    }  # fmt: skip
+        "device": config["device"],
+        "chip": config.get("chip"),
+        **{
+            name: max((row[name] for row in memory if row.get(name) is not None), default=None)
+            for name in ("peak_ram", "peak_device")
+        },
+        "networks_trained": ended[0].networks["trained"],
+        "networks_at_inference": ended[0].networks["inference"],
+    }
 
 
 def images_per_update(config: dict[str, Any]) -> int:

@@ -5,15 +5,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from semipose.system.files import write_json, write_text
 from semipose.comparison.plan import BOUND
 from semipose.report.charts import Curve, chart, lanes, whisker
 from semipose.report.html import folded, metric_name, number, page, plain, section, signed, table, text
+from semipose.system.files import write_json, write_text
 
 NAMES = {
-    "twin": "twin: labels only", "twin_weak": "labels only, weak views", "twin_strong": "labels only, strong views",
+    "baseline": "baseline: labels only",
+    "baseline_weak": "labels only, weak views",
+    "baseline_strong": "labels only, strong views",
     "bound": "bound: all labels",
-}  # fmt: skip
+}
 Row = Mapping[str, Any]
 
 
@@ -39,11 +41,16 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def html(folder: Path, result: Mapping[str, Any]) -> str:
     """The page: tables, keypoints, learning curves and what they depend on; it loads nothing from anywhere."""
-    parts = [f'<header><p class="eyebrow">semipose compare</p><h1>{text(folder.name)}</h1>'
-             f"<p>{text(_protocol(result))}</p></header>"]  # fmt: skip
+    parts = [
+        f'<header><p class="eyebrow">semipose compare</p><h1>{text(folder.name)}</h1>'
+        f"<p>{text(_protocol(result))}</p></header>"
+    ]
     for amount, rows in tables(result):
-        parts += [section(amount, _table(rows, result)), section("Keypoints", _keypoints(rows, result)),
-                  section("Learning curves", _curves(rows, result))]  # fmt: skip
+        parts += [
+            section(amount, _table(rows, result)),
+            section("Keypoints", _keypoints(rows, result)),
+            section("Learning curves", _curves(rows, result)),
+        ]
     notes = "".join(f"<li>{text(note)}</li>" for note in _notes(result))
     settings = [[text(name), plain(str(value))] for name, value in result["protocol"].items()]
     made = f'<ul class="small">{notes}</ul>' + folded("Protocol", table(["", "value"], settings, kind="words"))
@@ -75,8 +82,15 @@ def _metrics(result: Mapping[str, Any]) -> list[str]:
 
 def _head(result: Mapping[str, Any]) -> list[str]:
     shown, gpu = _metrics(result), _on_gpu(result)
-    return [*map(metric_name, shown), "last", "against the twin", "seeds", "updates, images seen",
-            "GPU time, memory" if gpu else "CPU time, memory", "networks trained, used"]  # fmt: skip
+    return [
+        *map(metric_name, shown),
+        "last",
+        "against the baseline",
+        "seeds",
+        "updates, images seen",
+        "GPU time, memory" if gpu else "CPU time, memory",
+        "networks trained, used",
+    ]
 
 
 def _on_gpu(result: Mapping[str, Any]) -> bool:
@@ -85,17 +99,18 @@ def _on_gpu(result: Mapping[str, Any]) -> bool:
 
 def _cells(row: Row, result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(number, small print) of each column."""
-    cost, gain, metric, gpu = row["cost"], row["against_twin"], result["metric"], _on_gpu(result)
+    cost, gain, metric, gpu = row["cost"], row["against_baseline"], result["metric"], _on_gpu(result)
     span = f"({signed(gain['low'], metric)} to {signed(gain['high'], metric)})" if gain else ""
     memory, time = cost["peak_device" if gpu else "peak_ram"], cost["seconds" if gpu else "cpu_seconds"]
     return [
         *(_measured(row["values"][name], name) for name in _metrics(result)),
         _measured(row["last"], metric),
         (signed(gain["value"], metric), span) if gain else ("", ""),
-        (str(len(row["seeds"])), ""), (f"{cost['updates']:.0f}", f"{cost['images_seen']:,.0f}"),
+        (str(len(row["seeds"])), ""),
+        (f"{cost['updates']:.0f}", f"{cost['images_seen']:,.0f}"),
         (_duration(time), f"{memory / 1e9:.2f} GB" if memory else ""),
         (str(cost["networks_trained"]), str(cost["networks_at_inference"])),
-    ]  # fmt: skip
+    ]
 
 
 def _joined(value: str, small: str) -> str:
@@ -131,12 +146,15 @@ def _protocol(result: Mapping[str, Any]) -> str:
 
 def _notes(result: Mapping[str, Any]) -> list[str]:
     """What a reader must know, a sentence each."""
-    chosen = "val, which also chose the checkpoints and the twin, so all are a little high" \
-        if result["judged_on"]["name"] == "val" else "test; checkpoints, networks and the twin were chosen on val"
+    chosen = (
+        "val, which also chose the checkpoints and the baseline, so all are a little high"
+        if result["judged_on"]["name"] == "val"
+        else "test; checkpoints, networks and the baseline were chosen on val"
+    )
     notes = [
         f"Scores of the deployed network's best checkpoint, mean ± standard deviation over seeds, on {chosen}; "
-        "\"last\" is its last checkpoint.",
-        "The twin is, for each seed, the best on val of labels alone with weak and with strong views, raw and averaged "
+        '"last" is its last checkpoint.',
+        "The baseline is, for each seed, the best on val of labels alone with weak and strong views, raw and averaged "
         "weights, and with auxiliary heads where a compared method has them. Differences to it: 95 % interval of a "
         "paired bootstrap over images, of the mean over the seeds; it covers the choice of images, the standard "
         "deviation that of labels and random start.",
@@ -148,14 +166,14 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
 
 
 def _table(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
-    gains = [row["against_twin"] for row in rows if row["against_twin"]]
+    gains = [row["against_baseline"] for row in rows if row["against_baseline"]]
     reach = max((abs(gain[end]) for gain in gains for end in ("low", "high")), default=1.0) or 1.0
     # Of pixel errors less is better, and the mark's right-hand side is the good one.
     sign = -1 if result["metric"] == "pixel_error" else 1
     body = []
     for row in rows:
         cells = [f"{text(value)}<small>{text(small)}</small>" for value, small in _cells(row, result)]
-        gain = row["against_twin"]
+        gain = row["against_baseline"]
         if gain:
             low, high = sorted((sign * gain["low"], sign * gain["high"]))
             cells[len(_metrics(result)) + 1] += whisker(sign * gain["value"], low, high, reach)
@@ -166,22 +184,34 @@ def _table(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
 
 
 def _toned(rows: Sequence[Row]) -> list[tuple[Row, int, bool]]:
-    """(row, tone, whether hollow or dashed): one for each but the twin's parts, which would hide the others."""
-    shown = [row for row in rows if not row["row"].startswith("twin_")]
+    """(row, tone, whether hollow or dashed): one for each but the baseline's parts, which would hide the others."""
+    shown = [row for row in rows if not row["row"].startswith("baseline_")]
     return [(row, place % 8, place >= 8) for place, row in enumerate(shown)]
 
 
 def _keypoints(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
     metric = result["metric"] if not result["metric"].startswith("oks") else "pck@0.1"
     names = list(rows[0]["per_keypoint"])
-    series = [Curve(_name(row), [(row["per_keypoint"][name]["mean"], place) for place, name in enumerate(names)
-                                 if row["per_keypoint"].get(name, {}).get("mean") is not None], tone, second)
-              for row, tone, second in _toned(rows)]  # fmt: skip
+    series = [
+        Curve(
+            _name(row),
+            [
+                (row["per_keypoint"][name]["mean"], place)
+                for place, name in enumerate(names)
+                if row["per_keypoint"].get(name, {}).get("mean") is not None
+            ],
+            tone,
+            second,
+        )
+        for row, tone, second in _toned(rows)
+    ]
     return lanes(f"{metric_name(metric)} of each keypoint", names, series)
 
 
 def _curves(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
-    curves = [Curve(_name(row), [(x, y) for x, y in row["curve"]], tone, second, dots=True)
-              for row, tone, second in _toned(rows)]  # fmt: skip
+    curves = [
+        Curve(_name(row), [(x, y) for x, y in row["curve"]], tone, second, dots=True)
+        for row, tone, second in _toned(rows)
+    ]
     drawn = chart(f"{metric_name(result['metric'])} on val over updates, mean over seeds", curves)
     return f'<div style="max-width:38rem">{drawn}</div>'

@@ -21,7 +21,7 @@ PLAIN: dict[Any, tuple[str, str]] = {
 }
 
 
-def convert(value: object, wanted: Any) -> Any:
+def parse_value(value: object, wanted: Any) -> Any:
     """`value` as type `wanted`, also from its text; a ValueError says what was expected and what was found.
 
     >>> convert("1e-3", float), convert("none", float | None), convert([1, 2], tuple[float, float])
@@ -51,15 +51,15 @@ def expected(wanted: Any) -> str:
     return str(wanted.expected()) if hasattr(wanted, "parse") else PLAIN[wanted][0]
 
 
-def word(wanted: Any) -> str:
+def metavar(wanted: Any) -> str:
     """`wanted` as the placeholder in a flag's help: "PATH", "NUMBER", "SIZE"."""
     parts = [part for part in get_args(wanted) if part is not types.NoneType]
     if get_origin(wanted) in (Union, types.UnionType) and len(parts) == 1:
-        return word(parts[0])
+        return metavar(parts[0])
     return PLAIN[wanted][1] if wanted in PLAIN else str(getattr(wanted, "__name__", "value")).upper()
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)` for the known name most like `name`, or an empty text."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
@@ -71,17 +71,17 @@ def _optional(value: object, wanted: Any) -> Any:
     parts = [part for part in get_args(wanted) if part is not types.NoneType]
     for part in parts[:-1]:
         try:
-            return convert(value, part)
+            return parse_value(value, part)
         except ValueError:
             continue
-    return convert(value, parts[-1])
+    return parse_value(value, parts[-1])
 
 
 def _choice(value: object, wanted: Any) -> Any:
     for choice in get_args(wanted):
         if value == choice or (isinstance(value, str) and value == str(choice)):
             return choice
-    hint = nearest(str(value), (str(choice) for choice in get_args(wanted)))
+    hint = suggestion(str(value), (str(choice) for choice in get_args(wanted)))
     raise ValueError(f"expected {expected(wanted)}, found {value!r}{hint}")
 
 
@@ -91,10 +91,10 @@ def _tuple(value: object, wanted: Any) -> tuple[Any, ...]:
     if not isinstance(items, (list, tuple)):
         raise ValueError(f"expected {expected(wanted)}, found {value!r}")
     if len(parts) == 2 and parts[1] is ...:
-        return tuple(convert(item, parts[0]) for item in items)
+        return tuple(parse_value(item, parts[0]) for item in items)
     if len(items) != len(parts):
         raise ValueError(f"expected {len(parts)} values, found {len(items)} in {value!r}")
-    return tuple(convert(item, part) for item, part in zip(items, parts, strict=True))
+    return tuple(parse_value(item, part) for item, part in zip(items, parts, strict=True))
 
 
 def _plain(value: object, wanted: type) -> Any:

@@ -10,15 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_type_hints
 
+from semipose.config.parsing import parse_value, suggestion
 from semipose.errors import UsageError
 from semipose.networks import DEFAULT_BACKBONE, DETECTOR_FREE
-from semipose.config.parsing import convert, nearest
 
 Source = Literal["flag", "yaml", "default", "data"]
 Metric = Literal[
-    "pck@0.05", "pck@0.1", "pck@0.2", "pck_torso@0.1", "pck_torso@0.2",
-    "pixel_error", "oks_ap", "oks_ap50", "oks_ap75", "oks_ar",
-]  # fmt: skip
+    "pck@0.05",
+    "pck@0.1",
+    "pck@0.2",
+    "pck_torso@0.1",
+    "pck_torso@0.2",
+    "pixel_error",
+    "oks_ap",
+    "oks_ap50",
+    "oks_ap75",
+    "oks_ar",
+]
 
 # What differs from row to row of a comparison, or would make rows train for unlike numbers of updates.
 DIFFERING = ("method", "seed", "deploy", "patience")
@@ -36,7 +44,7 @@ class Size(NamedTuple):
         """Read "256x192" (height first) or a pair of whole numbers."""
         parts = value.lower().split("x") if isinstance(value, str) else value
         if isinstance(parts, (list, tuple)) and len(parts) == 2:
-            return cls(*convert(parts, tuple[int, int]))
+            return cls(*parse_value(parts, tuple[int, int]))
         raise ValueError(f"expected {cls.expected()}, found {value!r}")
 
     @classmethod
@@ -103,8 +111,9 @@ class Settings:
 
     method: str = setting("mean_teacher_levels", "How to learn: a name of `semipose methods`, or package.module:Class.")
     network: str = setting(
-        "resnet18", "Of one person: resnet18/34/50/101/152, hrnet_w32/w48, mobilenet_v1, timm:NAME; of whole images, "
-        "without a detector: higher_hrnet, dekr, cid."
+        "resnet18",
+        "Of one person: resnet18/34/50/101/152, hrnet_w32/w48, mobilenet_v1, timm:NAME; of whole images, "
+        "without a detector: higher_hrnet, dekr, cid.",
     )
     backbone: str | None = setting(None, "(higher_hrnet, dekr, cid) A network of one person; none = hrnet_w32.")
     fine: bool | None = setting(None, "(higher_hrnet) Heatmaps of stride 2 too; none = on.")
@@ -176,10 +185,10 @@ class Settings:
         types, faults, converted = self.types(), [], {}
         for name, value in values.items():
             if name not in types:
-                faults.append(f"unknown setting {name!r}{nearest(name, types)}")
+                faults.append(f"unknown setting {name!r}{suggestion(name, types)}")
                 continue
             try:
-                converted[name] = convert(value, types[name])
+                converted[name] = parse_value(value, types[name])
             except ValueError as error:
                 faults.append(f"{flag(name)}: {error}")
         refuse(faults)
@@ -210,8 +219,9 @@ class Settings:
         """What is wrong with the values, alone and together: each names the flag (or yaml line) and the remedy."""
         return [
             f"{flag(name)} {getattr(self, name)}{self._place(name)}: {remedy}"
-            for name, holds, remedy in _rules(self) if not holds
-        ]  # fmt: skip
+            for name, holds, remedy in _rules(self)
+            if not holds
+        ]
 
     def validate(self) -> Self:
         """These settings, or one UsageError that lists all `faults`; other defaults where whole images are seen."""
@@ -266,8 +276,12 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
         ("backbone", s.backbone not in DETECTOR_FREE, "is no backbone; give a network of one person, as hrnet_w32"),
         ("fine", s.fine is None or s.network == "higher_hrnet", "is for --network higher_hrnet; leave it out"),
         ("adaptive", s.adaptive is None or s.network == "dekr", "is for --network dekr; leave it out"),
-        ("metric", one or s.metric.startswith("oks"), f"{s.network} finds people itself, and PCK and pixel error "
-         "are of people whose place is given; expected oks_ap, oks_ap50, oks_ap75 or oks_ar"),
+        (
+            "metric",
+            one or s.metric.startswith("oks"),
+            f"{s.network} finds people itself, and PCK and pixel error "
+            "are of people whose place is given; expected oks_ap, oks_ap50, oks_ap75 or oks_ar",
+        ),
         ("decode", one or s.origin("decode").source == "default", f"{s.network} reads its maps in a way of its own"),
         ("width", 0 < s.width <= 8, "must be above 0 and at most 8"),
         ("head_channels", s.head_channels >= 1, "must be at least 1"),

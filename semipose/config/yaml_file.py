@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
+from semipose.config.parsing import parse_value, suggestion
 from semipose.errors import UsageError
-from semipose.config.parsing import convert, nearest
 
 
 @dataclass
@@ -57,10 +57,10 @@ class Config:
         values = {}
         for name, value in self.entries.items():
             if name not in types:
-                self.faults.append(f"{self.place(name)}: unknown name {name!r}{nearest(name, types)}")
+                self.faults.append(f"{self.place(name)}: unknown name {name!r}{suggestion(name, types)}")
                 continue
             try:
-                values[name] = convert(value, types[name])
+                values[name] = parse_value(value, types[name])
             except ValueError as error:
                 self.faults.append(f"{self.place(name)}: {name}: {error}")
         return values

@@ -120,9 +120,12 @@ class CropFile:
 
 
 def shared(
-    path: Path, limit: int, empty: Callable[[int], CropFile], fill: Callable[[CropFile], None],
+    path: Path,
+    limit: int,
+    empty: Callable[[int], CropFile],
+    fill: Callable[[CropFile], None],
     holds: Callable[[CropFile], bool],
-) -> CropFile:  # fmt: skip
+) -> CropFile:
     """The crops at `path`; where they are missing, damaged, or do not hold any more, `fill` makes them.
 
     `empty` makes a CropFile of an open file. One process fills it and the others wait. Files of other crops are deleted
@@ -180,8 +183,9 @@ def _make_room(folder: Path, need: int, limit: int) -> None:
     if deleted:
         print(
             f"semipose: deleted {deleted / 1e9:.1f} GB of crops in {folder} that were not used for longest, to stay "
-            f"within --cache-limit {limit / 1e9:g}", file=sys.stderr,
-        )  # fmt: skip
+            f"within --cache-limit {limit / 1e9:g}",
+            file=sys.stderr,
+        )
 
 
 def _write(file: int, data: memoryview, at: int) -> None:

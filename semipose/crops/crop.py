@@ -27,7 +27,7 @@ EDITION = 1
 class CropFrame:
     """Where crops lie for a network input of `size` (H, W) pixels.
 
-    `padding` times the box is what the plain view shows, and `margin` times that the crop; 1 and 1 for whole images.
+    `padding` times the box is what the canonical view shows, and `margin` times that the crop; both 1 for whole images.
     """
 
     size: tuple[int, int]

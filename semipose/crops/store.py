@@ -65,7 +65,7 @@ class CropStore:
         self.kept = self.cache
         if self.cache == "auto":
             beside = sum(map(len, self.beside))
-            self.kept = choose(len(self), self.frame, self.device, self.disk_limit, beside)
+            self.kept = choose_cache(len(self), self.frame, self.device, self.disk_limit, beside)
         elif self.cache == "device" and self.device.type == "cpu":
             self.kept = "ram"
         self._leave_out(self._keep())
@@ -258,7 +258,7 @@ class CropStore:
         return False
 
 
-def choose(count: int, frame: CropFrame, device: torch.device, disk_limit: int = 0, beside: int = 0) -> Cache:
+def choose_cache(count: int, frame: CropFrame, device: torch.device, disk_limit: int = 0, beside: int = 0) -> Cache:
     """The fastest place with room for the crops of `count` people; see `CropStore` for the rest."""
     each = frame.crop_bytes
     need = each * count

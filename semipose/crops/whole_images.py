@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semipose.data.unposed import blank_people, whole_image_rows
 from semipose.crops.crop import CropFrame, cut
 from semipose.crops.store import CropStore, Rows
 from semipose.data.people import People
+from semipose.data.unposed import blank_people, whole_image_rows
 from semipose.errors import DataError
-from semipose.scene import KNOWN_STRIDE, Labels
+from semipose.scene import REGION_STRIDE, Labels
 
 # Beyond the labeled people's boxes times this, nobody knows what is in an image where not all people have a box.
 BOX_ROOM = 1.25
@@ -27,10 +27,10 @@ PEAK_CELLS, PEAK_SHARE = 3, 0.05
 _FAR = 30_000
 
 
-def whole_images(people: People) -> People:
+def one_row_per_image(people: People) -> People:
     """One blank person for each image of `people`, whose box is the whole image; raises DataError for one that is none.
 
-    These are the rows of a `SceneStore`.
+    These are the rows of a `WholeImageStore`.
     """
     at = np.arange(len(people.images))
     rows = whole_image_rows(people.images, at)
@@ -45,8 +45,8 @@ def whole_images(people: People) -> People:
 
 
 @dataclass
-class SceneStore(CropStore):
-    """Whole images, by row: `people` are those of `whole_images`, and `everybody` who is in them; None: unlabeled."""
+class WholeImageStore(CropStore):
+    """Whole images, by row: `people` are those of `one_row_per_image`; `everybody` in them, None if unlabeled."""
 
     everybody: People | None = None
 
@@ -57,7 +57,7 @@ class SceneStore(CropStore):
         self._to_crop = self.affines.numpy()
         scale, shift = self._to_crop[:, [0, 1], [0, 1]], self._to_crop[:, :2, 2]
         edges = np.stack([shift - 0.5 * scale, shift + (size - 0.5) * scale], -1).reshape(-1, 4)
-        self._edges = (edges - (KNOWN_STRIDE - 1) / 2) / KNOWN_STRIDE
+        self._edges = (edges - (REGION_STRIDE - 1) / 2) / REGION_STRIDE
         # Packed cells of the images in which not all is known.
         self._known: dict[int, NDArray[np.uint8]] = {}
         if self.everybody is not None:
@@ -71,7 +71,7 @@ class SceneStore(CropStore):
     @property
     def cells(self) -> tuple[int, int]:
         """(h', w'), cells of KNOWN_STRIDE pixels that cover a crop."""
-        height, width = (-(-side // KNOWN_STRIDE) for side in self.frame.crop_size)
+        height, width = (-(-side // REGION_STRIDE) for side in self.frame.crop_size)
         return height, width
 
     def known(self, rows: Rows) -> Tensor:
@@ -121,12 +121,12 @@ class SceneStore(CropStore):
         x, y, wide, tall = self.regions[row]
         (height, width), (h, w) = self.frame.crop_size, self.cells
         size = self.people.poses.boxes[row, 2:].astype(int).tolist()
-        reach = max(PEAK_CELLS * KNOWN_STRIDE * self.zoom * wide / width, PEAK_SHARE * max(size))
+        reach = max(PEAK_CELLS * REGION_STRIDE * self.zoom * wide / width, PEAK_SHARE * max(size))
         labeled = self._seats[row][self._seats[row] >= 0]
         pixels = known_pixels(self.everybody, labeled, others, (size[1], size[0]), bool(self._partly[row]), reach)
         cells = np.zeros((h, w), np.uint8)
         # The cells reach a little further than the crop.
-        cut(pixels, np.array([x, y, wide * w * KNOWN_STRIDE / width, tall * h * KNOWN_STRIDE / height]), cells)
+        cut(pixels, np.array([x, y, wide * w * REGION_STRIDE / width, tall * h * REGION_STRIDE / height]), cells)
         return np.packbits(cells > 127)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semipose.data import boxes as box
-from semipose.data.people import Images, People
 from semipose.data.image_size import image_sizes
+from semipose.data.people import Images, People
 from semipose.errors import DataError
 from semipose.pose.poses import Poses
 

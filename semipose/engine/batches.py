@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semipose.crops.store import CropStore
-from semipose.crops.sampler import Sampler
-from semipose.crops.whole_images import SceneStore
 from semipose.config.settings import Settings
+from semipose.crops.sampler import Sampler
+from semipose.crops.store import CropStore
+from semipose.crops.whole_images import WholeImageStore
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.methods.method import Step
 from semipose.scene import Labels
-from semipose.views.draw import Draw
+from semipose.views.random_key import RandomKey
 from semipose.views.view import Augmentation, Batch, Crops, SceneCrops
 
 
@@ -38,7 +38,7 @@ class Stream:
 
     def __post_init__(self) -> None:
         self._sampler = Sampler(len(self.store), self.batch_size, self.seed, self.name)
-        scenes = isinstance(self.store, SceneStore)
+        scenes = isinstance(self.store, WholeImageStore)
         self._kind = SceneCrops if scenes else Crops
         self._keypoints = self.store.keypoints() if self.labeled and not scenes else None
         self._waiting: dict[int, tuple[np.ndarray, Callable[[], Tensor]]] = {}
@@ -48,7 +48,7 @@ class Stream:
         rows, images = self._waiting[update] if update in self._waiting else self._fetch(update)
         self._waiting = {update + 1: self._fetch(update + 1)}
         start = self.part * len(rows)
-        draw = Draw(self.seed, update, self.name, len(rows), self.batch_size, start, self.store.device)
+        draw = RandomKey(self.seed, update, self.name, len(rows), self.batch_size, start, self.store.device)
         store = self.store
         known: dict[str, Any] = {
             name: value.to(store.device, non_blocking=True) if isinstance(value, Tensor) else value
@@ -86,7 +86,7 @@ class Stream:
         if self._keypoints is not None:
             visible = torch.from_numpy(self.store.people.poses.visible[rows])
             return {"keypoints": self._keypoints[rows], "visible": visible}
-        if not isinstance(self.store, SceneStore):
+        if not isinstance(self.store, WholeImageStore):
             return {}
         known: dict[str, Tensor | Labels] = {"known": self.store.known(rows)}
         return known | {"people": self.store.labels(rows)} if self.labeled else known
@@ -146,10 +146,10 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 def _piece(crops: Crops, part: int, parts: int) -> Crops:
     count = len(crops) // parts
     rows = slice(part * count, (part + 1) * count)
-    draw = replace(crops.draw, count=count, start=crops.draw.start + rows.start)
+    draw = replace(crops.random, count=count, start=crops.random.start + rows.start)
     values = ((item.name, getattr(crops, item.name)) for item in fields(crops))
     pieces: dict[str, Any] = {name: value[rows] for name, value in values if isinstance(value, Tensor | Labels)}
-    return replace(crops, draw=draw, **pieces)
+    return replace(crops, random=draw, **pieces)
 
 
 def joined(passes: list[tuple[Step, Tensor]]) -> tuple[Step, Tensor]:

@@ -49,12 +49,12 @@ def started() -> int:
     return max(count(), int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1)
 
 
-def place_here() -> int:
+def local_rank() -> int:
     """This process's number among those of its machine, from 0: the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def count_here() -> int:
+def local_count() -> int:
     """Processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
@@ -133,13 +133,13 @@ def from_first(value: Any) -> Any:
     return json.loads(sent.numpy().tobytes())
 
 
-def from_first_here(numbers: tuple[int, int]) -> tuple[int, int]:
+def from_local_first(numbers: tuple[int, int]) -> tuple[int, int]:
     """The two `numbers` of this machine's first process, in all its processes."""
     if count() == 1:
         return numbers
     rows = [torch.empty(2, dtype=torch.int64) for _ in range(count())]
     dist.all_gather(rows, torch.tensor(numbers))
-    first, second = rows[rank() - place_here()].tolist()
+    first, second = rows[rank() - local_rank()].tolist()
     return first, second
 
 

@@ -69,10 +69,15 @@ class Live:
     def __init__(self, title: str, updates: int, start: int = 0, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, quiet=not distributed.is_first())
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(bar_width=20), TaskProgressColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"), TextColumn("{task.fields[terms]}"),
-            TimeRemainingColumn(compact=True), console=self.console, transient=False,
-        )  # fmt: skip
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[terms]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=False,
+        )
         self._task = self._progress.add_task(title, total=updates, completed=start, terms="")
         self._terms, self._val = "", ""
 
@@ -117,6 +122,7 @@ class Clock:
         spent = max(1e-9, time.perf_counter() - self._start)
         cores = (time.process_time() - self._busy) / spent
         return {
-            "images_per_s": round(self._images / spent, 2), "data_wait": round(self._waited / spent, 4),
+            "images_per_s": round(self._images / spent, 2),
+            "data_wait": round(self._waited / spent, 4),
             "cores": round(cores, 3),
-        }  # fmt: skip
+        }

@@ -11,17 +11,16 @@ from typing import Any
 import torch
 
 from semipose import methods
-from semipose.formats.load import Data
-from semipose.crops.store import CropStore, choose
+from semipose.config.settings import Settings
+from semipose.crops.store import CropStore, choose_cache
+from semipose.crops.whole_images import WholeImageStore, one_row_per_image
 from semipose.data.people import People
-from semipose.crops.whole_images import SceneStore, whole_images
 from semipose.engine import ddp as distributed
 from semipose.engine.batches import Batches, Stream
-from semipose.inference.predict import find_people, predict_people, score_found
-from semipose.config.settings import Settings
 from semipose.engine.trainer import Trainer
 from semipose.errors import UsageError
-from semipose.system.memory import keep_freed_memory, peak_memory
+from semipose.formats.load import Data
+from semipose.inference.predict import find_people, predict_people, score_found
 from semipose.methods.method import Build, Method
 from semipose.metrics.score import Score
 from semipose.networks.build import build_network
@@ -29,7 +28,8 @@ from semipose.networks.network import PoseNetwork
 from semipose.networks.weights import load_weights
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
-from semipose.views.draw import generator
+from semipose.system.memory import keep_freed_memory, peak_memory
+from semipose.views.random_key import generator
 from semipose.views.view import Augmentation
 
 # Updates that are timed, and thrown away, before a duration in hours becomes a number of updates.
@@ -52,7 +52,7 @@ class Stores:
     @classmethod
     def read(cls, data: Data, settings: Settings, device: torch.device) -> "Stores":
         """Decode the data; unreadable labeled images are refused, unlabeled ones left out and counted."""
-        workers = settings.workers or max(1, (os.cpu_count() or 1) // distributed.count_here())
+        workers = settings.workers or max(1, (os.cpu_count() or 1) // distributed.local_count())
         size, limit = (settings.input_size[0], settings.input_size[1]), int(settings.cache_limit * 1e9)
         rows, labels = _rows(data, settings)
 
@@ -61,15 +61,15 @@ class Stores:
             if people is None or len(people) == 0:
                 return None
             beside = [part for part in rows.values() if part is not people]
-            make = partial(SceneStore, everybody=labels.get(name)) if settings.detector_free else CropStore
+            make = partial(WholeImageStore, everybody=labels.get(name)) if settings.detector_free else CropStore
             # Counted over all machines: on another there may be more processes, and all take part in what follows.
             if not by_all or distributed.count() == 1:
                 return make(people, size, cache, device, workers, strict, limit, beside)
             if cache == "auto":
                 # What the first keeps in memory leaves less for the others to see.
-                frame = (SceneStore if settings.detector_free else CropStore).frame_of(size)
-                cache = distributed.from_first(choose(len(people), frame, device, limit, sum(map(len, beside))))
-            first, agree = distributed.place_here() == 0, distributed.from_first_here
+                frame = (WholeImageStore if settings.detector_free else CropStore).frame_of(size)
+                cache = distributed.from_first(choose_cache(len(people), frame, device, limit, sum(map(len, beside))))
+            first, agree = distributed.local_rank() == 0, distributed.from_local_first
             return make(people, size, cache, device, workers, strict, limit, beside, first, agree)
 
         labeled = store("labeled")
@@ -94,7 +94,7 @@ def _rows(data: Data, settings: Settings) -> tuple[dict[str, People], dict[str, 
     """Stream -> whose crops it has, one a row; and for whole images those of the labeled streams who are in them."""
     data = data.for_whole_images() if settings.detector_free else data
     labeled = {name: people for name in ("labeled", "val") if (people := getattr(data, name)) is not None}
-    rows = {name: whole_images(people) for name, people in labeled.items()} if settings.detector_free else labeled
+    rows = {name: one_row_per_image(people) for name, people in labeled.items()} if settings.detector_free else labeled
     return rows | ({} if data.unlabeled is None else {"unlabeled": data.unlabeled}), labeled
 
 
@@ -120,11 +120,11 @@ def choose_device(name: str) -> torch.device:
 
 def _own_device(name: str) -> str:
     """The GPU of this one of several processes."""
-    place, there = distributed.place_here(), torch.cuda.device_count()
+    place, there = distributed.local_rank(), torch.cuda.device_count()
     if name != "cuda" or place >= there > 0:
         raise UsageError(
-            f"--device {name}: torchrun started {distributed.count_here()} processes on this machine, each needs a GPU "
-            f"of its own, and {there} are visible. Use --device cuda (or cpu) and --nproc-per-node {max(1, there)}."
+            f"--device {name}: torchrun started {distributed.local_count()} processes on this machine, each needs one "
+            f"GPU of its own, and {there} are visible. Use --device cuda (or cpu) and --nproc-per-node {max(1, there)}."
         )
     return f"cuda:{place}"
 
@@ -171,7 +171,7 @@ def make_method(
 ) -> Method:
     """The method of `settings` with its `options`, on the device."""
     methods.refuse_network(settings.method, settings.network)
-    typed = methods.convert(settings.method, options)
+    typed = methods.typed_options(settings.method, options)
     method: Method = methods.load(settings.method)(builder(settings, skeleton, report), skeleton, **typed)
     if settings.deploy is not None and settings.deploy not in method.networks():
         there = ", ".join(method.networks())
@@ -183,9 +183,13 @@ def make_batches(stores: Stores, settings: Settings, uses_unlabeled: bool) -> Ba
     """Both streams of batches, this process's part of them."""
     part, parts = distributed.rank(), distributed.count()
     policy = Augmentation(
-        settings.rotation, settings.scale, settings.flip, settings.color, settings.color_strength,
+        settings.rotation,
+        settings.scale,
+        settings.flip,
+        settings.color,
+        settings.color_strength,
         shift=_SHIFT * settings.detector_free if settings.shift is None else settings.shift,
-    )  # fmt: skip
+    )
     labeled = Stream(stores.labeled, "labeled", settings.batch_size, settings.seed, policy, True, part, parts)
     if not uses_unlabeled:
         return Batches(labeled, None)
@@ -198,8 +202,9 @@ def make_batches(stores: Stores, settings: Settings, uses_unlabeled: bool) -> Ba
     return Batches(labeled, Stream(stores.unlabeled, "unlabeled", size, settings.seed, policy, False, part, parts))
 
 
-def scorer(store: CropStore | None, settings: Settings, skeleton: Skeleton, precision: str = "fp32",
-           resamples: int = 0) -> Callable[[PoseNetwork], Score] | None:
+def scorer(
+    store: CropStore | None, settings: Settings, skeleton: Skeleton, precision: str = "fp32", resamples: int = 0
+) -> Callable[[PoseNetwork], Score] | None:
     """The function that scores a network on the people of `store`; None without people."""
     if store is None:
         return None
@@ -212,18 +217,24 @@ def scorer(store: CropStore | None, settings: Settings, skeleton: Skeleton, prec
     return evaluate
 
 
-def predictor(store: CropStore, settings: Settings, skeleton: Skeleton,
-              precision: str = "fp32") -> Callable[[PoseNetwork], Poses]:
+def predictor(
+    store: CropStore, settings: Settings, skeleton: Skeleton, precision: str = "fp32"
+) -> Callable[[PoseNetwork], Poses]:
     """The function that finds the poses of the people of `store` as a run evaluates its networks."""
 
     def predict(network: PoseNetwork) -> Poses:
         with torch.autocast(store.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            if isinstance(store, SceneStore):
+            if isinstance(store, WholeImageStore):
                 return find_people(network, store, skeleton=skeleton, flip_test=settings.flip_test)
             return predict_people(
-                network, store, size=store.size, skeleton=skeleton, device=store.device,
-                flip_test=settings.flip_test, decode=settings.decode,
-            )  # fmt: skip
+                network,
+                store,
+                size=store.size,
+                skeleton=skeleton,
+                device=store.device,
+                flip_test=settings.flip_test,
+                decode=settings.decode,
+            )
 
     return predict
 

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semipose.config.settings import Settings
 from semipose.engine import ddp as distributed
 from semipose.engine.batches import Batches, joined, split
 from semipose.engine.checkpoint import load_training, read_record, save, save_training
-from semipose.engine.nonfinite import Health
 from semipose.engine.log import Clock, Live, RunLog
+from semipose.engine.nonfinite import Health
 from semipose.engine.optimizer import learning_rate, make_optimizer
-from semipose.config.settings import Settings
 from semipose.engine.signals import Stop
 from semipose.errors import SemiposeError
 from semipose.losses.heatmap import total
@@ -236,9 +236,13 @@ class Trainer:
             return
         self.log.sync()
         record = {
-            "update": self.update, "updates": self.updates, "best": self.best, "last": self.last,
-            "waited": self.waited, "health": [int(count) for count in self.health.counts],
-        }  # fmt: skip
+            "update": self.update,
+            "updates": self.updates,
+            "best": self.best,
+            "last": self.last,
+            "waited": self.waited,
+            "health": [int(count) for count in self.health.counts],
+        }
         save_training(self.checkpoint, self.method, self.optimizer, record)
         self._saved = time.monotonic()
 
@@ -273,9 +277,13 @@ class Trainer:
     def _save_network(self, which: str, name: str, network: PoseNetwork) -> None:
         skeleton = self.method.skeleton
         record = {
-            "network": network.config, "skeleton": skeleton.to_dict(), "input_size": list(self.settings.input_size),
-            "update": self.update, "name": name, "values": self.last.get(name, {}).get("values", {}),
-        }  # fmt: skip
+            "network": network.config,
+            "skeleton": skeleton.to_dict(),
+            "input_size": list(self.settings.input_size),
+            "update": self.update,
+            "name": name,
+            "values": self.last.get(name, {}).get("values", {}),
+        }
         save(self.folder / "checkpoints" / f"{which}-{name}.safetensors", network.state_dict(), record)
 
 

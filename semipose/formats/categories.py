@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semipose.pose.category import check_override
 from semipose.errors import DataError
+from semipose.pose.category import check_override
 from semipose.pose.names import nearest
 
 Category = Mapping[str, Any]

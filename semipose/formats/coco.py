@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semipose.data import boxes as box
-from semipose.data.unposed import BoxRows, blank_people, detected_rows, whole_image_rows
-from semipose.formats.categories import read_skeleton_file
-from semipose.formats.coco_errors import refuse, without_labels
+from semipose.data.image_size import image_sizes
 from semipose.data.paths import image_folder
 from semipose.data.people import People
-from semipose.formats.coco_records import Request, Suspicious, Table, parse
-from semipose.data.image_size import image_sizes
 from semipose.data.splits import refuse_unknown, refuse_unknown_people
+from semipose.data.unposed import BoxRows, blank_people, detected_rows, whole_image_rows
 from semipose.errors import DataError, UsageError
+from semipose.formats.categories import read_skeleton_file
+from semipose.formats.coco_errors import explain_errors, without_labels
+from semipose.formats.coco_records import CocoTable, InvalidCoco, ReadOptions, parse_coco
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
 
 Rows = NDArray[np.int64]
 # The last is for ids beyond 64 bits.
-UNREADABLE = (msgspec.MsgspecError, Suspicious, OverflowError)
+UNREADABLE = (msgspec.MsgspecError, InvalidCoco, OverflowError)
 BoxRule = Literal["auto", "given", "keypoints", "image"]
 
 
@@ -50,7 +50,7 @@ def load_labels(
     if boxes not in ("auto", "given", "keypoints", "image"):
         raise UsageError(f"boxes is {boxes!r}; expected auto, given, keypoints or image.")
     override = read_skeleton_file(skeleton_file)
-    request = Request(Path(path), image_folder(images_dir), override, boxes, everyone=everyone)
+    request = ReadOptions(Path(path), image_folder(images_dir), override, boxes, everyone=everyone)
     table = read_table(request)
     return _labeled(table, request, skeleton_of(table, request, skeleton_file), _detections(table, detections))
 
@@ -77,7 +77,7 @@ def load_divided(
     """
     override = read_skeleton_file(skeleton_file)
     named = None if labeled_people is None else frozenset(labeled_people)
-    request = Request(
+    request = ReadOptions(
         Path(path), image_folder(images_dir), override, "auto", frozenset(labeled_ids), named, everyone=whole_images
     )
     table = read_table(request)
@@ -91,7 +91,7 @@ def load_divided(
     return labeled.within(~table.blind_images) if whole_images else labeled, unlabeled
 
 
-def skeleton_of(table: Table, request: Request, skeleton_file: str | Path | None) -> Skeleton:
+def skeleton_of(table: CocoTable, request: ReadOptions, skeleton_file: str | Path | None) -> Skeleton:
     """The skeleton of the learned categories."""
     try:
         return Skeleton.from_category(table.categories[0], request.override, override_source=f"file {skeleton_file}")
@@ -99,25 +99,25 @@ def skeleton_of(table: Table, request: Request, skeleton_file: str | Path | None
         raise DataError(f"{request.path}: {error}") from error
 
 
-def read_table(request: Request) -> Table:
+def read_table(request: ReadOptions) -> CocoTable:
     """The json's arrays, or DataError with every fault in it."""
     try:
         content = request.path.read_bytes()
     except OSError as error:
         raise DataError(f"{request.path}: cannot be read ({error.strerror}); expected a COCO json.") from error
     try:
-        return parse(content, request)
+        return parse_coco(content, request)
     except (*UNREADABLE, RecursionError) as reason:
-        refuse(content, request)
+        explain_errors(content, request)
         # Everything wrong is in labels that must not be read: without them the file is sound.
         try:
-            return parse(without_labels(content, request), request)
+            return parse_coco(without_labels(content, request), request)
         except UNREADABLE:
             raise DataError(f"{request.path}: {reason}; expected a COCO json.") from reason
 
 
 def blind_people(
-    table: Table,
+    table: CocoTable,
     skeleton: Skeleton,
     found: box.Detections | None,
     source: str,
@@ -146,7 +146,7 @@ def blind_people(
     return replace(people, skeleton=skeleton)
 
 
-def _given_rows(table: Table, every: Rows, wanted: NDArray[np.bool_]) -> BoxRows:
+def _given_rows(table: CocoTable, every: Rows, wanted: NDArray[np.bool_]) -> BoxRows:
     use = np.flatnonzero(wanted & table.boxed)
     use = use[np.argsort(table.image_index[use], kind="stable")]
     rows = BoxRows.of(table.image_index[use], table.boxes[use].astype(np.float32), box.GIVEN)
@@ -160,13 +160,13 @@ def _given_rows(table: Table, every: Rows, wanted: NDArray[np.bool_]) -> BoxRows
     return rows
 
 
-def _detections(table: Table, path: str | Path | None) -> box.Detections | None:
+def _detections(table: CocoTable, path: str | Path | None) -> box.Detections | None:
     if path is None:
         return None
     return box.load_detections(path, frozenset(one["id"] for one in table.categories))
 
 
-def _labeled(table: Table, request: Request, skeleton: Skeleton, found: box.Detections | None) -> People:
+def _labeled(table: CocoTable, request: ReadOptions, skeleton: Skeleton, found: box.Detections | None) -> People:
     labeled = table.labeled & ~table.crowd
     if not labeled.any():
         raise DataError(
@@ -182,16 +182,29 @@ def _labeled(table: Table, request: Request, skeleton: Skeleton, found: box.Dete
         _use_detections(table, rows, found, boxes, sources, scores)
     areas = np.where(table.areas[rows] > 0, table.areas[rows], box.box_areas(boxes)).astype(np.float32)
     poses = Poses(
-        keypoints, (visible > 0).astype(np.float32), visible, boxes, table.images.ids[table.image_index[rows]],
-        table.ids[rows], areas, table.crowd[rows], scores,
-    )  # fmt: skip
+        keypoints,
+        (visible > 0).astype(np.float32),
+        visible,
+        boxes,
+        table.images.ids[table.image_index[rows]],
+        table.ids[rows],
+        areas,
+        table.crowd[rows],
+        scores,
+    )
     return People(
-        table.images, table.image_index[rows], poses, skeleton, box.describe(sources), str(request.path),
-        tuple(_notes(table, rows, request)), table.outlines,
-    )  # fmt: skip
+        table.images,
+        table.image_index[rows],
+        poses,
+        skeleton,
+        box.describe(sources),
+        str(request.path),
+        tuple(_notes(table, rows, request)),
+        table.outlines,
+    )
 
 
-def _boxes(table: Table, rows: Rows, request: Request) -> tuple[box.Boxes, Rows, NDArray[np.float32]]:
+def _boxes(table: CocoTable, rows: Rows, request: ReadOptions) -> tuple[box.Boxes, Rows, NDArray[np.float32]]:
     """Boxes (N, 4), where each comes from, and scores of 1, by the rule asked for."""
     boxes = table.boxes[rows].astype(np.float32)
     sources = np.where(table.boxed[rows], box.GIVEN, box.IMAGE)
@@ -214,7 +227,7 @@ def _boxes(table: Table, rows: Rows, request: Request) -> tuple[box.Boxes, Rows,
 
 
 def _use_detections(
-    table: Table,
+    table: CocoTable,
     rows: Rows,
     found: box.Detections,
     boxes: box.Boxes,
@@ -232,7 +245,7 @@ def _use_detections(
         sources[people] = box.DETECTIONS
 
 
-def _notes(table: Table, rows: Rows, request: Request) -> Iterator[str]:
+def _notes(table: CocoTable, rows: Rows, request: ReadOptions) -> Iterator[str]:
     seen = ~table.blind
     crowds, empty = int((seen & table.crowd).sum()), int((seen & ~table.crowd & ~table.labeled).sum())
     kept = "kept to be ignored" if request.everyone else "left out"

@@ -9,8 +9,8 @@ import msgspec
 
 from semipose.data.masks import read_outline
 from semipose.data.paths import files_inside
-from semipose.formats.coco_records import Request
 from semipose.errors import DataError
+from semipose.formats.coco_records import ReadOptions
 
 SHOWN = 20
 """Faults listed in one error; the rest is counted."""
@@ -20,21 +20,21 @@ _LARGEST = 1e300
 _BLIND_FIELDS = ("id", "image_id", "category_id", "bbox", "iscrowd")
 
 
-def refuse(content: bytes, request: Request) -> None:
+def explain_errors(content: bytes, request: ReadOptions) -> None:
     """Raise DataError with every fault of the json; return when there is none outside of unread labels."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{request.path}: not json ({error}); expected a COCO keypoint json.") from error
     try:
-        faults = Faults(document, request).found
+        faults = ErrorCollector(document, request).found
     except DataError as error:
         raise DataError(f"{request.path}: {error}") from error
     if faults:
         _raise(request, faults)
 
 
-def without_labels(content: bytes, request: Request) -> bytes:
+def without_labels(content: bytes, request: ReadOptions) -> bytes:
     """The json with only ids and boxes left of the annotations whose labels must not be read."""
     document = json.loads(content)
     document["annotations"] = [
@@ -44,7 +44,7 @@ def without_labels(content: bytes, request: Request) -> bytes:
     return msgspec.json.encode(document)
 
 
-def _raise(request: Request, faults: list[str]) -> NoReturn:
+def _raise(request: ReadOptions, faults: list[str]) -> NoReturn:
     shown = "".join(f"\n  {fault}" for fault in faults[:SHOWN])
     more = f"\n  ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
@@ -54,7 +54,7 @@ def _raise(request: Request, faults: list[str]) -> NoReturn:
     )
 
 
-def _is_blind(annotation: Any, request: Request) -> bool:
+def _is_blind(annotation: Any, request: ReadOptions) -> bool:
     if request.labeled_ids is None or not isinstance(annotation, dict):
         return False
     image = annotation.get("image_id")
@@ -64,10 +64,10 @@ def _is_blind(annotation: Any, request: Request) -> bool:
     return request.labeled_people is not None and not (_is_whole(person) and person in request.labeled_people)
 
 
-class Faults:
+class ErrorCollector:
     """Goes through a parsed json once and collects sentences in `found`."""
 
-    def __init__(self, document: Any, request: Request) -> None:
+    def __init__(self, document: Any, request: ReadOptions) -> None:
         self.request = request
         self.found: list[str] = []
         if not isinstance(document, dict):

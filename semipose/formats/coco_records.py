@@ -1,6 +1,6 @@
 """COCO json text in, checked arrays out, fast: typed records, and numbers converted all at once.
 
-Whatever is wrong raises `Suspicious`; `semipose.formats.coco_errors` then says what, entry by entry.
+Whatever is wrong raises `InvalidCoco`; `semipose.formats.coco_errors` then says what, entry by entry.
 """
 
 from collections import Counter
@@ -16,11 +16,11 @@ import numpy as np
 from msgspec import UNSET, Raw
 from numpy.typing import NDArray
 
-from semipose.formats.categories import box_categories, choose_categories
 from semipose.data.masks import Outline, read_outline
 from semipose.data.paths import files_inside
 from semipose.data.people import Images
 from semipose.errors import DataError
+from semipose.formats.categories import box_categories, choose_categories
 
 # Converting numbers in pieces keeps the Python floats in between in the processor's cache.
 _PIECE = 4096
@@ -75,7 +75,7 @@ class Document(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class Request:
+class ReadOptions:
     """What is asked of a json: the file, the images' folder, the rule for boxes, and which labels must stay unread."""
 
     path: Path
@@ -119,12 +119,12 @@ class Request:
         return choose_categories(found, used, self.override)
 
 
-class Suspicious(Exception):
+class InvalidCoco(Exception):
     """Something is wrong with a json; the slow pass names it."""
 
 
 @dataclass
-class Table:
+class CocoTable:
     """N annotations of the chosen categories; `keypoints` (N, K, 3), `boxes` (N, 4) 0 where not `boxed`.
 
     Labels of `blind` rows must not be read: their keypoints and areas were not decoded and are 0. All of `blind_images`
@@ -151,8 +151,8 @@ class Table:
         return np.asarray((self.keypoints[..., 2] > 0).any(1))
 
 
-def parse(content: bytes, request: Request) -> Table:
-    """Decode and check; raises `Suspicious` or a msgspec error."""
+def parse_coco(content: bytes, request: ReadOptions) -> CocoTable:
+    """Decode and check; raises `InvalidCoco` or a msgspec error."""
     document = msgspec.json.decode(content, type=Document)
     images = _images(document.images, request)
     annotations = document.annotations or []
@@ -175,23 +175,24 @@ def parse(content: bytes, request: Request) -> Table:
     boxes, boxed = _boxes(records, blind, wanted, request)
     ignored = request.everyone & ~blind & (crowd | ~posed)
     outlines = _outlines([records[row] for row in np.flatnonzero(ignored)])
-    return Table(
+    return CocoTable(
         images, categories, every[rows], index, crowd, blind, blind_images, areas, keypoints, boxes, boxed, outlines
     )
 
 
 def _outlines(records: Sequence[AnnotationRecord]) -> dict[int, Outline]:
     try:
-        read = {one.id: read_outline(bytes(one.segmentation)) for one in records
-                if bytes(one.segmentation) not in _MISSING}  # fmt: skip
+        read = {
+            one.id: read_outline(bytes(one.segmentation)) for one in records if bytes(one.segmentation) not in _MISSING
+        }
     except ValueError as error:
-        raise Suspicious(str(error)) from error
+        raise InvalidCoco(str(error)) from error
     return {id: outline for id, outline in read.items() if outline is not None}
 
 
 def _expect(holds: bool, what: str) -> None:
     if not holds:
-        raise Suspicious(what)
+        raise InvalidCoco(what)
 
 
 def _distinct(ids: NDArray[np.int64]) -> bool:
@@ -199,7 +200,7 @@ def _distinct(ids: NDArray[np.int64]) -> bool:
     return bool((ordered[1:] != ordered[:-1]).all())
 
 
-def _images(records: Sequence[ImageRecord], request: Request) -> Images:
+def _images(records: Sequence[ImageRecord], request: ReadOptions) -> Images:
     ids = np.array([record.id for record in records], np.int64)
     _expect(_distinct(ids), "an image id is used twice")
     files, faults = files_inside(request.folder, [record.file_name for record in records])
@@ -217,7 +218,7 @@ def _extra(records: Sequence[ImageRecord]) -> tuple[dict[str, Any], ...]:
 
 
 def _categories(
-    categories: Sequence[Mapping[str, Any]], annotations: Sequence[AnnotationRecord], request: Request
+    categories: Sequence[Mapping[str, Any]], annotations: Sequence[AnnotationRecord], request: ReadOptions
 ) -> list[Mapping[str, Any]]:
     ids = [one.get("id") for one in categories]
     _expect(all(isinstance(one.get("keypoints", []), list) for one in categories), "keypoints are no list of names")
@@ -229,7 +230,7 @@ def _categories(
     try:
         return request.categories(categories, used)
     except DataError as error:
-        raise Suspicious(str(error)) from error
+        raise InvalidCoco(str(error)) from error
 
 
 def _positions(image_ids: NDArray[np.int64], images: Images) -> NDArray[np.int64]:
@@ -243,7 +244,7 @@ def _positions(image_ids: NDArray[np.int64], images: Images) -> NDArray[np.int64
     return index
 
 
-def _keypoint_count(categories: list[Mapping[str, Any]], request: Request) -> int:
+def _keypoint_count(categories: list[Mapping[str, Any]], request: ReadOptions) -> int:
     if request.only_boxes:
         return 0
     return len(categories[0].get("keypoints") or request.override.get("keypoints") or ())
@@ -261,7 +262,7 @@ def _keypoints(records: Sequence[AnnotationRecord], blind: NDArray[np.bool_], co
 
 
 def _boxes(
-    records: Sequence[AnnotationRecord], blind: NDArray[np.bool_], wanted: NDArray[np.bool_], request: Request
+    records: Sequence[AnnotationRecord], blind: NDArray[np.bool_], wanted: NDArray[np.bool_], request: ReadOptions
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     use = wanted & np.array([request.reads_box(False), request.reads_box(True)])[blind.astype(int)]
     boxes, boxed = _numbers([one.bbox if used else _NONE for one, used in zip(records, use.tolist(), strict=True)], 4)

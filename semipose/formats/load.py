@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from semipose.formats.coco import load_divided, load_labels
 from semipose.data.people import People
 from semipose.data.splits import FEWEST, group_field, hold_out, load_split
+from semipose.errors import DataError, UsageError
+from semipose.formats.coco import load_divided, load_labels
 from semipose.formats.unlabeled import load_unlabeled
 from semipose.formats.video import Sampling
-from semipose.errors import DataError, UsageError
 from semipose.pose.skeleton import Skeleton
 
 Place = str | Path
@@ -95,18 +95,32 @@ def load(
             *(f"validation: {note}" for note in held.notes if val is not None),
         ]
     arguments = {
-        "labels": _place(labels), "images": _place(images), "unlabeled": [_place(place) for place in sources],
-        "val": _place(val), "val_images": _place(val_images), "split": _place(split), "skeleton": _place(skeleton),
-        "seed": seed, "detections": _place(detections), "video_stride": video_stride, "video_change": video_change,
+        "labels": _place(labels),
+        "images": _place(images),
+        "unlabeled": [_place(place) for place in sources],
+        "val": _place(val),
+        "val_images": _place(val_images),
+        "split": _place(split),
+        "skeleton": _place(skeleton),
+        "seed": seed,
+        "detections": _place(detections),
+        "video_stride": video_stride,
+        "video_change": video_change,
         "whole_images": whole_images,
-    }  # fmt: skip
+    }
     return Data(train, stream, held, source, [*notes, f"validation comes from {source}"], arguments, whole_images)
 
 
 def _streams(
-    labels: Place, images: Place, sources: list[Place], split: Place | None, skeleton: Place | None,
-    detections: Place | None, sampling: Sampling, whole_images: bool,
-) -> tuple[People, People | None]:  # fmt: skip
+    labels: Place,
+    images: Place,
+    sources: list[Place],
+    split: Place | None,
+    skeleton: Place | None,
+    detections: Place | None,
+    sampling: Sampling,
+    whole_images: bool,
+) -> tuple[People, People | None]:
     """The labeled people, and the unlabeled ones of the split and of all `sources`."""
     parts: list[People] = []
     if split is None:
@@ -123,10 +137,16 @@ def _streams(
         )
         parts = [hidden] if len(hidden) else []
     if sources:
-        parts.append(load_unlabeled(
-            sources, skeleton=skeleton_of(labeled), images_dir=images, detections=detections, sampling=sampling,
-            whole_images=whole_images,
-        ))  # fmt: skip
+        parts.append(
+            load_unlabeled(
+                sources,
+                skeleton=skeleton_of(labeled),
+                images_dir=images,
+                detections=detections,
+                sampling=sampling,
+                whole_images=whole_images,
+            )
+        )
     else:
         sampling.refuse_without([])
     stream = People.concatenate(parts).select(slice(None)) if parts else None

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from semipose.data.unposed import blank_people, detected_rows, whole_image_rows
 from semipose.data.boxes import Detections, load_detections
-from semipose.formats.coco import blind_people, read_table
 from semipose.data.paths import files_inside, image_folder, leads_out
 from semipose.data.people import Images, People
-from semipose.formats.coco_records import Request
-from semipose.formats.video import EVERY_FIFTH, SUFFIXES, Sampling, frame_files, is_video
+from semipose.data.unposed import blank_people, detected_rows, whole_image_rows
 from semipose.errors import DataError, UsageError
+from semipose.formats.coco import blind_people, read_table
+from semipose.formats.coco_records import ReadOptions
+from semipose.formats.video import EVERY_FIFTH, SUFFIXES, Sampling, frame_files, is_video
 from semipose.pose.skeleton import Skeleton
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFiles:
     """The image and video files of some sources, absolute, each once; `notes` say what was left out."""
 
     files: list[str]
@@ -90,7 +90,7 @@ def _from_json(
     folder = _folder_of(path, images_dir)
     # Faults in boxes that nobody reads are none.
     rule = "image" if whole_images else "auto"
-    request = Request(path, folder, {}, rule, labeled_ids=frozenset(), category_name=skeleton.name)
+    request = ReadOptions(path, folder, {}, rule, labeled_ids=frozenset(), category_name=skeleton.name)
     return blind_people(read_table(request), skeleton, found, str(path), whole_images=whole_images)
 
 
@@ -116,7 +116,7 @@ def _folder_of(path: Path, images_dir: str | Path | None) -> str:
 
 
 def _from_files(
-    given: Found, source: str, skeleton: Skeleton, found: Detections | None, sampling: Sampling | None
+    given: FoundFiles, source: str, skeleton: Skeleton, found: Detections | None, sampling: Sampling | None
 ) -> People:
     files, notes = [], list(given.notes)
     for file in given.files:
@@ -136,7 +136,7 @@ def _from_files(
     return replace(people, skeleton=skeleton, notes=(*notes, *people.notes))
 
 
-def find_files(sources: Sequence[str | Path], images_dir: str | Path | None = None) -> Found:
+def find_files(sources: Sequence[str | Path], images_dir: str | Path | None = None) -> FoundFiles:
     """The image and video files of folders, globs, list files and single files, in that order, each once."""
     parts = [_files_of(str(source), images_dir) for source in sources]
     given = [file for part in parts for file in part.files]
@@ -144,20 +144,20 @@ def find_files(sources: Sequence[str | Path], images_dir: str | Path | None = No
     notes = [note for part in parts for note in part.notes]
     if len(files) < len(given):
         notes.append(f"unlabeled files given more than once, used once: {len(given) - len(files)}")
-    return Found(files, notes)
+    return FoundFiles(files, notes)
 
 
-def _files_of(source: str, images_dir: str | Path | None) -> Found:
+def _files_of(source: str, images_dir: str | Path | None) -> FoundFiles:
     suffix = Path(source).suffix.lower()
     if os.path.isdir(source):
         found = _folder(source)
     elif suffix == ".txt" and os.path.isfile(source):
         found = _listed(Path(source), images_dir)
     elif os.path.isfile(source) and suffix in IMAGE_SUFFIXES | SUFFIXES:
-        found = Found([os.path.abspath(source)], [])
+        found = FoundFiles([os.path.abspath(source)], [])
     elif glob.has_magic(source):
         matches = sorted(glob.glob(source, recursive=True))
-        found = Found([os.path.abspath(one) for one in matches if _is_picture(one) and os.path.isfile(one)], [])
+        found = FoundFiles([os.path.abspath(one) for one in matches if _is_picture(one) and os.path.isfile(one)], [])
     else:
         what = "a file of an unknown kind" if os.path.exists(source) else "nothing"
         raise DataError(
@@ -175,7 +175,7 @@ def _is_picture(name: str) -> bool:
     return Path(name).suffix.lower() in IMAGE_SUFFIXES | SUFFIXES and not os.path.basename(name).startswith(".")
 
 
-def _folder(source: str) -> Found:
+def _folder(source: str) -> FoundFiles:
     """All images and videos below a folder, sorted by path; links are followed only inside it."""
     folder = os.path.abspath(source)
     root = os.path.realpath(folder)
@@ -183,10 +183,10 @@ def _folder(source: str) -> Found:
     inside = [file for file in files if not (os.path.islink(file) and leads_out(file, root))]
     left = len(files) - len(inside)
     notes = [f"links that lead out of {source}, left out: {left}"] if left else []
-    return Found(sorted(inside), notes)
+    return FoundFiles(sorted(inside), notes)
 
 
-def _listed(path: Path, images_dir: str | Path | None) -> Found:
+def _listed(path: Path, images_dir: str | Path | None) -> FoundFiles:
     """The paths of a list file, one a line; empty lines and lines that start with # are skipped."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -206,4 +206,4 @@ def _listed(path: Path, images_dir: str | Path | None) -> Found:
             f"{path}: {len(faults)} of {len(names)} lines name no usable file in {folder}{shown}\n"
             "Paths are relative to the list's folder and stay inside it; for other places give the folder or a glob."
         )
-    return Found([os.path.normpath(file) for file in files], [])
+    return FoundFiles([os.path.normpath(file) for file in files], [])

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from semipose.codecs.heatmap import Decoding
 from semipose.codecs.rescoring import Rescorer
 from semipose.crops.store import CropStore
+from semipose.crops.whole_images import WholeImageStore, one_row_per_image
 from semipose.data.people import People
-from semipose.crops.whole_images import SceneStore, whole_images
-from semipose.formats.unlabeled import load_unlabeled
-from semipose.formats.video import Clip, is_video
 from semipose.engine.checkpoint import load
-from semipose.inference.predict import checked_scales, find_people, predict_people
 from semipose.engine.setup import choose_device
 from semipose.errors import DataError, SemiposeError, UsageError
+from semipose.formats.unlabeled import load_unlabeled
+from semipose.formats.video import Clip, is_video
+from semipose.inference.predict import checked_scales, find_people, predict_people
 from semipose.networks.build import build_network
 from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
@@ -73,15 +73,24 @@ class Model:
             network.load_state_dict(weights)
         except RuntimeError as error:
             first = " ".join(line.strip() for line in str(error).strip().splitlines()[1:3])
-            raise DataError(f"{path}: the weights do not fit the network of its header, {header['network']}: {first}; "
-                            f"{_EXPECTED}") from error
+            raise DataError(
+                f"{path}: the weights do not fit the network of its header, {header['network']}: {first}; {_EXPECTED}"
+            ) from error
         # In training's layout: a CPU is up to a quarter faster in it.
         network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(network, skeleton, size, name, update, values, path)
 
-    def predict(self, source: Source, boxes: Any = None, detections: str | Path | None = None, device: str = "auto",
-                flip_test: bool = False, batch_size: int = 64, decode: Decoding = "dark",
-                scales: Sequence[float] = (1.0,)) -> Poses:
+    def predict(
+        self,
+        source: Source,
+        boxes: Any = None,
+        detections: str | Path | None = None,
+        device: str = "auto",
+        flip_test: bool = False,
+        batch_size: int = 64,
+        decode: Decoding = "dark",
+        scales: Sequence[float] = (1.0,),
+    ) -> Poses:
         """The poses of every person in `source`, in pixels of the images.
 
         A detector-free network finds people itself and takes no boxes; `box_scores` are the people's. `source` is
@@ -95,8 +104,13 @@ class Model:
         >>> model.predict("frames/").keypoints.shape  # doctest: +SKIP
         (120, 14, 2)
         """
-        options = {"device": device, "flip_test": flip_test, "batch_size": batch_size, "decode": decode,
-                   "scales": scales}
+        options = {
+            "device": device,
+            "flip_test": flip_test,
+            "batch_size": batch_size,
+            "decode": decode,
+            "scales": scales,
+        }
         if isinstance(source, np.ndarray):
             with tempfile.TemporaryDirectory() as folder:
                 return self.predict(_save_array(source, Path(folder)), boxes, None, **options)  # type: ignore[arg-type]
@@ -106,12 +120,21 @@ class Model:
             return Poses.concatenate([poses for _, poses in self.watch(source, **options)])  # type: ignore[arg-type]
         sources = [source] if isinstance(source, str | Path) else list(source)
         self.refuse_boxes(boxes, detections)
-        people = load_unlabeled(sources, skeleton=self.skeleton, detections=detections, sampling=None,
-                                whole_images=self.detector_free)
+        people = load_unlabeled(
+            sources, skeleton=self.skeleton, detections=detections, sampling=None, whole_images=self.detector_free
+        )
         return self.predict_people(people if boxes is None else with_boxes(people, boxes), **options)  # type: ignore[arg-type]
 
-    def predict_people(self, people: People, *, device: str = "auto", flip_test: bool = False, batch_size: int = 64,
-                       decode: Decoding = "dark", scales: Sequence[float] = (1.0,)) -> Poses:
+    def predict_people(
+        self,
+        people: People,
+        *,
+        device: str = "auto",
+        flip_test: bool = False,
+        batch_size: int = 64,
+        decode: Decoding = "dark",
+        scales: Sequence[float] = (1.0,),
+    ) -> Poses:
         """The pose of each of `people`, in their order; those of images that cannot be decoded are left out.
 
         A detector-free network answers with whom it finds in their images instead. A warning names the images left out.
@@ -120,23 +143,47 @@ class Model:
             return Poses.empty(len(self.skeleton))
         store = self.store(people, choose_device(device), scales=scales)
         if store.unreadable:
-            warnings.warn(f"{len(store.unreadable)} image(s) could not be decoded and were left out: "
-                          f"{', '.join(store.unreadable[:5])}", stacklevel=2)
+            warnings.warn(
+                f"{len(store.unreadable)} image(s) could not be decoded and were left out: "
+                f"{', '.join(store.unreadable[:5])}",
+                stacklevel=2,
+            )
         return self.predict_store(store, flip_test=flip_test, batch_size=batch_size, decode=decode, scales=scales)
 
-    def predict_store(self, store: CropStore, *, flip_test: bool = False, batch_size: int = 64,
-                      decode: Decoding = "dark", scales: Sequence[float] = (1.0,)) -> Poses:
+    def predict_store(
+        self,
+        store: CropStore,
+        *,
+        flip_test: bool = False,
+        batch_size: int = 64,
+        decode: Decoding = "dark",
+        scales: Sequence[float] = (1.0,),
+    ) -> Poses:
         """The pose of everybody in `store`, one of these `scales`, which is closed."""
         try:
-            if isinstance(store, SceneStore):
+            if isinstance(store, WholeImageStore):
                 if decode != "dark":
                     raise UsageError(f"decode {decode}: {self.kind} reads its maps in a way of its own; leave it out.")
-                return find_people(self.network.to(store.device), store, skeleton=self.skeleton, flip_test=flip_test,
-                                   batch_size=batch_size, rescorer=self.rescorer,
-                                   scales=checked_scales(scales, self.input_size))
+                return find_people(
+                    self.network.to(store.device),
+                    store,
+                    skeleton=self.skeleton,
+                    flip_test=flip_test,
+                    batch_size=batch_size,
+                    rescorer=self.rescorer,
+                    scales=checked_scales(scales, self.input_size),
+                )
             self.refuse_scales(scales)
-            return predict_people(self.network.to(store.device), store, size=self.input_size, device=store.device,
-                                  batch_size=batch_size, flip_test=flip_test, decode=decode, skeleton=self.skeleton)
+            return predict_people(
+                self.network.to(store.device),
+                store,
+                size=self.input_size,
+                device=store.device,
+                batch_size=batch_size,
+                flip_test=flip_test,
+                decode=decode,
+                skeleton=self.skeleton,
+            )
         finally:
             store.close()
 
@@ -158,17 +205,20 @@ class Model:
     def refuse_scales(self, scales: Sequence[float]) -> None:
         """Raise a UsageError where a network that is no detector-free one is to look in several `scales`."""
         if not self.detector_free and tuple(scales) != (1.0,):
-            raise UsageError(f"--scales {' '.join(f'{scale:g}' for scale in scales)}: is for networks that find people "
-                             f"themselves, and {self.kind} sees each person in a crop of one size; leave it out.")
+            raise UsageError(
+                f"--scales {' '.join(f'{scale:g}' for scale in scales)}: is for networks that find people "
+                f"themselves, and {self.kind} sees each person in a crop of one size; leave it out."
+            )
 
-    def store(self, people: People, device: torch.device, strict: bool = False,
-              scales: Sequence[float] = (1.0,)) -> CropStore:
+    def store(
+        self, people: People, device: torch.device, strict: bool = False, scales: Sequence[float] = (1.0,)
+    ) -> CropStore:
         """What the network looks at: crops of `people`, or the whole images that they are in, also at other `scales`
         than its own size."""
         if self.detector_free:
             largest = max(checked_scales(scales, self.input_size))
             size = round(self.input_size[0] * largest), round(self.input_size[1] * largest)
-            return SceneStore(whole_images(people), size, device=device, strict=strict)
+            return WholeImageStore(one_row_per_image(people), size, device=device, strict=strict)
         self.refuse_scales(scales)
         return CropStore(people, self.input_size, device=device, strict=strict)
 
@@ -218,8 +268,9 @@ def _build(config: Any, skeleton: Skeleton) -> PoseNetwork:
 def _build_one(config: Any, skeleton: Skeleton) -> PoseNetwork:
     width, channels = float(config["width"]), int(config["head_channels"])
     if not (0 < width <= LARGEST_WIDTH and 0 < channels <= MOST_CHANNELS):
-        raise ValueError(f"width {width:g} with {channels} head channels, expected at most {LARGEST_WIDTH:g} and "
-                         f"{MOST_CHANNELS}")
+        raise ValueError(
+            f"width {width:g} with {channels} head channels, expected at most {LARGEST_WIDTH:g} and {MOST_CHANNELS}"
+        )
     parts = {name: config[name] for name in _PARTS if name in config}
     if any(not isinstance(value, kind) for value, kind in ((parts[name], _PARTS[name]) for name in parts)):
         raise ValueError(f"parts of a network {parts}, expected a backbone's name, and true or false for the others")

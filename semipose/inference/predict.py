@@ -10,22 +10,22 @@ from torch import nn
 from semipose.codecs.heatmap import Decoding, HeatmapCodec
 from semipose.codecs.rescoring import Rescorer
 from semipose.codecs.scene_codec import scene_codec
-from semipose.data.boxes import box_areas, keypoint_hulls
 from semipose.crops.store import CropStore
+from semipose.crops.whole_images import WholeImageStore
+from semipose.data.boxes import box_areas, keypoint_hulls
 from semipose.data.people import People
-from semipose.crops.whole_images import SceneStore
 from semipose.errors import UsageError
 from semipose.fields import Fields, mirrored_mean
 from semipose.geometry import Affine
 from semipose.metrics.crowding import EDGES
-from semipose.metrics.multi_person import score_scenes
+from semipose.metrics.multi_person import score_multi_person
 from semipose.metrics.score import Score, score
 from semipose.networks import STRIDE_MULTIPLE
 from semipose.networks.network import PoseNetwork
 from semipose.pose.poses import Poses
-from semipose.scene import Found
 from semipose.pose.skeleton import Skeleton
-from semipose.views.draw import Draw
+from semipose.scene import DetectedPeople
+from semipose.views.random_key import RandomKey
 from semipose.views.view import Augmentation, Crops
 
 LARGEST_SCALE = 4.0
@@ -61,8 +61,14 @@ def predict_people(
 
 
 def find_people(
-    network: PoseNetwork, store: SceneStore, *, skeleton: Skeleton, batch_size: int = 16, flip_test: bool = False,
-    scales: Sequence[float] = (1.0,), rescorer: Rescorer | None = None,
+    network: PoseNetwork,
+    store: WholeImageStore,
+    *,
+    skeleton: Skeleton,
+    batch_size: int = 16,
+    flip_test: bool = False,
+    scales: Sequence[float] = (1.0,),
+    rescorer: Rescorer | None = None,
 ) -> Poses:
     """Everybody that a detector-free network finds in the images of `store`, the best of each image first.
 
@@ -87,16 +93,19 @@ def checked_scales(scales: Sequence[float], size: tuple[int, int]) -> tuple[floa
     """`scales` with 1, the network's own `size` (H, W), first; UsageError where the network cannot look at one."""
     told = f"--scales {' '.join(f'{scale:g}' for scale in scales)}: "
     if 1 not in scales or len(set(scales)) < len(scales) or not all(0 < scale <= LARGEST_SCALE for scale in scales):
-        raise UsageError(f"{told}expected 1, the network's own size, and others above 0, up to {LARGEST_SCALE:g}, each "
-                         "once.")
+        raise UsageError(
+            f"{told}expected 1, the network's own size, and others above 0, up to {LARGEST_SCALE:g}, each once."
+        )
     for scale in scales:
         if any(side * scale % STRIDE_MULTIPLE for side in size):
-            raise UsageError(f"{told}{scale:g} of {size[0]}x{size[1]} is {size[0] * scale:g}x{size[1] * scale:g}; both "
-                             f"sides must be multiples of {STRIDE_MULTIPLE}.")
+            raise UsageError(
+                f"{told}{scale:g} of {size[0]}x{size[1]} is {size[0] * scale:g}x{size[1] * scale:g}; both "
+                f"sides must be multiples of {STRIDE_MULTIPLE}."
+            )
     return (1.0, *(scale for scale in scales if scale != 1))
 
 
-def _poses(found: Found, keypoints: torch.Tensor, image_ids: np.ndarray) -> Poses:
+def _poses(found: DetectedPeople, keypoints: torch.Tensor, image_ids: np.ndarray) -> Poses:
     """Who was `found` in the images `image_ids` (B,), at `keypoints` (B, M, K, 2) in their pixels."""
     image, person = np.nonzero(found.person.numpy() > 0)
     poses = Poses.blank(len(image), keypoints.shape[2])
@@ -112,7 +121,7 @@ def _poses(found: Found, keypoints: torch.Tensor, image_ids: np.ndarray) -> Pose
 
 def score_found(found: Poses, store: CropStore, skeleton: Skeleton, resamples: int = 1000) -> Score:
     """Score the poses that were found in `store`: of its people, or of those in its whole images."""
-    if not isinstance(store, SceneStore):
+    if not isinstance(store, WholeImageStore):
         return score(found, store.people.poses, skeleton, resamples=resamples)
     assert store.everybody is not None, "unlabeled images cannot be scored"
     return score_whole_images(found, store.everybody, skeleton, resamples)
@@ -131,10 +140,15 @@ def score_whole_images(
     if not 0 < easy < hard or (easy_below is not None and index is None):
         why = f"expected above 0, below {hard:g}" if index is not None else f"{everybody.source} has no crowdIndex"
         raise UsageError(f"--easy-below {easy:g}: {why}.")
-    return score_scenes(
-        found, everybody.poses, skeleton, everybody.images.ids, crowd_index=index, edges=(easy, hard),
+    return score_multi_person(
+        found,
+        everybody.poses,
+        skeleton,
+        everybody.images.ids,
+        crowd_index=index,
+        edges=(easy, hard),
         resamples=resamples,
-    )  # fmt: skip
+    )
 
 
 def _answers(
@@ -146,7 +160,7 @@ def _answers(
     network.eval()
     try:
         for rows in np.array_split(np.arange(len(store)), max(1, -(-len(store) // batch_size))):
-            view = crops_of(store, rows).plain()
+            view = crops_of(store, rows).canonical()
             to_image = (view.affine @ Affine(store.affines[rows].double().numpy())).inverse()
             yield rows, [_answer(network, _shrunk(view.image, size), flip_test) for size in sizes], to_image
     finally:
@@ -162,15 +176,21 @@ def posed(store: CropStore, keypoints: torch.Tensor, scores: torch.Tensor) -> Po
     """The people of `store` with found `keypoints` (N, K, 2) in image pixels and their `scores` (N, K)."""
     truth = store.people.poses
     return Poses(
-        keypoints=keypoints.numpy(), scores=scores.numpy(), visible=np.full(scores.shape, 2, np.uint8),
-        boxes=truth.boxes, image_ids=truth.image_ids, ids=truth.ids, areas=truth.areas, crowd=truth.crowd,
+        keypoints=keypoints.numpy(),
+        scores=scores.numpy(),
+        visible=np.full(scores.shape, 2, np.uint8),
+        boxes=truth.boxes,
+        image_ids=truth.image_ids,
+        ids=truth.ids,
+        areas=truth.areas,
+        crowd=truth.crowd,
         box_scores=truth.box_scores,
-    )  # fmt: skip
+    )
 
 
 def crops_of(store: CropStore, rows: np.ndarray) -> Crops:
     """Crops of `rows` for views without augmentation."""
-    draw = Draw(0, 0, "predict", len(rows), len(rows), device=store.device)
+    draw = RandomKey(0, 0, "predict", len(rows), len(rows), device=store.device)
     return Crops(store.get(rows), store.size, store.zoom, Augmentation(), draw)
 
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semipose.losses.per_image import Term
 from semipose.geometry import constant
+from semipose.losses.per_image import Term
 
 TEMPERATURE = 0.05
 INSTANCE_FACTOR = 4.0

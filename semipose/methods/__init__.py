@@ -10,13 +10,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from semipose.config.parsing import parse_value, suggestion
 from semipose.errors import UsageError
 from semipose.methods._source import REQUIRED, MethodInfo, Option, find_class, module_file, read_class
 from semipose.networks import DETECTOR_FREE
-from semipose.config.parsing import convert as convert_value
-from semipose.config.parsing import nearest
 
-__all__ = ["REQUIRED", "MethodInfo", "Option", "able", "available", "convert", "describe", "load", "refuse_network"]
+__all__ = [
+    "REQUIRED",
+    "MethodInfo",
+    "Option",
+    "available",
+    "describe",
+    "load",
+    "methods_for",
+    "refuse_network",
+    "typed_options",
+]
 
 FOLDER = Path(__file__).parent
 
@@ -38,7 +47,7 @@ def describe(name: str, folder: Path = FOLDER) -> MethodInfo:
         return _describe_elsewhere(name)
     if name not in available(folder):
         raise UsageError(
-            f"--method {name}: no such method{nearest(name, available(folder))}. "
+            f"--method {name}: no such method{suggestion(name, available(folder))}. "
             f"There are {', '.join(available(folder))}; your own is named package.module:Class."
         )
     file = folder / f"{name}.py"
@@ -59,7 +68,7 @@ def load(name: str) -> type[Any]:
     return found
 
 
-def able(network: str) -> tuple[str, ...]:
+def methods_for(network: str) -> tuple[str, ...]:
     """Names of the methods that can train `network`."""
     return tuple(name for name in available() if _trains(name, network))
 
@@ -78,11 +87,11 @@ def refuse_network(name: str, network: str) -> None:
     other = "" if network in DETECTOR_FREE else f" Networks for {name} are {', '.join(DETECTOR_FREE)}."
     raise UsageError(
         f"--method {name} {is_for}, and --network {network} {does}; methods that can train it: "
-        f"{', '.join(able(network))}.{other}"
+        f"{', '.join(methods_for(network))}.{other}"
     )
 
 
-def convert(name: str, raw: Mapping[str, object], folder: Path = FOLDER) -> dict[str, Any]:
+def typed_options(name: str, raw: Mapping[str, object], folder: Path = FOLDER) -> dict[str, Any]:
     """All options of method `name`, typed, paths absolute: those in `raw` (text or values), defaults of the others.
 
     One UsageError lists every unknown option, unusable value and missing option.
@@ -92,10 +101,10 @@ def convert(name: str, raw: Mapping[str, object], folder: Path = FOLDER) -> dict
     for key, value in raw.items():
         if key not in options:
             there = ", ".join(options) or "none"
-            faults.append(f"--method.{key}: {name} has no such option{nearest(key, options)}; it has {there}")
+            faults.append(f"--method.{key}: {name} has no such option{suggestion(key, options)}; it has {there}")
             continue
         try:
-            found = convert_value(value, options[key].type)
+            found = parse_value(value, options[key].type)
             # A run is resumed from any folder.
             values[key] = found.absolute() if isinstance(found, Path) else found
         except ValueError as error:

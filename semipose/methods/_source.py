@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from semipose.config.parsing import suggestion
 from semipose.errors import SemiposeError
-from semipose.config.parsing import nearest
 
 PLAIN: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "Path": Path, "None": None}
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "(required)"})()
@@ -95,13 +95,15 @@ def _lineage(file: Path, class_name: str) -> list[tuple[Path, ast.ClassDef]]:
     tree = _parse(file)
     classes = _classes(tree)
     if class_name not in classes:
-        raise KeyError(nearest(class_name, classes))
+        raise KeyError(suggestion(class_name, classes))
     node = classes[class_name]
     lineage = [(file, node)]
     imported = {
         alias.asname or alias.name: (item.module or "", alias.name)
-        for item in tree.body if isinstance(item, ast.ImportFrom) for alias in item.names
-    }  # fmt: skip
+        for item in tree.body
+        if isinstance(item, ast.ImportFrom)
+        for alias in item.names
+    }
     for base in map(_last_name, node.bases):
         module, original = imported.get(base, ("", base))
         # Elsewhere is not followed: looking for a module imports its parents, and that may be torch.

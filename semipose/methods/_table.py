@@ -2,8 +2,8 @@
 
 import textwrap
 
-from semipose.methods import MethodInfo, available, describe
 from semipose.config.parsing import expected
+from semipose.methods import MethodInfo, available, describe
 
 WIDTH = 100
 

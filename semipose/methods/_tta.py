@@ -4,20 +4,20 @@ import torch
 
 from semipose.fields import Field, Fields
 from semipose.geometry import Affine
-from semipose.methods.method import teaching
+from semipose.methods.method import as_teacher
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.views.view import Crops, View
 
-# Enlargement and mirror of each look; the first is the plain view itself.
-LOOKS = ((1.0, False), (1.0, True), (0.85, False), (1.2, False))
+# Enlargement and mirror of each look; the first is the canonical view itself.
+TTA_VIEWS = ((1.0, False), (1.0, True), (0.85, False), (1.2, False))
 
 
-def looked(network: Ema[PoseNetwork], crops: Crops, plain: View, count: int = len(LOOKS)) -> Fields:
-    """The mean of a teacher's answers to the first `count` of `LOOKS` at `crops`, on their `plain` view; no graph."""
-    looks = [plain, *(crops.plain(scale, mirrored) for scale, mirrored in LOOKS[1:count])]
+def averaged_prediction(network: Ema[PoseNetwork], crops: Crops, plain: View, count: int = len(TTA_VIEWS)) -> Fields:
+    """Mean teacher output over the first `count` of `TTA_VIEWS` of `crops`, on their `plain` view; no graph."""
+    looks = [plain, *(crops.canonical(scale, mirrored) for scale, mirrored in TTA_VIEWS[1:count])]
     back = Affine.stacked([look.to(plain) for look in looks])
-    with teaching(network):
+    with as_teacher(network):
         answer = network(torch.cat([look.image for look in looks]))
     return _mean(answer, back, len(looks))
 

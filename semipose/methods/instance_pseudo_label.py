@@ -8,13 +8,13 @@ from semipose.codecs.scene_codec import scene_codec
 from semipose.fields import Fields
 from semipose.losses.heatmap import total
 from semipose.methods._people_threshold import PeopleThreshold
-from semipose.methods._pseudo_people import believed, learnable, signals
-from semipose.methods.method import Build, Method, Progress, Step, teaching
+from semipose.methods._pseudo_people import people_per_image, select_pseudo_people, signals
+from semipose.methods.method import Build, Method, Progress, Step, as_teacher
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
-from semipose.scene import Scene
 from semipose.pose.skeleton import Skeleton
-from semipose.views.occlude import fill, rectangles
+from semipose.scene import Scene
+from semipose.views.occlude import fill_rectangles, rectangles
 from semipose.views.view import Batch, SceneCrops, View
 
 
@@ -72,17 +72,17 @@ class InstancePseudoLabel(Method):
         assert isinstance(batch.unlabeled, SceneCrops)
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
-        with teaching(self.teacher):
+        with as_teacher(self.teacher):
             answer = self.teacher(weak.image)
         codec = scene_codec(answer, weak.size, self.skeleton)
         found, reliable = codec.found(answer, self.people, batch.unlabeled.known_in(weak), self.keypoint)
-        self.threshold.update(found.weight, learnable(people))
+        self.threshold.update(found.weight, people_per_image(people))
         least = self.threshold(codec.sure)
-        pseudo = believed(found, reliable, least, self.doubt)
+        pseudo = select_pseudo_people(found, reliable, least, self.doubt)
         there = pseudo.moved(weak.to(strong), self.skeleton.flip, strong.size)
         spots, shown = there.keypoints.flatten(1, 2), there.shown.flatten(1)
-        hidden = rectangles(strong.size, batch.unlabeled.draw, "cutout", self.cutouts, spots, shown)
-        on_strong = self.student(fill(strong.image, hidden))
+        hidden = rectangles(strong.size, batch.unlabeled.random, "cutout", self.cutouts, spots, shown)
+        on_strong = self.student(fill_rectangles(strong.image, hidden))
         weight = min(1.0, (progress.fraction - self.burn_in) / self.ramp) if self.ramp > 0 else 1.0
         # As much room as pseudo people have: both are learned in one go.
         labels = batch.labeled.placed(people, seen, self.people if self.instances > 0 else 0)

@@ -2,7 +2,16 @@
 
 from typing import Literal
 
-from semipose.methods.method import Build, Method, Progress, Step, both, peaks, teaching, trust
+from semipose.methods.method import (
+    Build,
+    Method,
+    Progress,
+    Step,
+    as_teacher,
+    confidence_mask,
+    forward_pair,
+    peak_confidence,
+)
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
@@ -49,12 +58,12 @@ class MeanTeacher(Method):
             return Step({"labeled": self.labeled_loss(self.student(seen.image), batch.labeled, seen)})
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
-        strong = strong.with_image(cutout(strong.image, batch.unlabeled.draw, "cutout", self.cutouts))
-        with teaching(self.teacher):
+        strong = strong.with_image(cutout(strong.image, batch.unlabeled.random, "cutout", self.cutouts))
+        with as_teacher(self.teacher):
             answer = self.teacher(weak.image)
-        confidence = peaks(answer)
-        trusted = trust(confidence, self.threshold, self.quantile)
-        on_seen, on_strong = both(self.student, seen, strong, self.joined)
+        confidence = peak_confidence(answer)
+        trusted = confidence_mask(confidence, self.threshold, self.quantile)
+        on_seen, on_strong = forward_pair(self.student, seen, strong, self.joined)
         consistency = self.consistency_loss(on_strong, answer, weak, strong, trusted, self.outside)
         losses = {
             "labeled": self.labeled_loss(on_seen, batch.labeled, seen),

@@ -3,8 +3,8 @@
 from typing import Literal
 
 from semipose.errors import UsageError
-from semipose.methods._tta import LOOKS, looked
-from semipose.methods.method import Build, Method, Progress, Step, peaks
+from semipose.methods._tta import TTA_VIEWS, averaged_prediction
+from semipose.methods.method import Build, Method, Progress, Step, peak_confidence
 from semipose.networks.ema import Ema
 from semipose.networks.levels import MultiLevel
 from semipose.networks.network import PoseNetwork
@@ -38,8 +38,8 @@ class MeanTeacherLevels(Method):
         outside: Literal["unknown", "background"] = "unknown",  # what lies beyond the teacher's view
     ) -> None:
         super().__init__(build, skeleton)
-        if not 1 <= looks <= len(LOOKS):
-            raise UsageError(f"--method.looks {looks}: expected 1 to {len(LOOKS)} looks at a crop.")
+        if not 1 <= looks <= len(TTA_VIEWS):
+            raise UsageError(f"--method.looks {looks}: expected 1 to {len(TTA_VIEWS)} looks at a crop.")
         self.looks, self.weight, self.ramp, self.cutouts, self.outside = looks, weight, ramp, cutouts, outside
         plain = build("student")
         self.student = MultiLevel(plain, levels)
@@ -52,13 +52,13 @@ class MeanTeacherLevels(Method):
         losses = {"labeled": self.student.loss(on_seen, *self.labeled_target(on_seen, batch.labeled, seen))}
         if crops is None or self.weight == 0:
             return Step(losses)
-        plain = crops.plain()
-        answer = looked(self.teacher, crops, plain, self.looks)
+        plain = crops.canonical()
+        answer = averaged_prediction(self.teacher, crops, plain, self.looks)
         strong = crops.strong(crops.weak())
-        on_strong = self.student(cutout(strong.image, crops.draw, "cutout", self.cutouts))
+        on_strong = self.student(cutout(strong.image, crops.random, "cutout", self.cutouts))
         loss = self.student.loss(on_strong, *self.moved_target(answer, plain, strong, None, self.outside))
         losses["consistency"] = loss * (self.weight * progress.ramp(self.ramp))
-        return Step(losses, {"confidence": peaks(answer).mean()})
+        return Step(losses, {"confidence": peak_confidence(answer).mean()})
 
     def after_update(self, progress: Progress) -> None:
         """Move the teacher toward the student."""

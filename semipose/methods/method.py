@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from semipose.codecs.heatmap import HeatmapCodec
 from semipose.codecs.scene_codec import scene_codec, tells_people_apart
-from semipose.losses.per_image import by_parts
 from semipose.fields import Field, Fields, stacked
 from semipose.geometry import Affine, constant
 from semipose.losses.heatmap import field_loss, total
+from semipose.losses.per_image import by_parts
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
-from semipose.scene import Scene
 from semipose.pose.skeleton import Skeleton
+from semipose.scene import Scene
 from semipose.views.view import Batch, Crops, SceneCrops, View
 
 
@@ -142,7 +142,11 @@ class Method(nn.Module, ABC):
         return total(scene_codec(predicted, view.size, self.skeleton).losses(predicted, people))
 
     def people_losses(
-        self, labeled: tuple[Fields, Scene], pseudo: tuple[Fields, Scene], view: View, weight: float = 1.0,
+        self,
+        labeled: tuple[Fields, Scene],
+        pseudo: tuple[Fields, Scene],
+        view: View,
+        weight: float = 1.0,
         negatives: bool = True,
     ) -> list[dict[str, Tensor]]:
         """Losses of a network's answers to labeled images and to others, with the people in them; the latter's times
@@ -169,8 +173,15 @@ class Method(nn.Module, ABC):
         visible = view.affine.exchanged(crops.visible, flip)
         return self.codec(view, predicted).encode(crops.labels(view, flip), visible)
 
-    def consistency_loss(self, predicted: Fields, answer: Fields, weak: View, strong: View,
-                         trusted: Tensor | None = None, outside: str = "unknown") -> Tensor:
+    def consistency_loss(
+        self,
+        predicted: Fields,
+        answer: Fields,
+        weak: View,
+        strong: View,
+        trusted: Tensor | None = None,
+        outside: str = "unknown",
+    ) -> Tensor:
         """Student's fields on `strong` against the teacher's `answer` on `weak`, moved there.
 
         `trusted` (B, K) in 0..1 weighs whole maps. What lies outside of the weak view is unknown and weighs 0; the
@@ -185,12 +196,14 @@ class Method(nn.Module, ABC):
         if trusted is not None and "center" in answer:
             trusted = F.pad(trusted, (0, 1), value=1.0)
         targets = answer.merged().moved(move).detach()
-        weights = {name: replace(each, maps=self._moved_weight(each, move, trusted, outside))
-                   for name, each in targets.items()}  # fmt: skip
+        weights = {
+            name: replace(each, maps=self._moved_weight(each, move, trusted, outside)) for name, each in targets.items()
+        }
         return codec.consistency(predicted.merged(), targets, Fields(weights))
 
-    def moved_target(self, answer: Fields, weak: View, strong: View, trusted: Tensor | None = None,
-                     outside: str = "unknown") -> tuple[Fields, Tensor]:
+    def moved_target(
+        self, answer: Fields, weak: View, strong: View, trusted: Tensor | None = None, outside: str = "unknown"
+    ) -> tuple[Fields, Tensor]:
         """The teacher's `answer` on `weak` moved to `strong`, and the weight of each cell; see `consistency_loss`.
 
         For networks with one scalar map of one stride.
@@ -213,7 +226,7 @@ class Method(nn.Module, ABC):
 
 
 @contextmanager
-def teaching(network: nn.Module, batch_statistics: bool = False) -> Iterator[None]:
+def as_teacher(network: nn.Module, batch_statistics: bool = False) -> Iterator[None]:
     """Run `network` as a teacher: no graph, and BatchNorm by its running statistics unless `batch_statistics`.
 
     `no_grad`, not `inference_mode`: tensors of the latter cannot enter a loss.
@@ -227,20 +240,20 @@ def teaching(network: nn.Module, batch_statistics: bool = False) -> Iterator[Non
         network.train(training)
 
 
-def ask(network: nn.Module, view: View) -> Fields:
+def teacher_forward(network: nn.Module, view: View) -> Fields:
     """What `network` answers to `view` as a teacher, by its running statistics."""
-    with teaching(network):
+    with as_teacher(network):
         return network(view.image)
 
 
-def both(network: nn.Module, first: View, second: View, joined: bool) -> tuple[Fields, Fields]:
+def forward_pair(network: nn.Module, first: View, second: View, joined: bool) -> tuple[Fields, Fields]:
     """Fields of two views: of one joined batch, which shares its BatchNorm statistics, or of a pass each."""
     if joined:
         return network(torch.cat([first.image, second.image])).split(len(first.image))
     return network(first.image), network(second.image)
 
 
-def trust(confidence: Tensor, threshold: float = 0.0, quantile: float = 0.0) -> Tensor:
+def confidence_mask(confidence: Tensor, threshold: float = 0.0, quantile: float = 0.0) -> Tensor:
     """(U, K) 1 where a peak of `confidence` (U, K) is to be believed, else 0.
 
     It must reach `threshold` (FixMatch's rule), and not be among the share `quantile` of its keypoint's lowest peaks
@@ -253,6 +266,6 @@ def trust(confidence: Tensor, threshold: float = 0.0, quantile: float = 0.0) -> 
     return trusted.float()
 
 
-def peaks(fields: Fields) -> Tensor:
+def peak_confidence(fields: Fields) -> Tensor:
     """Highest value (B, K) of each heatmap: the confidence."""
     return fields["heatmap"].maps.float().amax((-1, -2))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from semipose.fields import Fields
-from semipose.methods.method import Build, Method, Progress, Step, peaks, teaching
+from semipose.methods.method import Build, Method, Progress, Step, as_teacher, peak_confidence
 from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
 from semipose.networks.recompute import recomputed
@@ -57,7 +57,7 @@ class MultiAugs(Method):
         losses = {"labeled": torch.stack(labeled).mean()}
         if batch.unlabeled is None:
             return Step(losses)
-        draw = batch.unlabeled.draw
+        draw = batch.unlabeled.random
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
         answers = {name: self._answer(network, weak) for name, network in self.pair.items()}
@@ -72,10 +72,10 @@ class MultiAugs(Method):
                 loss = self.consistency_loss(fields, answer, weak, strong, outside=self.outside)
                 key = f"{path}_{student}" if len(self.pair) > 1 else path
                 losses[key] = losses.get(key, 0) + loss * weight
-        return Step(losses, {f"confidence_{name}": peaks(answer).mean() for name, answer in answers.items()})
+        return Step(losses, {f"confidence_{name}": peak_confidence(answer).mean() for name, answer in answers.items()})
 
     def _answer(self, network: PoseNetwork, weak: View) -> Fields:
-        with teaching(network):
+        with as_teacher(network):
             return network(weak.image)
 
     def _student(self, network: PoseNetwork, image: Tensor) -> Fields:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from semipose.methods.method import Build, Method, Progress, Step, peaks, teaching
+from semipose.methods.method import Build, Method, Progress, Step, as_teacher, peak_confidence
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
 from semipose.views.occlude import joint_cutout
@@ -47,14 +47,14 @@ class PoseCons(Method):
             return Step(losses)
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
-        with teaching(self.network, self.batch_statistics):
+        with as_teacher(self.network, self.batch_statistics):
             answer = self.network(weak.image)
         keypoints, _ = self.codec(weak, answer).decode(answer, "quarter")
         there = weak.to(strong).keypoints(keypoints, self.skeleton.flip)
-        hard = joint_cutout(strong.image, there, batch.unlabeled.draw, "cutout", self.cutouts)
+        hard = joint_cutout(strong.image, there, batch.unlabeled.random, "cutout", self.cutouts)
         loss = self.consistency_loss(self.network(hard), answer, weak, strong, outside=self.outside)
         losses["consistency"] = loss * (self.weight * progress.ramp(self.ramp))
-        return Step(losses, {"confidence": peaks(answer).mean()})
+        return Step(losses, {"confidence": peak_confidence(answer).mean()})
 
     def networks(self) -> dict[str, PoseNetwork]:
         """The one network."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from semipose.methods.method import Build, Method, Progress, Step, peaks, teaching
+from semipose.methods.method import Build, Method, Progress, Step, as_teacher, peak_confidence
 from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
@@ -52,15 +52,15 @@ class PoseDual(Method):
         strong = batch.unlabeled.strong(weak)
         answers = {}
         for name, network in pair.items():
-            with teaching(network, self.batch_statistics):
+            with as_teacher(network, self.batch_statistics):
                 answers[name] = network(weak.image)
         for name, other in (("first", "second"), ("second", "first")):
             keypoints, _ = self.codec(weak, answers[other]).decode(answers[other], "quarter")
             there = weak.to(strong).keypoints(keypoints, self.skeleton.flip)
-            hard = joint_cutout(strong.image, there, batch.unlabeled.draw, f"cutout/{name}", self.cutouts)
+            hard = joint_cutout(strong.image, there, batch.unlabeled.random, f"cutout/{name}", self.cutouts)
             loss = self.consistency_loss(pair[name](hard), answers[other], weak, strong, outside=self.outside)
             losses[f"consistency_{name}"] = loss * (self.weight * progress.ramp(self.ramp))
-        return Step(losses, {f"confidence_{name}": peaks(answer).mean() for name, answer in answers.items()})
+        return Step(losses, {f"confidence_{name}": peak_confidence(answer).mean() for name, answer in answers.items()})
 
     def networks(self) -> dict[str, PoseNetwork]:
         """Both networks, and the mean of their maps as a third."""

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from semipose.errors import UsageError
 from semipose.fields import Fields
-from semipose.methods.method import Build, Method, Progress, Step, teaching, trust
+from semipose.methods.method import Build, Method, Progress, Step, as_teacher, confidence_mask
 from semipose.networks import STRIDE_MULTIPLE
 from semipose.networks.ema import Ema
 from semipose.networks.hooks import changing
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
-from semipose.views.draw import Draw
 from semipose.views.occlude import joint_cutout
+from semipose.views.random_key import RandomKey
 from semipose.views.tiles import Tiles, read_grid, usual_grid, usual_group
 from semipose.views.view import Batch, View
 
@@ -75,8 +75,8 @@ class PoseMum(Method):
         try:
             if self.mix_layers > 0 and not stages:
                 raise ValueError("the network names no stages to mix before")
-            tiles = self._tiles(Draw(0, 0, "check", unlabeled, unlabeled), "check", size)
-            with teaching(self.student):
+            tiles = self._tiles(RandomKey(0, 0, "check", unlabeled, unlabeled), "check", size)
+            with as_teacher(self.student):
                 self._mixed(image, dict.fromkeys(places, Tiles(tiles.source[:1] * 0)))
         except ValueError as error:
             tall, wide = usual_grid(size, STRIDE_MULTIPLE)
@@ -93,13 +93,13 @@ class PoseMum(Method):
             return Step({"labeled": self.labeled_loss(self.student(seen.image), batch.labeled, seen)})
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
-        with teaching(self.teacher, not self.eman):
+        with as_teacher(self.teacher, not self.eman):
             answer = self.teacher(weak.image)
         keypoints, confidence = self.codec(weak, answer).decode(answer, "quarter")
         there = weak.to(strong).keypoints(keypoints, self.skeleton.flip)
-        strong = strong.with_image(joint_cutout(strong.image, there, batch.unlabeled.draw, "cutout", self.cutouts))
-        trusted = trust(confidence, self.threshold)
-        on_seen, on_strong = self._answers(seen, strong, batch.unlabeled.draw)
+        strong = strong.with_image(joint_cutout(strong.image, there, batch.unlabeled.random, "cutout", self.cutouts))
+        trusted = confidence_mask(confidence, self.threshold)
+        on_seen, on_strong = self._answers(seen, strong, batch.unlabeled.random)
         consistency = self.consistency_loss(on_strong, answer, weak, strong, trusted, self.outside)
         losses = {
             "labeled": self.labeled_loss(on_seen, batch.labeled, seen),
@@ -107,7 +107,7 @@ class PoseMum(Method):
         }
         return Step(losses, {"confidence": confidence.mean(), "trusted": trusted.mean()})
 
-    def _answers(self, seen: View, strong: View, draw: Draw) -> tuple[Fields, Fields]:
+    def _answers(self, seen: View, strong: View, draw: RandomKey) -> tuple[Fields, Fields]:
         """The student's fields of both views; the strong ones are mixed on the way, by chance."""
         into, inside, which = draw.shared("mix", 3)
         mixings: dict[nn.Module | None, Tiles] = {}
@@ -131,7 +131,7 @@ class PoseMum(Method):
         with changing(changes):
             return self.student(mixings[None].mix(image) if None in mixings else image)
 
-    def _tiles(self, draw: Draw, name: str, size: tuple[int, int]) -> Tiles:
+    def _tiles(self, draw: RandomKey, name: str, size: tuple[int, int]) -> Tiles:
         """A random exchange, of the grid and the group that are set, or the usual ones."""
         grid = self.grid or usual_grid(size, STRIDE_MULTIPLE)
         return Tiles.drawn(draw, name, grid, self.group or usual_group(draw.count))

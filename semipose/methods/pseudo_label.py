@@ -10,9 +10,9 @@ from semipose.codecs.scene_codec import scene_codec
 from semipose.errors import UsageError
 from semipose.fields import Fields
 from semipose.losses.heatmap import total
-from semipose.methods._tta import looked
-from semipose.methods._pseudo_people import believed, signals
-from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, trust
+from semipose.methods._pseudo_people import select_pseudo_people, signals
+from semipose.methods._tta import averaged_prediction
+from semipose.methods.method import Build, Method, Progress, Step, confidence_mask, peak_confidence, teacher_forward
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
@@ -26,7 +26,7 @@ PEOPLE, KEYPOINT = 30, 0.3
 class PseudoLabel(Method):
     """Data distillation (Radosavovic et al., CVPR 2018): a frozen labeler's mean answer over several looks is learned.
 
-    Stage one is the supervised twin: trained in the first share of the run, or loaded (`--weights` its checkpoint,
+    Stage one is the supervised baseline: trained in the first share of the run, or loaded (`--weights` its checkpoint,
     `--method.stage_one 0`). Then the labeler, a frozen copy of the average, labels the unlabeled people, and is
     renewed every period. Its answers are computed when they are used: it only changes with the period, so they are
     those of labels kept in a file. Teacher BatchNorm: the labeler's running statistics. EMA: the average follows the
@@ -76,9 +76,9 @@ class PseudoLabel(Method):
         losses = {"labeled": self.labeled_loss(on_seen, batch.labeled, seen)}
         if batch.unlabeled is None or not learns:
             return Step(losses)
-        plain = batch.unlabeled.plain()
+        plain = batch.unlabeled.canonical()
         label, confidence = self.label(batch.unlabeled, plain)
-        trusted = trust(confidence, self.threshold, self.quantile)
+        trusted = confidence_mask(confidence, self.threshold, self.quantile)
         view = self.view(batch.unlabeled)
         loss = self.consistency_loss(self.raw(view.image), label, plain, view, trusted, self.outside)
         losses["pseudo_label"] = loss * self.weight
@@ -90,12 +90,12 @@ class PseudoLabel(Method):
         labeled, crops = batch.labeled, batch.unlabeled
         assert isinstance(labeled, SceneCrops)
         assert isinstance(crops, SceneCrops)
-        plain = crops.plain()
-        answer = ask(self.labeler, plain)
+        plain = crops.canonical()
+        answer = teacher_forward(self.labeler, plain)
         codec = scene_codec(answer, plain.size, self.skeleton)
         found, reliable = codec.found(answer, PEOPLE, crops.known_in(plain), KEYPOINT)
         least = torch.full_like(found.weight[0, 0], self.threshold or codec.sure)
-        pseudo = believed(found, reliable, least)
+        pseudo = select_pseudo_people(found, reliable, least)
         view = self.view(crops)
         there = pseudo.moved(plain.to(view), self.skeleton.flip, view.size)
         labels = replace(there, visible=(there.visible > 0).float(), weight=(there.weight > 0).float())
@@ -106,8 +106,8 @@ class PseudoLabel(Method):
 
     def label(self, crops: Crops, plain: View) -> tuple[Fields, torch.Tensor]:
         """Pseudo-labels on the `plain` view: fields, and the confidence (U, K) of each map."""
-        label = looked(self.labeler, crops, plain)
-        confidence = peaks(label)
+        label = averaged_prediction(self.labeler, crops, plain)
+        confidence = peak_confidence(label)
         if self.hard:
             codec = self.codec(plain, label)
             keypoints, _ = codec.decode(label)
@@ -119,7 +119,7 @@ class PseudoLabel(Method):
         view = crops.weak()
         if self.augmentation == "strong":
             strong = crops.strong(view)
-            view = strong.with_image(cutout(strong.image, crops.draw, "cutout"))
+            view = strong.with_image(cutout(strong.image, crops.random, "cutout"))
         return view
 
     def after_update(self, progress: Progress) -> None:

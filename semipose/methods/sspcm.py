@@ -9,7 +9,7 @@ from torch import Tensor
 from semipose.fields import Fields
 from semipose.geometry import indices
 from semipose.methods._correction import PAIRS, Corrected, correct
-from semipose.methods.method import Build, Method, Progress, Step, teaching
+from semipose.methods.method import Build, Method, Progress, Step, as_teacher
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
@@ -76,14 +76,14 @@ class Sspcm(Method):
         for name, answer in {"student": corrected.fields, "first": second, "second": first}.items():
             keypoints, _ = self.codec(weak, answer).decode(answer, "quarter")
             there = move.keypoints(keypoints, self.skeleton.flip)
-            hard = cut_occlude(strong.image, there, batch.unlabeled.draw, f"occlude/{name}", self.patches, exists)
+            hard = cut_occlude(strong.image, there, batch.unlabeled.random, f"occlude/{name}", self.patches, exists)
             loss = self.consistency_loss(networks[name](hard), answer, weak, strong, trusted, self.outside)
             losses[f"consistency_{name}"] = loss * (self.weight * progress.ramp(self.ramp))
         return Step(losses, self._signals(corrected, trusted) if progress.logged else {})
 
     def _teach(self, image: Tensor, has_past: bool) -> tuple[Fields, Fields, Corrected]:
         """The teachers' answers to `image` and what they are corrected to, without their copies if there are none."""
-        with teaching(self.first), teaching(self.second):
+        with as_teacher(self.first), as_teacher(self.second):
             now = self.first(image), self.second(image)
             before = (self.first_before(image), self.second_before(image)) if has_past else now
             return *now, correct(now, before)

@@ -1,4 +1,4 @@
-"""Labels only: the baseline, and the twin that every other method is compared with."""
+"""Labels only: the baseline, and the baseline that every other method is compared with."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ class Supervised(Method):
 
     Teacher BatchNorm: the average follows the running statistics (EMAN). Deployed: raw or averaged weights, whichever
     is better on validation. `levels` are those of `teacher_reviewer_student`: a method that has them is compared with a
-    twin that has them, too. Source: Xiao et al., ECCV 2018 (SimpleBaseline).
+    baseline that has them, too. Source: Xiao et al., ECCV 2018 (SimpleBaseline).
     """
 
     deployed = None
@@ -47,7 +47,7 @@ class Supervised(Method):
         view = crops.weak()
         if self.augmentation == "strong":
             strong = crops.strong(view)
-            view = strong.with_image(cutout(strong.image, crops.draw, "cutout"))
+            view = strong.with_image(cutout(strong.image, crops.random, "cutout"))
         predicted = self.raw(view.image)
         if isinstance(self.raw, MultiLevel):
             return Step({"labeled": self.raw.loss(predicted, *self.labeled_target(predicted, crops, view))})

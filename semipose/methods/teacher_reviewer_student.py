@@ -7,8 +7,8 @@ from torch import Tensor
 
 from semipose.fields import Fields
 from semipose.losses.heatmap import field_loss
-from semipose.methods._agreement import agreed, mixed
-from semipose.methods.method import Build, Method, Progress, Step, ask, peaks, trust
+from semipose.methods._agreement import agreement, blend
+from semipose.methods.method import Build, Method, Progress, Step, confidence_mask, peak_confidence, teacher_forward
 from semipose.networks.ema import Ema
 from semipose.networks.ensemble import Ensemble
 from semipose.networks.levels import MultiLevel
@@ -48,7 +48,7 @@ class TeacherReviewerStudent(Method):
         cutouts: int = 5,  # rectangles cut around keypoints of the views that are learned
         weight: float = 1.0,  # of the student's loss against the teacher
         review_weight: float = 0.5,  # of the student's loss against the reviewer
-        lesson_weight: float = 1.0,  # of a trained teacher's loss against student and reviewer
+        teacher_consistency_weight: float = 1.0,  # of a trained teacher's loss against student and reviewer
         ramp: float = 0.1,  # share of the run over which these weights grow from 0
         fusion: Literal["separate", "agreed"] = "separate",  # a loss each, or one on what teacher and reviewer agree on
         threshold: float = 0.0,  # trust a map only when its peak is higher
@@ -58,7 +58,12 @@ class TeacherReviewerStudent(Method):
     ) -> None:
         super().__init__(build, skeleton)
         self.reviewed, self.mixes, self.mix_threshold, self.cutouts = reviewed, mixes, mix_threshold, cutouts
-        self.weight, self.lesson_weight, self.ramp, self.fusion = weight, lesson_weight, ramp, fusion
+        self.weight, self.teacher_consistency_weight, self.ramp, self.fusion = (
+            weight,
+            teacher_consistency_weight,
+            ramp,
+            fusion,
+        )
         self.review_weight = 0.0 if reviewer == "none" else review_weight
         self.threshold, self.outside = threshold, outside
         plain = build("student")
@@ -79,39 +84,45 @@ class TeacherReviewerStudent(Method):
             return Step(losses)
         weak, scale = crops.weak(), progress.ramp(self.ramp)
         strong = crops.strong(weak)
-        answers = {"teacher": ask(self.teacher, weak)}
+        answers = {"teacher": teacher_forward(self.teacher, weak)}
         if self.reviewer is not None and self.review_weight > 0:
-            answers["reviewer"] = ask(self.reviewer, weak)
+            answers["reviewer"] = teacher_forward(self.reviewer, weak)
         losses |= {name: loss * scale for name, loss in self._learn(answers, weak, strong, crops).items()}
-        if trained and self.lesson_weight > 0:
-            losses["lesson"] = self._teach(answers, weak, strong, crops) * (self.lesson_weight * scale)
-        return Step(losses, {f"confidence_{name}": peaks(answer).mean() for name, answer in answers.items()})
+        if trained and self.teacher_consistency_weight > 0:
+            losses["lesson"] = self._teach(answers, weak, strong, crops) * (self.teacher_consistency_weight * scale)
+        return Step(losses, {f"confidence_{name}": peak_confidence(answer).mean() for name, answer in answers.items()})
 
     def _learn(self, answers: dict[str, Fields], weak: View, strong: View, crops: Crops) -> dict[str, Tensor]:
         """The student's losses against `answers` on `weak`, in `strong` with keypoints mixed and cut."""
         teacher, reviewed = answers["teacher"], answers.get("reviewer")
         there, height = self._keypoints(teacher, weak, strong)
-        image = keypoint_mix(strong.image, there, crops.draw, "mix", self.mixes, height > self.mix_threshold)
-        on_hard = self.student(joint_cutout(image, there, crops.draw, "cutout/student", self.cutouts))
+        image = keypoint_mix(strong.image, there, crops.random, "mix", self.mixes, height > self.mix_threshold)
+        on_hard = self.student(joint_cutout(image, there, crops.random, "cutout/student", self.cutouts))
         lessons: dict[str, tuple[Fields, float | Tensor]] = {"teacher": (teacher, self.weight)}
         if self.reviewer is not None and reviewed is not None:
             lessons["reviewer"] = reviewed, self.review_weight * self.reviewer.ready
             if self.fusion == "agreed":
-                lessons = {"agreed": (agreed(teacher, reviewed, self.reviewer.ready), self.weight + self.review_weight)}
+                lessons = {
+                    "agreed": (agreement(teacher, reviewed, self.reviewer.ready), self.weight + self.review_weight)
+                }
         losses = {}
         for name, (answer, weight) in lessons.items():
-            target = self.moved_target(answer, weak, strong, trust(peaks(answer), self.threshold), self.outside)
+            target = self.moved_target(
+                answer, weak, strong, confidence_mask(peak_confidence(answer), self.threshold), self.outside
+            )
             losses[name] = self.student.loss(on_hard, *target) * weight
         return losses
 
     def _teach(self, answers: dict[str, Fields], weak: View, strong: View, crops: Crops) -> Tensor:
         """A trained teacher's loss against the student, or the mean of student and reviewer, in `strong` with cuts."""
-        answer = ask(self.student.network, weak)
+        answer = teacher_forward(self.student.network, weak)
         if self.reviewer is not None and "reviewer" in answers:
-            answer = mixed(answer, answers["reviewer"], 0.5 * self.reviewer.ready)
-        target = self.moved_target(answer, weak, strong, trust(peaks(answer), self.threshold), self.outside)
+            answer = blend(answer, answers["reviewer"], 0.5 * self.reviewer.ready)
+        target = self.moved_target(
+            answer, weak, strong, confidence_mask(peak_confidence(answer), self.threshold), self.outside
+        )
         there, _ = self._keypoints(answer, weak, strong)
-        hard = joint_cutout(strong.image, there, crops.draw, "cutout/teacher", self.cutouts)
+        hard = joint_cutout(strong.image, there, crops.random, "cutout/teacher", self.cutouts)
         return field_loss(self.teacher(hard), *target)
 
     def _keypoints(self, answer: Fields, weak: View, strong: View) -> tuple[Tensor, Tensor]:

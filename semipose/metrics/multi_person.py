@@ -25,10 +25,17 @@ if TYPE_CHECKING:
 Ids = NDArray[np.int64]
 
 
-def score_scenes(
-    predicted: Poses, truth: Poses, skeleton: Skeleton, image_ids: ArrayLike, *, crowd_index: ArrayLike | None = None,
-    edges: tuple[float, float] = EDGES, seed: int = 0, resamples: int = 1000,
-) -> Score:  # fmt: skip
+def score_multi_person(
+    predicted: Poses,
+    truth: Poses,
+    skeleton: Skeleton,
+    image_ids: ArrayLike,
+    *,
+    crowd_index: ArrayLike | None = None,
+    edges: tuple[float, float] = EDGES,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> Score:
     """Score the people that were found in the images `image_ids` (I,), everything that was looked at.
 
     A person's score is `predicted.box_scores`; equal ones stay in the order of the images, then of their rows. Keys:
@@ -121,10 +128,13 @@ def _check(predicted: Poses, truth: Poses, skeleton: Skeleton, images: Ids) -> N
 
 def _counts(predicted: Poses, truth: Poses, labeled: NDArray[np.bool_], images: int) -> dict[str, int]:
     return {
-        "people": int(labeled.sum()), "keypoints": int((truth.visible[labeled] > 0).sum()), "images": images,
-        "found": len(predicted), "people_without_labels": int((~truth.crowd & ~labeled).sum()),
+        "people": int(labeled.sum()),
+        "keypoints": int((truth.visible[labeled] > 0).sum()),
+        "images": images,
+        "found": len(predicted),
+        "people_without_labels": int((~truth.crowd & ~labeled).sum()),
         "crowds": int(truth.crowd.sum()),
-    }  # fmt: skip
+    }
 
 
 def _notes(truth: Poses, labeled: NDArray[np.bool_], skeleton: Skeleton) -> list[str]:

@@ -84,10 +84,12 @@ def adaptive_convolution(x: Tensor, weight: Tensor, matrix: Tensor, shift: Tenso
     if at_once >= groups:
         return _sampled(x, weight, matrix, shift)
     pieces = zip(
-        *(part.split(at_once * part.shape[axis] // groups, axis)
-          for part, axis in ((x, 1), (weight, 0), (matrix, 1), (shift, 1))),
+        *(
+            part.split(at_once * part.shape[axis] // groups, axis)
+            for part, axis in ((x, 1), (weight, 0), (matrix, 1), (shift, 1))
+        ),
         strict=True,
-    )  # fmt: skip
+    )
     if not torch.is_grad_enabled():
         return torch.cat([_sampled(*piece) for piece in pieces], 1)
     again = partial(checkpoint, _sampled, use_reentrant=False, preserve_rng_state=False)

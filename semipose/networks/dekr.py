@@ -31,17 +31,22 @@ class DekrHead(SceneHead):
     options: ClassVar = {"adaptive": True, "identity_init": False}
 
     def __init__(
-        self, backbone: Backbone, flip: tuple[int, ...], channels: int, *, adaptive: bool = True,
+        self,
+        backbone: Backbone,
+        flip: tuple[int, ...],
+        channels: int,
+        *,
+        adaptive: bool = True,
         identity_init: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(backbone)
         self.flip, keypoints = flip, len(flip)
         self.neck = neck_of(backbone, max(1, channels // 2))
         shared = backbone.channels[0] if backbone.level == 0 else _LIGHT
         self.transition_heatmap = _layer(self.neck.channels, shared)
-        self.head_heatmap = nn.ModuleList([
-            nn.Sequential(BasicBlock(shared, shared, 1)), nn.Conv2d(shared, keypoints + 1, 1)
-        ])  # fmt: skip
+        self.head_heatmap = nn.ModuleList(
+            [nn.Sequential(BasicBlock(shared, shared, 1)), nn.Conv2d(shared, keypoints + 1, 1)]
+        )
         self.transition_offset = _layer(self.neck.channels, _OWN * keypoints)
         blocks = [AdaptiveBlock(_OWN, keypoints, adaptive=adaptive) for _ in range(2)]
         self.offset_feature_layers = nn.Sequential(*blocks)

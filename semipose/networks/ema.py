@@ -100,8 +100,10 @@ def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor, close
         # a - (a - b) is not b in floating point, 0 - (0 - b) is.
         torch._foreach_mul_(teacher, torch.zeros_like(weight) if closed is None else closed)
     # It goes by memory, whatever the order of the numbers in it.
-    student = [one if one.stride() == other.stride() else torch.empty_like(other).copy_(one)
-               for one, other in zip(student, teacher, strict=True)]  # fmt: skip
+    student = [
+        one if one.stride() == other.stride() else torch.empty_like(other).copy_(one)
+        for one, other in zip(student, teacher, strict=True)
+    ]
     # One pass over both. The fused step is the one multi-tensor operation that a flag on the device can switch off;
     # multiplying by a gate of 0 would not do: 0 * NaN is NaN. Its "gradient" is the student's negative, and the decay
     # of weights adds the teacher's own.

@@ -43,6 +43,9 @@ class Ensemble(PoseNetwork):
         """Mean maps of `image` (B, 3, H, W), RGB in 0..1."""
         answers: list[Fields] = [member(image) for member in self.members]
         return Fields(
-            {name: replace(field, maps=torch.stack([answer[name].maps for answer in answers]).mean(0))
-             for name, field in answers[0].items() if field.kind == "scalar"}
-        )  # fmt: skip
+            {
+                name: replace(field, maps=torch.stack([answer[name].maps for answer in answers]).mean(0))
+                for name, field in answers[0].items()
+                if field.kind == "scalar"
+            }
+        )

@@ -48,9 +48,9 @@ class HigherHead(SceneHead):
         x = self.neck(features)
         coarse = self.final_layers[0](x)
         heatmap, tags = coarse.chunk(2, 1)
-        fields = Fields({
-            "heatmap": Field(heatmap, "scalar", 4, self.flip), "tags": Field(tags, "embedding", 4, self.flip)
-        })  # fmt: skip
+        fields = Fields(
+            {"heatmap": Field(heatmap, "scalar", 4, self.flip), "tags": Field(tags, "embedding", 4, self.flip)}
+        )
         for layers, final in zip(self.deconv_layers, list(self.final_layers)[1:], strict=True):
             fields["fine_heatmap"] = Field(final(layers(torch.cat([x, coarse], 1))), "scalar", 2, self.flip)
         return fields

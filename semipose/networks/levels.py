@@ -24,8 +24,11 @@ class MultiLevel(PoseNetwork):
         nn.Module.__init__(self)
         self.network = network
         self.stride, self.flip, self.keypoints, self.config = (
-            network.stride, network.flip, network.keypoints, network.config
-        )  # fmt: skip
+            network.stride,
+            network.flip,
+            network.keypoints,
+            network.config,
+        )
         self.shares = {number: share for number, share in enumerate(shares) if share > 0}
         if self.shares and max(self.shares) >= len(network.backbone.earlier):
             raise ValueError(f"{len(shares)} shares for {len(network.backbone.earlier)} earlier stages of the backbone")

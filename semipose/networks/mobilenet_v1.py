@@ -6,9 +6,7 @@ from torch import Tensor, nn
 from semipose.networks.backbone import Backbone, initialize, scaled
 
 # Output channels at width 1 and stride of the thirteen depthwise-separable blocks.
-_BLOCKS = (
-    ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)) + ((512, 1),) * 5 + ((1024, 2), (1024, 1))
-)
+_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)) + ((512, 1),) * 5 + ((1024, 2), (1024, 1))
 # The last block of each stride from 4 to 32: the features given out.
 _FEATURES = (2, 4, 10, 12)
 

@@ -59,8 +59,7 @@ def read_weights(path: str | Path) -> WeightFile:
     path = Path(path)
     if path.is_dir():
         raise DataError(
-            f"{path} is a folder; expected a file of weights. From a run take "
-            "checkpoints/best-NAME.safetensors."
+            f"{path} is a folder; expected a file of weights. From a run take checkpoints/best-NAME.safetensors."
         )
     if not path.is_file():
         raise DataError(f"there is no file {path}; expected weights as .safetensors or .pth.")

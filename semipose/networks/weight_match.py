@@ -6,11 +6,11 @@ from pathlib import Path
 from torch import Tensor
 
 from semipose.errors import DataError
-from semipose.pose.names import normalized
 from semipose.networks import TIMM
 from semipose.networks.heads import Rows, row_count
 from semipose.networks.network import PoseNetwork
 from semipose.networks.weight_file import WeightFile
+from semipose.pose.names import normalized
 from semipose.pose.skeleton import PRESETS
 
 # What training programs put before every name.

@@ -18,7 +18,7 @@ Sigmas = tuple[tuple[float, ...], str]
 
 
 @dataclass(frozen=True)
-class CategoryParts:
+class CategoryReader:
     """Reads one category; `override` wins, and `source` names it in errors. Indices are 0-based."""
 
     category: Mapping[str, Any]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from semipose.pose.category import CategoryParts
 from semipose.errors import DataError
+from semipose.pose.category import CategoryReader
 from semipose.pose.names import flip_by_names, normalized
 from semipose.pose.presets import TABLES, bone_names
 
@@ -84,7 +84,7 @@ class Skeleton:
         Sigmas come from the override, else from the category's "sigmas", else from the preset of the same names,
         else by name from COCO-17, else 0.072; flip partners from the names.
         """
-        parts = CategoryParts(category, override or {}, override_source)
+        parts = CategoryReader(category, override or {}, override_source)
         sigmas, source = parts.sigmas()
         return cls(
             name=str(category.get("name") or "object"),

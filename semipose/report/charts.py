@@ -49,18 +49,25 @@ def lanes(title: str, names: Sequence[str], curves: Sequence[Curve]) -> str:
 
     def mark(curve: Curve, value: float, lane: float) -> str:
         x, y = left + (value - low) / (high - low) * (width - left - RIGHT), TOP + step * (lane + 0.5)
-        shape = (f'rect x="{x - 4:.1f}" y="{y - 4}" width="8" height="8"' if curve.dashed else
-                 f'circle cx="{x:.1f}" cy="{y}" r="4.4"')
+        shape = (
+            f'rect x="{x - 4:.1f}" y="{y - 4}" width="8" height="8"'
+            if curve.dashed
+            else f'circle cx="{x:.1f}" cy="{y}" r="4.4"'
+        )
         told = f"<title>{escape(curve.name)}: {value:.1f}</title>"
         return f'<{shape} class="dot t{curve.tone}">{told}</{shape.partition(" ")[0]}>'
 
-    grid = [f'<path class="grid" d="M{left} {TOP + step * (lane + 0.5)}H{width - RIGHT}"/><text class="y" '
-            f'x="{left - 8}" y="{TOP + step * (lane + 0.5) + 4}">{escape(name)}</text>'
-            for lane, name in enumerate(names)]
+    grid = [
+        f'<path class="grid" d="M{left} {TOP + step * (lane + 0.5)}H{width - RIGHT}"/><text class="y" '
+        f'x="{left - 8}" y="{TOP + step * (lane + 0.5) + 4}">{escape(name)}</text>'
+        for lane, name in enumerate(names)
+    ]
     for value in ticks(low, high):
         x = left + (value - low) / (high - low) * (width - left - RIGHT)
-        grid.append(f'<path class="grid" d="M{x:.1f} {TOP}V{bottom}"/><text class="x" x="{x:.1f}" y="{bottom + 18}">'
-                    f"{_short(value)}</text>")
+        grid.append(
+            f'<path class="grid" d="M{x:.1f} {TOP}V{bottom}"/><text class="x" x="{x:.1f}" y="{bottom + 18}">'
+            f"{_short(value)}</text>"
+        )
     marks = [mark(curve, value, lane) for curve in curves for value, lane in curve.points]
     return _figure(title, curves, (width, bottom + BOTTOM), "".join(grid + marks))
 
@@ -69,16 +76,21 @@ def _figure(title: str, curves: Sequence[Curve], size: tuple[int, int], drawn: s
     """`drawn` in a view box of `size` (width, height), with the curves' names above and a `caption` below."""
     legend = "".join(
         f'<li><svg viewBox="0 0 22 8"><path class="line t{curve.tone}{" dashed" if curve.dashed else ""}" d="M1 4H21"/>'
-        f"</svg>{escape(curve.name)}</li>" for curve in curves if not curve.faint)
-    return (f'<figure class="chart"><figcaption><strong>{escape(title)}</strong><ul class="legend">{legend}</ul>'
-            f'</figcaption><svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{escape(title, quote=True)}">'
-            f"{drawn}</svg>{caption}</figure>")
+        f"</svg>{escape(curve.name)}</li>"
+        for curve in curves
+        if not curve.faint
+    )
+    return (
+        f'<figure class="chart"><figcaption><strong>{escape(title)}</strong><ul class="legend">{legend}</ul>'
+        f'</figcaption><svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{escape(title, quote=True)}">'
+        f"{drawn}</svg>{caption}</figure>"
+    )
 
 
 def smoothed(points: Sequence[Point], share: float = 0.08) -> list[Point]:
     """Running mean over `share` of the points, centered, the ends of what there is; few points stay as they are."""
     half = max(1, int(len(points) * share / 2)) if len(points) >= FEWEST_SMOOTHED else 0
-    return [(x, _mean([y for _, y in points[max(0, i - half):i + half + 1]])) for i, (x, _) in enumerate(points)]
+    return [(x, _mean([y for _, y in points[max(0, i - half) : i + half + 1]])) for i, (x, _) in enumerate(points)]
 
 
 def whisker(value: float, low: float, high: float, reach: float) -> str:
@@ -88,8 +100,10 @@ def whisker(value: float, low: float, high: float, reach: float) -> str:
     def x(number: float) -> float:
         return 60 + 56 * max(-1.0, min(1.0, number / reach))
 
-    return (f'<svg class="whisker {tone}" viewBox="0 0 120 14" aria-hidden="true"><path class="zero" d="M60 0V14"/>'
-            f'<path class="span" d="M{x(low):.1f} 7H{x(high):.1f}"/><circle cx="{x(value):.1f}" cy="7" r="3.5"/></svg>')
+    return (
+        f'<svg class="whisker {tone}" viewBox="0 0 120 14" aria-hidden="true"><path class="zero" d="M60 0V14"/>'
+        f'<path class="span" d="M{x(low):.1f} 7H{x(high):.1f}"/><circle cx="{x(value):.1f}" cy="7" r="3.5"/></svg>'
+    )
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -132,13 +146,17 @@ class _Frame:
         parts = []
         for value, label in self._levels():
             y = self.at((0, value))[1]
-            parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-                         f'<text class="y" x="{LEFT - 6}" y="{y + 4:.1f}">{label}</text>')
+            parts.append(
+                f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+                f'<text class="y" x="{LEFT - 6}" y="{y + 4:.1f}">{label}</text>'
+            )
         bottom = HEIGHT - BOTTOM
         for value in ticks(*self.x, most=6):
             x = LEFT + (value - self.x[0]) / (self.x[1] - self.x[0]) * (WIDTH - LEFT - RIGHT)
-            parts.append(f'<path class="grid" d="M{x:.1f} {bottom}v4"/>'
-                         f'<text class="x" x="{x:.1f}" y="{bottom + 18}">{_short(value)}</text>')
+            parts.append(
+                f'<path class="grid" d="M{x:.1f} {bottom}v4"/>'
+                f'<text class="x" x="{x:.1f}" y="{bottom + 18}">{_short(value)}</text>'
+            )
         return "".join(parts)
 
     def _levels(self) -> list[tuple[float, str]]:
@@ -146,7 +164,7 @@ class _Frame:
             return [(value, _short(value)) for value in ticks(*self.y)]
         powers = range(math.floor(self.y[0]), math.ceil(self.y[1]) + 1)
         steps = (1, 2, 5) if self.y[1] - self.y[0] < 2.5 else (1,)
-        values = [step * 10.0 ** power for power in powers for step in steps]
+        values = [step * 10.0**power for power in powers for step in steps]
         return [(value, _short(value)) for value in values if self.y[0] <= math.log10(value) <= self.y[1]]
 
 
@@ -168,7 +186,8 @@ def _line(curve: Curve, frame: _Frame, unit: str) -> str:
     marks = "".join(
         f'<circle class="dot t{curve.tone}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"><title>'
         f"{escape(curve.name)}: {value:.4g}{escape(unit)} at update {update:.0f}</title></circle>"
-        for (x, y), (update, value) in zip(places, curve.points, strict=True))
+        for (x, y), (update, value) in zip(places, curve.points, strict=True)
+    )
     return drawn + marks
 
 

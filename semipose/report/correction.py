@@ -9,22 +9,22 @@ import torch
 from numpy.typing import NDArray
 
 from semipose import methods
-from semipose.formats.coco import load_labels
+from semipose.config.settings import Settings
 from semipose.crops.store import CropStore
 from semipose.data.people import People
+from semipose.drawing import contact_sheet, draw, person_tile
 from semipose.engine.checkpoint import load_method
-from semipose.inference.predict import crops_of, posed
-from semipose.config.settings import Settings
 from semipose.engine.setup import builder, choose_device
 from semipose.errors import DataError, SemiposeError
+from semipose.formats.coco import load_labels
 from semipose.geometry import Affine
+from semipose.inference.predict import crops_of, posed
 from semipose.methods.method import Method
 from semipose.metrics.score import score
 from semipose.networks.network import PoseNetwork
 from semipose.pose.poses import Poses
-from semipose.drawing import contact_sheet, draw, person_tile
+from semipose.report.crops import MOST_UNLABELED, SHOWN, TILE, Predicted, image_of, legend, name_of, person_errors
 from semipose.report.html import metric_name, number, picture, table, text
-from semipose.report.crops import MOST_UNLABELED, SHOWN, TILE, Looked, image_of, legend, name_of, person_errors
 from semipose.runs.run import Run
 
 METRICS = ("pck@0.1", "pixel_error")
@@ -37,14 +37,16 @@ def correction(run: Run, unlabeled: People, device: str) -> str:
         method = corrector(run)
         if method is None or len(unlabeled) == 0:
             return ""
-        before, after = looks(method, run, unlabeled, device)
+        before, after = before_and_after(method, run, unlabeled, device)
     except SemiposeError as error:
         return f'<p class="muted">None: {text(error)}</p>'
     moved = person_errors(after.poses, before.poses)
     order = np.argsort(-moved, kind="stable")[: 2 * SHOWN]
     tiles = [_pair(before, after, int(row), run, float(moved[row])) for row in order]
-    body = f'<p class="small">Before on the left, after on the right, of those that changed most among ' \
-           f"{len(moved)} random people of {before.of}. {legend()}</p>"
+    body = (
+        f'<p class="small">Before on the left, after on the right, of those that changed most among '
+        f"{len(moved)} random people of {before.of}. {legend()}</p>"
+    )
     return body + f'<div class="tiles">{"".join(tiles)}</div>' + errors(run, before, after)
 
 
@@ -62,13 +64,15 @@ def corrector(run: Run) -> Method | None:
     def build(role: str, *, network: str | None = None, weights: Path | None = None) -> PoseNetwork:
         return make(role, network=network)
 
-    options = methods.convert(name, run.config["method_settings"])
+    options = methods.typed_options(name, run.config["method_settings"])
     method: Method = methods.load(name)(build, run.skeleton, **options)
     load_method(run.folder / "checkpoints" / "last.safetensors", method)
     return method.eval()
 
 
-def looks(method: Method, run: Run, people: People, device: str, seed: int = 0) -> tuple[Looked, Looked]:
+def before_and_after(
+    method: Method, run: Run, people: People, device: str, seed: int = 0
+) -> tuple[Predicted, Predicted]:
     """What random `people` are said to look like before and after correction; those without an image are left out."""
     rows = np.sort(np.random.default_rng(seed).permutation(len(people))[:MOST_UNLABELED])
     place, settings = choose_device(device), Settings.from_record(run.config["settings"])
@@ -77,14 +81,14 @@ def looks(method: Method, run: Run, people: People, device: str, seed: int = 0) 
         found = _found(method.to(place), store, settings)
     finally:
         store.close()
-    before, after = (Looked(store.people, poses, len(people)) for poses in found)
+    before, after = (Predicted(store.people, poses, len(people)) for poses in found)
     return before, after
 
 
 def _found(method: Method, store: CropStore, settings: Settings) -> list[Poses]:
     parts: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[], []]
     for rows in np.array_split(np.arange(len(store)), max(1, -(-len(store) // _BATCH))):
-        view = crops_of(store, rows).plain()
+        view = crops_of(store, rows).canonical()
         answers = method.pseudo_labels(view.image)
         assert answers is not None
         to_image = (view.affine @ Affine(store.affines[rows].double().numpy())).inverse()
@@ -94,7 +98,7 @@ def _found(method: Method, store: CropStore, settings: Settings) -> list[Poses]:
     return [posed(store, *(torch.cat(each) for each in zip(*part, strict=True))) for part in parts]
 
 
-def errors(run: Run, before: Looked, after: Looked) -> str:
+def errors(run: Run, before: Predicted, after: Predicted) -> str:
     """A table of how far both are from hidden labels; "" where there are none."""
     hidden = hidden_labels(run, before.people)
     if hidden is None:
@@ -104,8 +108,10 @@ def errors(run: Run, before: Looked, after: Looked) -> str:
     for name, looked in (("before", before), ("after", after)):
         values = score(looked.poses[rows], truth, run.skeleton, resamples=0).values
         cells.append([name, *(number(values.get(metric), metric) for metric in METRICS)])
-    lead = f'<p class="small">Measured on {len(rows)} of these people: the labeled file has their labels, which ' \
-           "training never read and this report did.</p>"
+    lead = (
+        f'<p class="small">Measured on {len(rows)} of these people: the labeled file has their labels, which '
+        "training never read and this report did.</p>"
+    )
     return lead + table(["", *(metric_name(metric) for metric in METRICS)], cells)
 
 
@@ -136,9 +142,12 @@ def _places(people: People) -> list[tuple[str, ...]]:
     return [(file, *(f"{value:.1f}" for value in box)) for file, box in zip(files, people.poses.boxes, strict=True)]
 
 
-def _pair(before: Looked, after: Looked, row: int, run: Run, moved: float) -> str:
+def _pair(before: Predicted, after: Predicted, row: int, run: Run, moved: float) -> str:
     tile = person_tile(image_of(before, row), before.poses.boxes[row], TILE)
     pair = [draw(tile.pixels, tile.move(looked.poses[[row]]), run.skeleton) for looked in (before, after)]
     name = name_of(before, row)
-    return picture(contact_sheet(pair, 2, gap=0), f"Pseudo-labels before and after correction on {name}",
-                   f"moved by {moved:.1f} % of the box on average, {name}")
+    return picture(
+        contact_sheet(pair, 2, gap=0),
+        f"Pseudo-labels before and after correction on {name}",
+        f"moved by {moved:.1f} % of the box on average, {name}",
+    )

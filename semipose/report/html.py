@@ -16,9 +16,12 @@ from semipose.drawing import encode_jpeg
 
 MINUS = "\N{MINUS SIGN}"
 METRIC_NAMES = {
-    "oks_ap": "OKS-AP", "oks_ap50": "OKS-AP50", "oks_ap75": "OKS-AP75", "oks_ar": "OKS-AR",
+    "oks_ap": "OKS-AP",
+    "oks_ap50": "OKS-AP50",
+    "oks_ap75": "OKS-AP75",
+    "oks_ar": "OKS-AR",
     "pixel_error": "pixel error",
-}  # fmt: skip
+}
 
 
 def text(value: object) -> str:
@@ -51,16 +54,20 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "")
     """A table of finished HTML cells; the first column is the rows' names."""
     header = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>' for row in rows)
-    return (f'<div class="scroll"><table class="{kind}"><thead><tr>{header}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>")
+        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>' for row in rows
+    )
+    return (
+        f'<div class="scroll"><table class="{kind}"><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def picture(image: NDArray[uint8], alt: str, caption: str) -> str:
     """An embedded jpeg of `image` (H, W, 3) RGB; `alt` and `caption` are plain text."""
     data = base64.b64encode(encode_jpeg(image, 84)).decode()
-    return (f'<figure class="tile"><img width="{image.shape[1]}" height="{image.shape[0]}" loading="lazy" '
-            f'alt="{text(alt)}" src="data:image/jpeg;base64,{data}"><figcaption>{text(caption)}</figcaption></figure>')
+    return (
+        f'<figure class="tile"><img width="{image.shape[1]}" height="{image.shape[0]}" loading="lazy" '
+        f'alt="{text(alt)}" src="data:image/jpeg;base64,{data}"><figcaption>{text(caption)}</figcaption></figure>'
+    )
 
 
 def section(title: str, body: str, lead: str = "") -> str:
@@ -90,7 +97,7 @@ def page(title: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">\n"
         f'<meta name="color-scheme" content="light dark">\n<title>{text(title)}</title>\n'
         f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"

@@ -6,11 +6,11 @@ from typing import Any
 
 from semipose.data.people import People
 from semipose.errors import SemiposeError
-from semipose.system.files import write_text
 from semipose.report.charts import whisker
-from semipose.report.training import charts, events
 from semipose.report.html import folded, metric_name, number, page, plain, section, signed, table, text
+from semipose.report.training import charts, events
 from semipose.runs.run import Run
+from semipose.system.files import write_text
 
 OTHER_METRICS = ("pck@0.1", "pck@0.2", "oks_ap", "pixel_error")
 CORRECTED = "What the last weights of the run would teach, as it was before the method corrected it and after."
@@ -48,22 +48,30 @@ def _name(run: Run) -> str:
 def _header(run: Run, metrics: Mapping[str, Any]) -> str:
     network, size = run.config["network"], run.config["input_size"]
     last = max((row["update"] for row in run.log() if isinstance(row.get("update"), int)), default=0)
-    facts = [f"{run.config['method']}", f"{network.get('name')} at width {network.get('width')}",
-             f"{size[0]}x{size[1]} px (HxW)", f"{last} updates"]
+    facts = [
+        f"{run.config['method']}",
+        f"{network.get('name')} at width {network.get('width')}",
+        f"{size[0]}x{size[1]} px (HxW)",
+        f"{last} updates",
+    ]
     if run.config.get("longer"):
         facts.append(f"in {1 + len(run.config['longer'])} phases")
     if run.config.get("started"):
         facts.append(f"started {str(run.config['started'])[:16].replace('T', ' ')}")
     unfinished = "" if metrics else ' <span class="bad">Not finished.</span>'
-    return (f'<header><p class="eyebrow">semipose run</p><h1>{text(_name(run))}</h1>'
-            f"<p>{text(' · '.join(facts))}{unfinished}</p></header>")
+    return (
+        f'<header><p class="eyebrow">semipose run</p><h1>{text(_name(run))}</h1>'
+        f"<p>{text(' · '.join(facts))}{unfinished}</p></header>"
+    )
 
 
 def _answer(run: Run, metrics: Mapping[str, Any]) -> str:
     """The first thing a reader wants to know, or why it cannot be told."""
     verdict, detail, kind = _verdict(run, metrics)
-    return (f'<div class="answer {kind}"><p class="question">Did the unlabeled images help?</p>'
-            f'<p class="verdict">{verdict}</p>{detail}</div>')
+    return (
+        f'<div class="answer {kind}"><p class="question">Did the unlabeled images help?</p>'
+        f'<p class="verdict">{verdict}</p>{detail}</div>'
+    )
 
 
 def _verdict(run: Run, metrics: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -71,36 +79,44 @@ def _verdict(run: Run, metrics: Mapping[str, Any]) -> tuple[str, str, str]:
     data = run.config["data"]
     if not metrics:
         return "Not known yet.", _say(f"Training has not finished; go on with: semipose resume {run.folder}"), ""
-    if "answer" in metrics and metrics.get("twin"):
+    if "answer" in metrics and metrics.get("baseline"):
         return _answered(metrics, data)
     result = _result_line(metrics)
     if not data.get("unlabeled"):
         return "There were none.", _say("This run learned from labels alone.") + result, ""
     if not metrics.get("val"):
-        why = "Not measurable: there are no validation people. Give --val, or label at least 40 people so that " \
-              "some can be held out."
+        why = (
+            "Not measurable: there are no validation people. Give --val, or label at least 40 people so that "
+            "some can be held out."
+        )
         return "Not measurable.", _say(why), ""
-    why = "No twin was trained, so there is nothing to compare with: run again with --twin."
+    why = "No baseline was trained, so there is nothing to compare with: run again with --baseline."
     return "Not measured.", result + _say(why), ""
 
 
 def _answered(metrics: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, str, str]:
     answer, metric = metrics["answer"], metrics["metric"]
     helped = answer.get("helped") if answer.get("helped") in VERDICTS else "unclear"
-    before = (metrics["twin"].get("score") or {}).get("values", {}).get(metric)
+    before = (metrics["baseline"].get("score") or {}).get("values", {}).get(metric)
     after = _best(metrics, metrics["deployed"]["network"]).get("values", {}).get(metric)
     unit = "px" if metric == "pixel_error" else "points"
-    moved = f"{text(metric_name(metric))} {number(before, metric)} from labels alone, " \
-            f"<b>{number(after, metric)}</b> with the unlabeled images"
+    moved = (
+        f"{text(metric_name(metric))} {number(before, metric)} from labels alone, "
+        f"<b>{number(after, metric)}</b> with the unlabeled images"
+    )
     span = f"{signed(answer.get('low'), metric)} to {signed(answer.get('high'), metric)}"
     people = (data.get("labeled") or {}).get("people")
     detail = (
         f"<p>{moved}: <b>{signed(answer.get('value'), metric)} {unit}</b>, 95 % interval {span} "
         f"(paired bootstrap over {text(answer.get('images', '?'))} validation images).</p>"
-        + _say(f"The comparison is with the supervised twin: the same network, the same {people} labeled people, as "
-               f"many updates, no unlabeled images; the best of its variants, {metrics['twin'].get('folder')}, "
-               f"{metrics['twin'].get('network')}. The validation people also chose the checkpoints; for a number "
-               "nobody has chosen on, score test people once with semipose eval.", "small"))
+        + _say(
+            f"The comparison is with the supervised baseline: the same network, the same {people} labeled people, as "
+            f"many updates, no unlabeled images; the best of its variants, {metrics['baseline'].get('folder')}, "
+            f"{metrics['baseline'].get('network')}. The validation people also chose the checkpoints; for a number "
+            "nobody has chosen on, score test people once with semipose eval.",
+            "small",
+        )
+    )
     return VERDICTS[str(helped)], detail, str(helped)
 
 
@@ -110,8 +126,10 @@ def _result_line(metrics: Mapping[str, Any]) -> str:
     best = _best(metrics, name)
     if metric not in best.get("values", {}):
         return ""
-    return f"<p>{text(metric_name(metric))} <b>{number(best['values'][metric], metric)}</b> " \
-           f"{_span(best, metric)} on validation people, network {text(name)}.</p>"
+    return (
+        f"<p>{text(metric_name(metric))} <b>{number(best['values'][metric], metric)}</b> "
+        f"{_span(best, metric)} on validation people, network {text(name)}.</p>"
+    )
 
 
 def _say(words: str, kind: str = "") -> str:
@@ -131,12 +149,14 @@ def _numbers_lead(run: Run, metrics: Mapping[str, Any]) -> str:
     counts = _best(metrics, (metrics.get("deployed") or {}).get("network", "")).get("counts", {})
     source = run.config["data"].get("val_source") or "unknown"
     flip = (run.config["settings"].get("flip_test") or {}).get("value")
-    return f"On {counts.get('people', '?')} validation people in {counts.get('images', '?')} images ({source}), " \
-           f"{'with' if flip else 'without'} flip test. Intervals: 95 %, bootstrap over images."
+    return (
+        f"On {counts.get('people', '?')} validation people in {counts.get('images', '?')} images ({source}), "
+        f"{'with' if flip else 'without'} flip test. Intervals: 95 %, bootstrap over images."
+    )
 
 
 def _numbers(metrics: Mapping[str, Any]) -> str:
-    """A row for each network of the run, the deployed one first, and for the twin; best checkpoint and last."""
+    """A row for each network of the run, the deployed one first, and for the baseline; best checkpoint and last."""
     if not metrics.get("val"):
         return ""
     deployed, shown = metrics["deployed"]["network"], _metrics_shown(metrics)
@@ -149,14 +169,17 @@ def _numbers(metrics: Mapping[str, Any]) -> str:
     for name in names:
         last = _best(metrics, name, "last")
         rows += [[f"{text(name)}<small>last update</small>", *_cells(last, shown)]] if last else []
-    if metrics.get("twin"):
-        twin = metrics["twin"]
-        label = f"labels only<small>{text(twin.get('folder'))}, {text(twin.get('network'))}, best checkpoint</small>"
-        rows.append([label, *_cells(twin.get("score") or {}, shown)])
+    if metrics.get("baseline"):
+        baseline = metrics["baseline"]
+        label = f"labels only<small>{text(baseline.get('folder'))}, {text(baseline.get('network'))}, best</small>"
+        rows.append([label, *_cells(baseline.get("score") or {}, shown)])
     rule = _say(f"Deployed: {metrics['deployed'].get('rule', '')}.", "small")
     notes = "".join(f"<li>{text(note)}</li>" for note in _best(metrics, deployed).get("notes", []))
-    return table(["", *(text(metric_name(key)) for key in shown)], rows) + rule + folded(
-        "What the numbers mean", f'<ul class="small">{notes}</ul>' if notes else "")
+    return (
+        table(["", *(text(metric_name(key)) for key in shown)], rows)
+        + rule
+        + folded("What the numbers mean", f'<ul class="small">{notes}</ul>' if notes else "")
+    )
 
 
 def _cells(score: Mapping[str, Any], shown: list[str]) -> list[str]:
@@ -169,31 +192,38 @@ def _span(score: Mapping[str, Any], metric: str) -> str:
 
 
 def _keypoints(run: Run, metrics: Mapping[str, Any]) -> str:
-    """Each keypoint's score, the twin's, and the difference with its interval."""
+    """Each keypoint's score, the baseline's, and the difference with its interval."""
     if not metrics.get("val"):
         return ""
     metric = metrics["metric"] if not metrics["metric"].startswith("oks") else "pck@0.1"
     if not _best(metrics, metrics["deployed"]["network"]).get("per_keypoint"):
         return ""  # people who are found are not scored keypoint by keypoint
     mine = _best(metrics, metrics["deployed"]["network"]).get("per_keypoint", {}).get(metric, {})
-    twins = ((metrics.get("twin") or {}).get("score") or {}).get("per_keypoint", {}).get(metric, {})
+    baselines = ((metrics.get("baseline") or {}).get("score") or {}).get("per_keypoint", {}).get(metric, {})
     gains = (metrics.get("answer") or {}).get("per_keypoint", {}) if metrics["metric"] == metric else {}
     pixels = _best(metrics, metrics["deployed"]["network"]).get("per_keypoint", {}).get("pixel_error", {})
     reach = max((abs(end) for gain in gains.values() for end in gain), default=1.0) or 1.0
     rows = []
     for name in run.skeleton.keypoints:
         row = [text(name), number(mine.get(name), metric), f"{number(pixels.get(name), 'pixel_error')}"]
-        if twins:
-            row.append(number(twins.get(name), metric))
+        if baselines:
+            row.append(number(baselines.get(name), metric))
         if gains:
             row += _gain_cells(gains.get(name), metric, reach)
         rows.append(row)
-    head = ["", text(metric_name(metric)), "pixel error", *(["labels only"] if twins else []),
-            *(["difference", ""] if gains else [])]
+    head = [
+        "",
+        text(metric_name(metric)),
+        "pixel error",
+        *(["labels only"] if baselines else []),
+        *(["difference", ""] if gains else []),
+    ]
     if not gains:
         return table(head, rows, kind="keypoints")
-    note = f"The mark is the difference with its 95 % interval on an axis from {signed(-reach)} to {signed(reach)}; " \
-           "of many keypoints some intervals leave out 0 by chance."
+    note = (
+        f"The mark is the difference with its 95 % interval on an axis from {signed(-reach)} to {signed(reach)}; "
+        "of many keypoints some intervals leave out 0 by chance."
+    )
     return table(head, rows, kind="keypoints") + _say(note, "small")
 
 
@@ -212,7 +242,7 @@ def _pictures(run: Run, val: People | None, unlabeled: People | None) -> str:
     """Predictions on val and on unlabeled people, by the deployed network."""
     if val is None and unlabeled is None:
         return ""
-    from semipose.tasks import report_pictures, report_scenes
+    from semipose.report import crops, whole_images
     from semipose.report.correction import correction
 
     try:
@@ -220,14 +250,19 @@ def _pictures(run: Run, val: People | None, unlabeled: People | None) -> str:
     except SemiposeError as error:
         return section("Pictures", _say(f"None: {error}", "muted"))
     device = "cpu" if str(run.config.get("device", "")).startswith("cpu") else "auto"
-    drawn = report_scenes if model.detector_free else report_pictures
+    drawn = whole_images if model.detector_free else crops
     on_val = drawn.val_pictures(model, val, device) if val is not None else ""
     on_unlabeled = drawn.unlabeled_pictures(model, unlabeled, device) if unlabeled is not None else ""
-    lead = "What the deployed network now says about unlabeled people; in training, answers like these, of earlier " \
-           "weights, were the targets. The number is the mean height of its peaks: a confidence, not a probability."
+    lead = (
+        "What the deployed network now says about unlabeled people; in training, answers like these, of earlier "
+        "weights, were the targets. The number is the mean height of its peaks: a confidence, not a probability."
+    )
     changed = correction(run, unlabeled, device) if unlabeled is not None else ""
-    return (section("Predictions on validation people", on_val) + section("Pseudo-labels", on_unlabeled, lead)
-            + section("Pseudo-labels before and after correction", changed, CORRECTED))
+    return (
+        section("Predictions on validation people", on_val)
+        + section("Pseudo-labels", on_unlabeled, lead)
+        + section("Pseudo-labels before and after correction", changed, CORRECTED)
+    )
 
 
 def _made(run: Run, metrics: Mapping[str, Any]) -> str:
@@ -261,7 +296,7 @@ def _data(data: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     return table(["", "people", "images", "boxes", "source"], rows, kind="words") + f'<ul class="small">{listed}</ul>'
 
 
-def told_crops(memory: Mapping[str, Any]) -> str:
+def crops_summary(memory: Mapping[str, Any]) -> str:
     """Where the crops of a run are, in words, from the "memory" of its metrics."""
     return ", ".join(
         f"{name} decoded each time" if row["kept"] == "none" else f"{name} {row['bytes'] / 1e9:.2f} GB in {row['kept']}"
@@ -274,7 +309,7 @@ def _memory(memory: Mapping[str, Any]) -> str:
         return ""
     peaks = {"most RAM of the last process": memory["peak_ram"], "most memory on the GPU": memory["peak_device"]}
     rows = [[text(name), f"{value / 1e9:.2f} GB"] for name, value in peaks.items() if value is not None]
-    return table(["", ""], [["crops", text(told_crops(memory))], *rows], kind="words")
+    return table(["", ""], [["crops", text(crops_summary(memory))], *rows], kind="words")
 
 
 def _method_settings(settings: Mapping[str, Any]) -> str:
@@ -285,6 +320,8 @@ def _method_settings(settings: Mapping[str, Any]) -> str:
 def _settings(settings: Mapping[str, Any]) -> str:
     """Chosen settings first, then the defaults; each with where it came from."""
     order = sorted(settings.items(), key=lambda item: item[1].get("source") == "default")
-    rows = [[text(name), plain(row.get("value")), text(row.get("source", "")), text(row.get("reason", ""))]
-            for name, row in order]
+    rows = [
+        [text(name), plain(row.get("value")), text(row.get("source", "")), text(row.get("reason", ""))]
+        for name, row in order
+    ]
     return table(["", "value", "from", "reason"], rows, kind="words")

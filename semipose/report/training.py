@@ -11,15 +11,19 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def charts(run: Run, metrics: Mapping[str, Any]) -> str:
-    """Charts of the run's log, with its twins' validation curves beside its own."""
+    """Charts of the run's log, with its baselines' validation curves beside its own."""
     log = run.log()
     train = [row for row in log if row.get("kind") == "train"]
     settings = run.config["settings"]
     metric = metrics.get("metric") or (settings.get("metric") or {}).get("value", "pck@0.1")
     drawn = [
         chart(f"{metric_name(metric)} on validation people", _val_curves(run, log, metrics, metric)),
-        chart("Losses", _terms(train, "losses"), log=True,
-              note="Logarithmic. Where there are many values, the bold line is their running mean."),
+        chart(
+            "Losses",
+            _terms(train, "losses"),
+            log=True,
+            note="Logarithmic. Where there are many values, the bold line is their running mean.",
+        ),
         *_signal_charts(train),
     ]
     figures = "".join(drawn)
@@ -58,16 +62,18 @@ def _val_curves(run: Run, log: Rows, metrics: Mapping[str, Any], metric: str) ->
     own = _evaluations(log, metric)
     deployed = (metrics.get("deployed") or {}).get("network")
     names = sorted(own, key=lambda name: (name != deployed, name))
-    curves = [Curve(f"{name} (deployed)" if name == deployed else name, own[name], tone % 8, dots=True)
-              for tone, name in enumerate(names)]
+    curves = [
+        Curve(f"{name} (deployed)" if name == deployed else name, own[name], tone % 8, dots=True)
+        for tone, name in enumerate(names)
+    ]
     # The folders are named by the program, not by metrics.json: a foreign file must not lead elsewhere.
     for offset, kind in enumerate(("weak", "strong")):
-        folder = run.folder / "twin" / kind
+        folder = run.folder / "baseline" / kind
         if not (folder / "run.json").is_file():
             continue
-        twin = _evaluations(Run(folder).log(), metric)
-        averaged = "ema" if "ema" in twin else next(iter(twin), "")
-        curves.append(Curve(f"labels only, {kind}", twin.get(averaged, []), (len(names) + offset) % 8, dashed=True))
+        baseline = _evaluations(Run(folder).log(), metric)
+        averaged = "ema" if "ema" in baseline else next(iter(baseline), "")
+        curves.append(Curve(f"labels only, {kind}", baseline.get(averaged, []), (len(names) + offset) % 8, dashed=True))
     return curves
 
 
@@ -90,10 +96,16 @@ def _signal_charts(rows: Rows) -> list[str]:
         groups.setdefault(name.partition("/")[0] if "/" in name else "", []).append(name)
     alone = groups.pop("", [])
     shares = [name for name in alone if all(0 <= value <= 1.05 for _, value in series(rows, "signals", name))]
-    drawn = [chart("Confidence and trust", _terms(rows, "signals", shares),
-                   note="From 0 to 1: how high the peaks are, and which share of keypoints is learned from.")]
-    drawn += [chart(group.replace("_", " "), _terms(rows, "signals", group_names))
-              for group, group_names in groups.items()]
+    drawn = [
+        chart(
+            "Confidence and trust",
+            _terms(rows, "signals", shares),
+            note="From 0 to 1: how high the peaks are, and which share of keypoints is learned from.",
+        )
+    ]
+    drawn += [
+        chart(group.replace("_", " "), _terms(rows, "signals", group_names)) for group, group_names in groups.items()
+    ]
     drawn += [chart(name.replace("_", " "), _terms(rows, "signals", [name])) for name in alone if name not in shares]
     return drawn
 
@@ -103,8 +115,10 @@ def _speed(rows: Rows) -> str:
     waits = [float(row["data_wait"]) for row in rows if isinstance(row.get("data_wait"), int | float)]
     if not rates or not waits:
         return ""
-    return f'<p class="small">{rates[len(rates) // 2]:.0f} images per second (median), ' \
-           f"{100 * sum(waits) / len(waits):.0f} % of the time spent waiting for data.{_skipped(rows)}</p>"
+    return (
+        f'<p class="small">{rates[len(rates) // 2]:.0f} images per second (median), '
+        f"{100 * sum(waits) / len(waits):.0f} % of the time spent waiting for data.{_skipped(rows)}</p>"
+    )
 
 
 def _skipped(rows: Rows) -> str:

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from semipose.crops.crop import read_image
 from semipose.data.people import People
+from semipose.drawing import contact_sheet, draw, left_to_right, person_colors, scaled
 from semipose.errors import DataError
+from semipose.inference.model import Model
 from semipose.metrics.multi_person import people_found
 from semipose.pose.poses import Poses
-from semipose.drawing import contact_sheet, draw, left_to_right, person_colors, scaled
-from semipose.inference.model import Model
-from semipose.tasks.predict import sure
 from semipose.report.html import picture, text
+from semipose.tasks.predict import sure
 
 MOST_VAL = 100  # images of val looked at for the best and the worst
 MOST_UNLABELED = 60
@@ -33,10 +33,12 @@ def val_pictures(model: Model, val: People, device: str) -> str:
     quality = [_quality(found, people, row, model) for row in range(len(people.images))]
     order = np.argsort([-each for each in quality], kind="stable")
     middle = max(0, (len(order) - SHOWN) // 2)
-    groups = {"Best": order[:SHOWN], "Median": order[middle:middle + SHOWN], "Worst": order[::-1][:SHOWN]}
-    body = f'<p class="small">Labels on the left, people found on the right, of {len(people.images)} of ' \
-           f"{there.sum()} images looked at; people scored 0.2 or less are not drawn. The number is the harmonic " \
-           "mean of precision and recall of people at OKS 0.5.</p>"
+    groups = {"Best": order[:SHOWN], "Median": order[middle : middle + SHOWN], "Worst": order[::-1][:SHOWN]}
+    body = (
+        f'<p class="small">Labels on the left, people found on the right, of {len(people.images)} of '
+        f"{there.sum()} images looked at; people scored 0.2 or less are not drawn. The number is the harmonic "
+        "mean of precision and recall of people at OKS 0.5.</p>"
+    )
     for name, rows in groups.items():
         tiles = [_pair(people, found, int(row), model, quality[row]) for row in rows]
         body += f'<h3>{name}</h3><div class="tiles">{"".join(tiles)}</div>'
@@ -52,7 +54,7 @@ def unlabeled_pictures(model: Model, unlabeled: People, device: str) -> str:
     best = np.zeros(len(people.images))
     np.maximum.at(best, np.searchsorted(people.images.ids, found.image_ids), found.box_scores)
     order = np.argsort(-best, kind="stable")
-    groups = {"Surest": order[:SHOWN], "Least sure": order[::-1][:min(SHOWN, max(0, len(order) - SHOWN))]}
+    groups = {"Surest": order[:SHOWN], "Least sure": order[::-1][: min(SHOWN, max(0, len(order) - SHOWN))]}
     body = f'<p class="small">{len(people.images)} random images of {len(unlabeled.images)} were looked at.</p>'
     for name, rows in groups.items():
         tiles = [_single(people, found, int(row), model, float(best[row])) for row in rows]
@@ -86,8 +88,9 @@ def _pair(people: People, found: Poses, row: int, model: Model, quality: float) 
 
 def _single(people: People, found: Poses, row: int, model: Model, best: float) -> str:
     name = Path(people.images.files[row]).name
-    return picture(_drawn(people, sure(_of(found, people, row)), row, model), f"People found in {name}",
-                   f"{best:.2f}  {name}")
+    return picture(
+        _drawn(people, sure(_of(found, people, row)), row, model), f"People found in {name}", f"{best:.2f}  {name}"
+    )
 
 
 def _of(found: Poses, people: People, row: int) -> Poses:

@@ -1,4 +1,4 @@
-"""Did the unlabeled images help? A run's networks and its supervised twins, scored on the same people."""
+"""Did the unlabeled images help? A run's networks and its supervised baselines, scored on the same people."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,30 +7,30 @@ from typing import Any
 from semipose import methods
 from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, choose_precision, scorer
+from semipose.inference.model import Model
 from semipose.metrics.intervals import difference
 from semipose.metrics.score import Score
 from semipose.pose.skeleton import Skeleton
-from semipose.inference.model import Model
 
-# The twin is the best of these on val, each with raw and averaged weights: so neither stronger augmentation nor
+# The baseline is the best of these on val, each with raw and averaged weights: so neither stronger augmentation nor
 # averaging is taken for the unlabeled images' merit.
-TWINS = ("weak", "strong")
+BASELINES = ("weak", "strong")
 
 
-def heads(options: Mapping[str, Any]) -> tuple[float, ...]:
+def auxiliary_heads(options: Mapping[str, Any]) -> tuple[float, ...]:
     """The weights of a method's auxiliary heads, its option `levels`; none where it has no such heads."""
     levels = options.get("levels")
     return tuple(levels) if isinstance(levels, tuple | list) and any(levels) else ()
 
 
-def twin_options(kind: str, levels: tuple[float, ...]) -> dict[str, Any]:
-    """The options of labels alone for the twin `kind` of `TWINS`: what auxiliary heads gain is not to be taken for the
+def baseline_options(kind: str, levels: tuple[float, ...]) -> dict[str, Any]:
+    """The options of labels alone for `kind` of `BASELINES`: what auxiliary heads gain must not count for the
     unlabeled images' merit, so it has those of the method."""
-    return methods.convert("supervised", {"augmentation": kind} | ({"levels": levels} if levels else {}))
+    return methods.typed_options("supervised", {"augmentation": kind} | ({"levels": levels} if levels else {}))
 
 
-def measure(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores, twin: bool) -> dict[str, Any]:
-    """metrics.json: every network of the run scored on val, the deployed one, the twin and their difference."""
+def measure_run(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores, baseline: bool) -> dict[str, Any]:
+    """metrics.json: every network of the run scored on val, the deployed one, the baseline and their difference."""
     deployed = settings.deploy or methods.load(settings.method).deployed
     scores = _score_all(folder, settings, skeleton, stores)
     if not scores:
@@ -44,12 +44,15 @@ def measure(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores
         "deployed": _deployed(folder, f"best-{chosen}", chosen, rule),
         "val": {name: {which: row.to_dict() for which, row in rows.items()} for name, rows in scores.items()},
     }
-    if twin:
-        twins = {(kind, name): rows["best"] for kind in TWINS
-                 for name, rows in _score_all(folder / "twin" / kind, settings, skeleton, stores).items()}  # fmt: skip
-        kind, name = max(twins, key=lambda key: rank(twins[key].values, settings.metric))
-        answer = difference(scores[chosen]["best"], twins[kind, name], settings.metric)
-        metrics["twin"] = {"folder": f"twin/{kind}", "network": name, "score": twins[kind, name].to_dict()}
+    if baseline:
+        baselines = {
+            (kind, name): rows["best"]
+            for kind in BASELINES
+            for name, rows in _score_all(folder / "baseline" / kind, settings, skeleton, stores).items()
+        }
+        kind, name = max(baselines, key=lambda key: higher_is_better_value(baselines[key].values, settings.metric))
+        answer = difference(scores[chosen]["best"], baselines[kind, name], settings.metric)
+        metrics["baseline"] = {"folder": f"baseline/{kind}", "network": name, "score": baselines[kind, name].to_dict()}
         metrics["answer"] = answer.to_dict()
     return metrics
 
@@ -74,12 +77,10 @@ def _deployed(folder: Path, stem: str, name: str, rule: str) -> dict[str, Any]:
 
 
 def _best(scores: dict[str, dict[str, Score]], metric: str) -> str:
-    return max(scores, key=lambda name: rank(scores[name]["best"].values, metric))
+    return max(scores, key=lambda name: higher_is_better_value(scores[name]["best"].values, metric))
 
 
-def rank(values: Mapping[str, float], metric: str) -> float:
+def higher_is_better_value(values: Mapping[str, float], metric: str) -> float:
     """Higher is better; a metric that could not be measured comes last."""
     value = values.get(metric, float("inf") if metric == "pixel_error" else float("-inf"))
     return -value if metric == "pixel_error" else value
-
-

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from semipose.formats.load import Data
 from semipose.engine import ddp as distributed
 from semipose.errors import SemiposeError, UsageError, WriteError
+from semipose.formats.load import Data
 from semipose.system.files import is_leftover, locked, remove_leftovers, writing
 
 LOCK = ".lock"
@@ -29,14 +29,14 @@ def free_folder(out: str | Path | None, data: Data, method: str) -> Path:
                 number += 1
 
 
-def refuse_used(folder: Path) -> None:
+def refuse_nonempty(folder: Path) -> None:
     """Raise a UsageError when there is something in `folder` that training could overwrite."""
     if folder.is_dir() and any(path.name != LOCK and not is_leftover(path) for path in folder.iterdir()):
         raise UsageError(f"--out {folder}: the folder is not empty; choose another, or `semipose resume {folder}`")
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path) -> Iterator[None]:
     """Keep other runs out of `folder`, and remove what a killed one did not finish writing there."""
     if not distributed.is_first():
         yield
@@ -47,7 +47,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def leaving_no_plan(folder: Path) -> Iterator[None]:
+def undo_plan_on_error(folder: Path) -> Iterator[None]:
     """Take run.json back where an error shows that the run cannot begin, so that `folder` is free for another try."""
     try:
         yield

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from semipose.config.settings import Settings
 from semipose.errors import UsageError
-from semipose.system.files import read_json, write_json
 from semipose.runs.run import Run
+from semipose.system.files import read_json, write_json
 
 
 class Phase(NamedTuple):
@@ -43,7 +43,7 @@ def durations(plan: dict[str, Any]) -> list[str]:
     return [plan["settings"]["duration"]["value"], *(phase["duration"] for phase in plan.get("longer", []))]
 
 
-def lengthen(run: Run, duration: str) -> None:
+def extend(run: Run, duration: str) -> None:
     """Plan another phase for a finished run; its numbers so far are kept as metrics-1.json (2, 3, ...)."""
     settings = Settings.from_record(run.config["settings"]).chosen("flag", "", duration=duration)
     if run.metrics is None:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from semipose import __version__
-from semipose.formats.load import Data
+from semipose.config.settings import Settings
 from semipose.data.people import People
 from semipose.engine import ddp as distributed
-from semipose.config.settings import Settings
 from semipose.engine.setup import choose_device, choose_precision
 from semipose.errors import SemiposeError
+from semipose.formats.load import Data
 from semipose.networks import TIMM
 from semipose.networks.build import build_network
 
@@ -24,7 +24,7 @@ _PACKAGES = ("torch", "numpy", "opencv-python-headless", "faster-coco-eval", "sa
 
 
 def make_plan(
-    data: Data, settings: Settings, options: dict[str, Any], twin: bool, command: list[str]
+    data: Data, settings: Settings, options: dict[str, Any], baseline: bool, command: list[str]
 ) -> dict[str, Any]:
     """What run.json holds: data, settings with their sources, network, versions."""
     skeleton = data.labeled.skeleton
@@ -32,37 +32,55 @@ def make_plan(
         raise SemiposeError("the labeled people have no skeleton; load them with semipose.load")
     size = (settings.input_size[0], settings.input_size[1])
     network = build_network(
-        settings.network, skeleton, width=settings.width, head_channels=settings.head_channels,
+        settings.network,
+        skeleton,
+        width=settings.width,
+        head_channels=settings.head_channels,
         **settings.network_options(),
-    ).config  # fmt: skip
+    ).config
     return {
-        "format": 1, "semipose": __version__, "command": command,
+        "format": 1,
+        "semipose": __version__,
+        "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "method": settings.method, "method_settings": options, "twin": twin, "settings": settings.record(),
-        "skeleton": skeleton.to_dict(), "network": network, "input_size": list(size),
+        "method": settings.method,
+        "method_settings": options,
+        "baseline": baseline,
+        "settings": settings.record(),
+        "skeleton": skeleton.to_dict(),
+        "network": network,
+        "input_size": list(size),
         "data": {
-            "labeled": _describe(data.labeled), "unlabeled": _describe(data.unlabeled), "val": _describe(data.val),
-            "val_source": data.val_source, "notes": list(data.notes), "arguments": data.arguments,
-            "fingerprint": fingerprint(data), "files": files_fingerprint(data),
+            "labeled": _describe(data.labeled),
+            "unlabeled": _describe(data.unlabeled),
+            "val": _describe(data.val),
+            "val_source": data.val_source,
+            "notes": list(data.notes),
+            "arguments": data.arguments,
+            "fingerprint": fingerprint(data),
+            "files": files_fingerprint(data),
         },
-        **surroundings(settings),
-    }  # fmt: skip
+        **environment(settings),
+    }
 
 
-def surroundings(settings: Settings) -> dict[str, Any]:
+def environment(settings: Settings) -> dict[str, Any]:
     """What must stay as it is for a resumed run to end in the very same weights."""
     device = choose_device(settings.device)
     packages = (*_PACKAGES, "timm") if settings.network.startswith(TIMM) else _PACKAGES
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
-        "device": str(device), "chip": chip, "threads": torch.get_num_threads(),
-        "precision": choose_precision(settings, device), "processes": distributed.count(),
-    }  # fmt: skip
+        "device": str(device),
+        "chip": chip,
+        "threads": torch.get_num_threads(),
+        "precision": choose_precision(settings, device),
+        "processes": distributed.count(),
+    }
 
 
-def changed(plan: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What of the `surroundings` is no longer as the plan says, such as "threads 2, now 1"."""
+def environment_changes(plan: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What of the `environment` is no longer as the plan says, such as "threads 2, now 1"."""
     old = {**plan, **plan["versions"], "semipose": plan["semipose"]}
     new = {**now, **now["versions"], "semipose": __version__}
     names = [name for name in new if name != "versions" and name in old]
@@ -73,9 +91,11 @@ def _describe(people: People | None) -> dict[str, Any] | None:
     if people is None:
         return None
     return {
-        "people": len(people), "images": len(people.images), "source": str(people.source),
+        "people": len(people),
+        "images": len(people.images),
+        "source": str(people.source),
         "box_source": people.box_source,
-    }  # fmt: skip
+    }
 
 
 def fingerprint(data: Data) -> str:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from semipose.codecs.rescoring import Rescorer
 from semipose.data.people import People
 from semipose.errors import DataError, UsageError
+from semipose.inference.model import Model
 from semipose.metrics.oks import oks
 from semipose.metrics.truth import areas_of
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
-from semipose.inference.model import Model
 from semipose.runs.run import Run
 from semipose.tasks.train import same_data
 
@@ -33,8 +33,9 @@ def rescored(run: Run | Model | str | Path, which: str, device: str) -> Model:
     people = same_data(run).labeled
     found = model.predict_people(people, device=device)
     if len(found) == 0:
-        raise DataError(f"{run.folder}: finds nobody in its labeled images, so no scores can be learned; leave out "
-                        "--rescore.")
+        raise DataError(
+            f"{run.folder}: finds nobody in its labeled images, so no scores can be learned; leave out --rescore."
+        )
     # The same scores every time, whatever random numbers were drawn before.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -54,7 +55,12 @@ def best_oks(found: Poses, people: People, skeleton: Skeleton) -> NDArray[np.flo
         mine, there = np.flatnonzero(found.image_ids == image), np.flatnonzero(labeled & (truth.image_ids == image))
         if len(there):
             pairs = np.repeat(mine, len(there)), np.tile(there, len(mine))
-            alike = oks(found.keypoints[pairs[0]], truth.keypoints[pairs[1]], truth.visible[pairs[1]], skeleton.sigmas,
-                        areas[pairs[1]])  # fmt: skip
+            alike = oks(
+                found.keypoints[pairs[0]],
+                truth.keypoints[pairs[1]],
+                truth.visible[pairs[1]],
+                skeleton.sigmas,
+                areas[pairs[1]],
+            )
             best[mine] = alike.reshape(len(mine), -1).max(1)
     return best

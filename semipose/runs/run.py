@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semipose.errors import DataError, UsageError
-from semipose.system.files import read_json
 from semipose.pose.skeleton import Skeleton
+from semipose.system.files import read_json
 
 if TYPE_CHECKING:
     from semipose.formats.load import Data
@@ -32,14 +32,19 @@ class Run:
         file = self.folder / "run.json"
         if not file.is_file():
             is_checkpoint = self.folder.suffix == ".safetensors"
-            remedy = ("give the folder of the run, not the checkpoint in it" if is_checkpoint else
-                      "give the folder that `semipose train` wrote (the one it named, with run.json in it)")
+            remedy = (
+                "give the folder of the run, not the checkpoint in it"
+                if is_checkpoint
+                else "give the folder that `semipose train` wrote (the one it named, with run.json in it)"
+            )
             raise DataError(f"{self.folder} is not a run: {file.name} was not found there; {remedy}.")
         config = read_json(file)
         found = config.get("format")
         if found != FORMAT:
-            raise DataError(f"{file}: format {found!r}, this version of semipose reads {FORMAT}; "
-                            f"it was written by semipose {config.get('semipose', 'of unknown version')}.")
+            raise DataError(
+                f"{file}: format {found!r}, this version of semipose reads {FORMAT}; "
+                f"it was written by semipose {config.get('semipose', 'of unknown version')}."
+            )
         missing = [key for key in NEEDED if key not in config]
         if missing:
             raise DataError(f"{file}: lacks {', '.join(missing)}; the file is damaged or was edited.")
@@ -91,8 +96,10 @@ class Run:
         if len(names) == 1:
             return names[0]
         found = f"saved so far: {', '.join(names)}" if names else "no checkpoint is saved yet"
-        raise DataError(f"{self.folder}: the training has not finished, so no network is deployed; {found}. "
-                        f"Finish it with `semipose resume {self.folder}`, or name a network.")
+        raise DataError(
+            f"{self.folder}: the training has not finished, so no network is deployed; {found}. "
+            f"Finish it with `semipose resume {self.folder}`, or name a network."
+        )
 
     def model(self, which: str = "best") -> "Model":
         """The network as a model: "best" (default) or "last" of the deployed one, or a network's name."""
@@ -127,8 +134,10 @@ class Run:
         kind, _, name = stem.partition("-")
         known = self._saved(kind)
         if not re.fullmatch(r"[\w.-]+", name) or name not in known:
-            raise UsageError(f"{self.folder}: no checkpoint {stem!r}; found {', '.join(known) or 'none'}. "
-                             "Expected best, last, or one of these names.")
+            raise UsageError(
+                f"{self.folder}: no checkpoint {stem!r}; found {', '.join(known) or 'none'}. "
+                "Expected best, last, or one of these names."
+            )
         file = self.folder / "checkpoints" / f"{stem}.safetensors"
         if not file.resolve().is_relative_to(self.folder.resolve()):
             raise DataError(f"{file}: is a link out of the run's folder; copy the file there instead.")

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semipose.synthetic.appearance import Look, random_color, random_material
 from semipose.synthetic.body import Array
 from semipose.synthetic.canvas import Bytes, Canvas, Color, Material
-from semipose.synthetic.appearance import Look, random_color, random_material
 
 Floats = NDArray[np.float32]
 

@@ -14,10 +14,21 @@ Array = NDArray[np.float64]
 Range = tuple[float, float]
 
 KEYPOINTS = (
-    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
-    "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
-    "neck", "head_top",
-)  # fmt: skip
+    "right_ankle",
+    "right_knee",
+    "right_hip",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "right_wrist",
+    "right_elbow",
+    "right_shoulder",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "neck",
+    "head_top",
+)
 _ENDS = ("right_heel", "right_toe", "right_hand", "left_heel", "left_toe", "left_hand")
 POINTS = (*KEYPOINTS, *_ENDS, "belly", "waist")  # what the drawing needs beside keypoints
 POINT = {name: row for row, name in enumerate(POINTS)}

@@ -12,24 +12,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semipose.errors import UsageError
+from semipose.pose.skeleton import PRESETS, Skeleton
+from semipose.synthetic.appearance import random_look
+from semipose.synthetic.background import background, photograph
 from semipose.synthetic.body import KEYPOINTS, random_body, random_camera
 from semipose.synthetic.canvas import Bytes, Canvas
 from semipose.synthetic.person import FigureDrawing
-from semipose.synthetic.appearance import random_look
-from semipose.synthetic.background import background, photograph
 from semipose.synthetic.single import Figure, annotation, check_size, counted, extent, framed, write_image
-from semipose.errors import UsageError
 from semipose.system.files import write_json
-from semipose.pose.skeleton import PRESETS, Skeleton
 
 # What can still be told apart in a picture of 128 pixels with eight people in it.
 EIGHT = (
-    "right_ankle", "right_hip", "left_hip", "left_ankle", "right_wrist", "left_wrist", "neck", "head_top",
-)  # fmt: skip
+    "right_ankle",
+    "right_hip",
+    "left_hip",
+    "left_ankle",
+    "right_wrist",
+    "left_wrist",
+    "neck",
+    "head_top",
+)
 # The way to the neck: a keypoint that is left out is skipped, and its neighbors are joined.
 _TOWARD_NECK = {
-    "ankle": "knee", "knee": "hip", "hip": "neck", "wrist": "elbow", "elbow": "shoulder", "shoulder": "neck",
-}  # fmt: skip
+    "ankle": "knee",
+    "knee": "hip",
+    "hip": "neck",
+    "wrist": "elbow",
+    "elbow": "shoulder",
+    "shoulder": "neck",
+}
 
 
 _PLAIN: dict[str, Any] = {"outline": None, "front": "plain", "glasses": True, "backpack": False}
@@ -142,9 +154,15 @@ def write_crowds(
         name = f"{index:07d}.jpg"
         write_image(folder / "images" / name, crowd.image)
         crowded = round(crowd_index(crowd.people, keypoints), 4)
-        images.append({
-            "id": index + 1, "file_name": name, "width": size[1], "height": size[0], "crowdIndex": crowded,
-        })  # fmt: skip
+        images.append(
+            {
+                "id": index + 1,
+                "file_name": name,
+                "width": size[1],
+                "height": size[0],
+                "crowdIndex": crowded,
+            }
+        )
         for figure in crowd.people:
             one = annotation(figure, len(annotations) + 1, skeleton.keypoints)
             annotations.append(one | {"image_id": index + 1})
@@ -172,9 +190,12 @@ def reduced(keypoints: Sequence[str]) -> Skeleton:
     )
     ends = {name: end for name in keypoints if (end := _next(name, keypoints))}
     return replace(
-        full, keypoints=tuple(keypoints), flip=flip, sigmas=tuple(full.sigmas[row] for row in rows),
+        full,
+        keypoints=tuple(keypoints),
+        flip=flip,
+        sigmas=tuple(full.sigmas[row] for row in rows),
         bones=tuple((keypoints.index(name), keypoints.index(end)) for name, end in ends.items()),
-    )  # fmt: skip
+    )
 
 
 def _next(name: str, keypoints: Sequence[str]) -> str:

@@ -33,9 +33,7 @@ class Overhead(Camera):
         seen = self.scale * self.distance * (lens - np.arccos(-down[2]) * unit)
         # Along the radius a length is its angle; across it more, by the angle over its sine.
         size = self.scale * self.distance / reach * np.sqrt(angle * reach / np.maximum(aside, 1e-9))
-        return np.stack(
-            [seen[:, 0] + self.shift[0], self.shift[1] - seen[:, 1], self.distance - reach, size], axis=1
-        )
+        return np.stack([seen[:, 0] + self.shift[0], self.shift[1] - seen[:, 1], self.distance - reach, size], axis=1)
 
 
 def random_overhead(rng: np.random.Generator) -> Overhead:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from semipose.synthetic.appearance import Look
 from semipose.synthetic.body import KEYPOINTS, POINT, SIDES, Array, Body, Camera
 from semipose.synthetic.canvas import Bytes, Canvas, Color, Material, shade
-from semipose.synthetic.appearance import Look
 
 _DARK: Color = (30, 26, 28)
 _FINE_DETAIL = 0.0205  # body heights; smaller shapes get no outline
@@ -89,8 +89,9 @@ class FigureDrawing:
 
         self._parts.append((depth, paint))
 
-    def _segment(self, start: str, end: str, radii: tuple[float, float], owner: int, covered: float,
-                 cloth: Material, bias: float) -> None:  # fmt: skip
+    def _segment(
+        self, start: str, end: str, radii: tuple[float, float], owner: int, covered: float, cloth: Material, bias: float
+    ) -> None:
         """A limb of skin, with `cloth` over the share `covered` of it, counted from `start`."""
         points = self.at[[POINT[start], POINT[end]]]
         sizes = np.asarray(radii) * self.body.shape.girth

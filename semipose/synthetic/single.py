@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semipose.errors import DataError, UsageError
+from semipose.pose.skeleton import PRESETS
+from semipose.synthetic.appearance import Look, random_look
+from semipose.synthetic.background import background, loose_limbs, occluder, photograph
 from semipose.synthetic.body import KEYPOINTS, POINT, Body, Camera, random_body, random_camera
 from semipose.synthetic.canvas import FINE, Bytes, Canvas
-from semipose.synthetic.person import FigureDrawing
-from semipose.synthetic.appearance import Look, random_look
 from semipose.synthetic.overhead import random_overhead
-from semipose.synthetic.background import background, loose_limbs, occluder, photograph
-from semipose.errors import DataError, UsageError
+from semipose.synthetic.person import FigureDrawing
 from semipose.system.files import write_json
-from semipose.pose.skeleton import PRESETS
 
 SMALLEST = 32  # pixels; below it a wrist is no longer visible
 

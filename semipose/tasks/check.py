@@ -10,11 +10,11 @@ from rich.console import Console
 from semipose.checks.checks import Finding
 from semipose.checks.checks import check as find
 from semipose.crops.crop import read_image
-from semipose.formats.load import Data
 from semipose.data.people import People
+from semipose.drawing import PAPER, SIDE_COLORS, contact_sheet, draw, person_tile, save_jpeg, write_text
+from semipose.formats.load import Data
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
-from semipose.drawing import PAPER, SIDE_COLORS, contact_sheet, draw, person_tile, save_jpeg, write
 
 LOOKS = {"error": ("red", "error"), "warning": ("yellow", "warning"), "note": ("cyan", "note")}
 MOST_SHOWN = 24
@@ -63,8 +63,9 @@ def sheet(people: People) -> NDArray[np.uint8]:
     mirrored = _mirror_strip(people, labeled)
     parts = [part for part in (_legend(people.skeleton, drawn.shape[1]), mirrored, drawn) if part is not None]
     width = max(part.shape[1] for part in parts)
-    padded = [cv2.copyMakeBorder(part, 0, 0, 0, width - part.shape[1], cv2.BORDER_CONSTANT, value=PAPER)
-              for part in parts]
+    padded = [
+        cv2.copyMakeBorder(part, 0, 0, 0, width - part.shape[1], cv2.BORDER_CONSTANT, value=PAPER) for part in parts
+    ]
     return np.concatenate(padded)
 
 
@@ -81,8 +82,9 @@ def mirror(image: NDArray[np.uint8], poses: Poses, skeleton: Skeleton) -> tuple[
     return np.ascontiguousarray(image[:, ::-1]), moved
 
 
-def _labeled_tile(image: NDArray[np.uint8], pose: Poses, skeleton: Skeleton, size: int = TILE,
-                  names: bool = False) -> NDArray[np.uint8]:
+def _labeled_tile(
+    image: NDArray[np.uint8], pose: Poses, skeleton: Skeleton, size: int = TILE, names: bool = False
+) -> NDArray[np.uint8]:
     tile = person_tile(image, pose.boxes[0], size)
     return draw(tile.pixels, tile.move(pose), skeleton, faded=False, names=names)
 
@@ -99,7 +101,7 @@ def _mirror_strip(people: People, labeled: NDArray[np.int64]) -> NDArray[np.uint
         pair = [(image, pose), mirror(image, pose, people.skeleton)]
         tiles = [_labeled_tile(*each, people.skeleton, size=2 * TILE, names=True) for each in pair]
         for tile, title in zip(tiles, ("as labeled", "mirrored, sides exchanged"), strict=True):
-            write(tile, title, (10, 22), 0.6)
+            write_text(tile, title, (10, 22), 0.6)
         return contact_sheet(tiles, 2)
     return None
 
@@ -110,12 +112,12 @@ def _legend(skeleton: Skeleton, width: int) -> NDArray[np.uint8]:
     x = 12
     for side, text in (("left", "the person's left"), ("right", "the person's right"), ("center", "no partner")):
         cv2.circle(strip, (x + 6, 20), 6, SIDE_COLORS[side], -1, cv2.LINE_AA)
-        write(strip, text, (x + 20, 25), 0.5, SIDE_COLORS[side])
+        write_text(strip, text, (x + 20, 25), 0.5, SIDE_COLORS[side])
         x += 200
     question = "In both large pictures a person who faces you has the left side (orange) on the right of the picture."
     if all(partner == index for index, partner in enumerate(skeleton.flip)):
         question = "No keypoint has a left/right partner: a mirrored picture keeps all names."
-    write(strip, question, (12, 52), 0.42)
+    write_text(strip, question, (12, 52), 0.42)
     return strip
 
 
@@ -134,6 +136,9 @@ def _summary(console: Console, data: Data, findings: list[Finding]) -> None:
     pairs = sum(index < partner for index, partner in enumerate(skeleton.flip))
     unlabeled = f", {len(data.unlabeled)} unlabeled" if data.unlabeled is not None else ""
     counts = ", ".join(f"{sum(f.level == level for f in findings)} {level}s" for level in LOOKS)
-    console.print(f"{len(labeled)} labeled people in {len(labeled.images)} images{unlabeled}, "
-                  f"{len(skeleton)} keypoints, {pairs} mirror pairs, boxes: {labeled.box_source}; {counts}",
-                  markup=False, highlight=False)
+    console.print(
+        f"{len(labeled)} labeled people in {len(labeled.images)} images{unlabeled}, "
+        f"{len(skeleton)} keypoints, {pairs} mirror pairs, boxes: {labeled.box_source}; {counts}",
+        markup=False,
+        highlight=False,
+    )

@@ -5,21 +5,32 @@ from typing import Any
 
 from rich.console import Console
 
-from semipose.synthetic.single import write_demo
-from semipose.formats.load import load
 from semipose.errors import UsageError
+from semipose.formats.load import load
 from semipose.runs.run import Run
+from semipose.synthetic.single import write_demo
 from semipose.tasks.train import resume, train
 
 # Chosen with `python -m benchmarks.demo`; what it gives over several seeds is in benchmarks/results/demo.json.
 DIFFICULTY = 0.2
 PICTURES: dict[str, Any] = {
-    "labeled": 15, "unlabeled": 1500, "val": 300, "size": (128, 96), "difficulty": DIFFICULTY,
-}  # fmt: skip
+    "labeled": 15,
+    "unlabeled": 1500,
+    "val": 300,
+    "size": (128, 96),
+    "difficulty": DIFFICULTY,
+}
 SETTINGS: dict[str, Any] = {
-    "method": "mean_teacher", "network": "resnet18", "width": 0.25, "head_channels": 64, "input_size": "128x96",
-    "batch_size": 16, "duration": 1000, "eval_every": 100, "lr": 2e-3,
-}  # fmt: skip
+    "method": "mean_teacher",
+    "network": "resnet18",
+    "width": 0.25,
+    "head_channels": 64,
+    "input_size": "128x96",
+    "batch_size": 16,
+    "duration": 1000,
+    "eval_every": 100,
+    "lr": 2e-3,
+}
 
 
 def demo(out: str | Path, seed: int = 0) -> Run:
@@ -38,4 +49,4 @@ def demo(out: str | Path, seed: int = 0) -> Run:
     Console(stderr=True).print(f"drawing {count} people ...")
     files = write_demo(Path(out) / "people", seed=seed, **PICTURES)
     data = load(files.labels, files.images, files.unlabeled, files.val, files.val_images, seed=seed)
-    return train(data, out=folder, twin=True, seed=seed, **SETTINGS)
+    return train(data, out=folder, baseline=True, seed=seed, **SETTINGS)

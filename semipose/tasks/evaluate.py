@@ -4,24 +4,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from semipose.formats.coco import load_labels
 from semipose.data.people import People
 from semipose.errors import DataError, UsageError
-from semipose.system.files import write_json
+from semipose.formats.coco import load_labels
 from semipose.metrics.score import Score, score
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
 from semipose.runs.run import Run
+from semipose.system.files import write_json
 
 if TYPE_CHECKING:
     from semipose.inference.model import Model
 
 
-def evaluate(run: "Run | Model | str | Path", labels: str | Path, images: str | Path, *, flip_test: bool = False,
-             decode: Literal["dark", "quarter"] = "dark", out: str | Path | None = None, device: str = "auto",
-             batch_size: int = 64, which: str = "best", detections: str | Path | None = None,
-             easy_below: float | None = None, scales: Sequence[float] = (1.0,),
-             rescore: bool = False) -> Score:
+def evaluate(
+    run: "Run | Model | str | Path",
+    labels: str | Path,
+    images: str | Path,
+    *,
+    flip_test: bool = False,
+    decode: Literal["dark", "quarter"] = "dark",
+    out: str | Path | None = None,
+    device: str = "auto",
+    batch_size: int = 64,
+    which: str = "best",
+    detections: str | Path | None = None,
+    easy_below: float | None = None,
+    scales: Sequence[float] = (1.0,),
+    rescore: bool = False,
+) -> Score:
     """Score a run on the people of COCO json `labels`, whose pictures are in folder `images`.
 
     `run` is a run folder, a `Run` or a `Model`; of a run, `which` is "best" or "last" (of the deployed network) or a
@@ -39,8 +50,16 @@ def evaluate(run: "Run | Model | str | Path", labels: str | Path, images: str | 
         model.refuse_boxes(detections=detections)
         people = load_labels(labels, images, everyone=True)
         _check_keypoints(model.skeleton, people, labels)
-        result = _score_images(model, people, easy_below, device=device, flip_test=flip_test, batch_size=batch_size,
-                               decode=decode, scales=scales)
+        result = _score_images(
+            model,
+            people,
+            easy_below,
+            device=device,
+            flip_test=flip_test,
+            batch_size=batch_size,
+            decode=decode,
+            scales=scales,
+        )
         how = {"flip_test": flip_test, "scales": list(scales), "rescored": rescore, "which": which}
         return _written(result, out, _provenance(model, people) | how)
     if easy_below is not None:
@@ -63,8 +82,8 @@ def _written(result: Score, out: str | Path | None, how: dict[str, Any]) -> Scor
 
 def _score_images(model: "Model", people: People, easy_below: float | None, *, device: str, **options: Any) -> Score:
     """Score whom a detector-free network finds in all images of `people`."""
-    from semipose.inference.predict import score_whole_images
     from semipose.engine.setup import choose_device
+    from semipose.inference.predict import score_whole_images
 
     store = model.store(people, choose_device(device), strict=True, scales=options["scales"])
     found = model.predict_store(store, **options)
@@ -93,12 +112,13 @@ def as_model(run: "Run | Model | str | Path", which: str, rescore: bool = False,
 
 
 def _predict(model: "Model", people: People, **options: Any) -> Poses:
-    from semipose.inference.predict import predict_people
     from semipose.engine.setup import choose_device
+    from semipose.inference.predict import predict_people
 
     device = choose_device(options.pop("device"))
-    return predict_people(model.network.to(device), people, size=model.input_size, device=device,
-                          skeleton=model.skeleton, **options)
+    return predict_people(
+        model.network.to(device), people, size=model.input_size, device=device, skeleton=model.skeleton, **options
+    )
 
 
 def _check_keypoints(skeleton: Skeleton, people: People, labels: str | Path) -> None:
@@ -107,14 +127,18 @@ def _check_keypoints(skeleton: Skeleton, people: People, labels: str | Path) -> 
     if found == skeleton.keypoints:
         return
     if set(found) == set(skeleton.keypoints):
-        detail = (f"the run's {len(skeleton)} keypoints in another order: {', '.join(found)}. "
-                  f"Reorder them (and the numbers of each annotation) to {', '.join(skeleton.keypoints)}.")
+        detail = (
+            f"the run's {len(skeleton)} keypoints in another order: {', '.join(found)}. "
+            f"Reorder them (and the numbers of each annotation) to {', '.join(skeleton.keypoints)}."
+        )
     else:
         missing = [name for name in skeleton.keypoints if name not in found]
         unknown = [name for name in found if name not in skeleton.keypoints]
         parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has also {', '.join(unknown)}"] * bool(unknown)
-        detail = f"{len(found)} keypoints where the run has {len(skeleton)}: it {' and '.join(parts)}. " \
-                 "Evaluate on labels of the keypoints that the run was trained with."
+        detail = (
+            f"{len(found)} keypoints where the run has {len(skeleton)}: it {' and '.join(parts)}. "
+            "Evaluate on labels of the keypoints that the run was trained with."
+        )
     raise DataError(f"{labels}: its category {people.skeleton.name if people.skeleton else '?'!r} names {detail}")
 
 
@@ -125,6 +149,8 @@ def _provenance(model: "Model", people: People) -> dict[str, Any]:
         "checkpoint": str(model.file) if model.file else None,
         "network": model.name,
         "update": model.update,
-        "sigmas": {"source": model.skeleton.sigmas_source,
-                   "values": dict(zip(model.skeleton.keypoints, model.skeleton.sigmas, strict=True))},
+        "sigmas": {
+            "source": model.skeleton.sigmas_source,
+            "values": dict(zip(model.skeleton.keypoints, model.skeleton.sigmas, strict=True)),
+        },
     }

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from semipose.errors import SemiposeError, UsageError
+from semipose.runs.run import Run
 from semipose.system.files import replacing
 from semipose.tasks.evaluate import as_model
-from semipose.runs.run import Run
 
 if TYPE_CHECKING:
     from semipose.inference.model import Model
@@ -50,8 +50,10 @@ def export(run: "Run | Model | str | Path", out: str | Path, which: str = "best"
         raise UsageError(f"--out {out}: expected a file name that ends in .onnx.")
     model = as_model(run, which)
     if model.detector_free:
-        raise UsageError(f"{model.kind} finds people by several fields, and the file would hold one person's heatmaps; "
-                         "export is for networks of one person.")
+        raise UsageError(
+            f"{model.kind} finds people by several fields, and the file would hold one person's heatmaps; "
+            "export is for networks of one person."
+        )
     network = Heatmaps(model.network).cpu().eval()
     graph = _trace(network, model.input_size)
     _describe(graph, model)
@@ -74,12 +76,16 @@ def check(network: nn.Module, data: bytes, size: tuple[int, int]) -> float:
             expected = network(image).numpy()
         found = session.run(None, {"image": image.numpy()})[0]
         if found.shape != expected.shape:
-            raise SemiposeError(f"the exported network gives maps {found.shape} for {batch} images, the original "
-                                f"{expected.shape}; {_REMEDY}")
+            raise SemiposeError(
+                f"the exported network gives maps {found.shape} for {batch} images, the original "
+                f"{expected.shape}; {_REMEDY}"
+            )
         worst = max(worst, float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max()))))
     if not worst <= TOLERANCE:
-        raise SemiposeError(f"the exported network differs from the original by {worst:.2g} of a peak's height, "
-                            f"at most {TOLERANCE:g} is accepted; {_REMEDY}")
+        raise SemiposeError(
+            f"the exported network differs from the original by {worst:.2g} of a peak's height, "
+            f"at most {TOLERANCE:g} is accepted; {_REMEDY}"
+        )
     return worst
 
 
@@ -92,8 +98,10 @@ def _need_extra() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise UsageError(f"export needs the package {error.name!r}, which is not installed; "
-                         "install it with: pip install 'semipose[export]'") from error
+        raise UsageError(
+            f"export needs the package {error.name!r}, which is not installed; "
+            "install it with: pip install 'semipose[export]'"
+        ) from error
 
 
 def _trace(network: nn.Module, size: tuple[int, int]) -> Any:
@@ -101,8 +109,15 @@ def _trace(network: nn.Module, size: tuple[int, int]) -> Any:
     # Two images: with one, torch.export takes the batch for a constant.
     example = torch.zeros(2, 3, *size)
     with _quiet():
-        program = torch.onnx.export(network, (example,), dynamo=True, verbose=False, input_names=["image"],
-                                    output_names=["heatmap"], dynamic_shapes=({0: "batch"},))
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            input_names=["image"],
+            output_names=["heatmap"],
+            dynamic_shapes=({0: "batch"},),
+        )
     assert program is not None
     return program.model_proto
 
@@ -127,12 +142,16 @@ def _describe(graph: Any, model: "Model") -> None:
     """What a program needs to use the file, as metadata of the ONNX model."""
     height, width = model.input_size
     facts = {
-        "keypoints": json.dumps(model.skeleton.keypoints), "bones": json.dumps(model.skeleton.bones),
-        "flip": json.dumps(model.skeleton.flip), "input_size": json.dumps([height, width]),
-        "stride": str(model.network.stride), "input": "image (B, 3, H, W) float32, RGB in 0..1",
+        "keypoints": json.dumps(model.skeleton.keypoints),
+        "bones": json.dumps(model.skeleton.bones),
+        "flip": json.dumps(model.skeleton.flip),
+        "input_size": json.dumps([height, width]),
+        "stride": str(model.network.stride),
+        "input": "image (B, 3, H, W) float32, RGB in 0..1",
         "output": f"heatmap (B, {len(model.skeleton)}, H / {model.network.stride}, W / {model.network.stride}); "
-                  "map cell i lies at input pixel stride * i + (stride - 1) / 2",
-        "network": json.dumps(model.network.config), "checkpoint": f"{model.name}, update {model.update}",
+        "map cell i lies at input pixel stride * i + (stride - 1) / 2",
+        "network": json.dumps(model.network.config),
+        "checkpoint": f"{model.name}, update {model.update}",
     }
     for key, value in facts.items():
         entry = graph.metadata_props.add()

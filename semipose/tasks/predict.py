@@ -11,22 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from semipose.formats.video import Clip, frame_name, is_video
 from semipose.errors import DataError, SemiposeError, UsageError
-from semipose.system.files import write_json
+from semipose.formats.video import Clip, frame_name, is_video
 from semipose.pose.poses import RESCORE_THRESHOLD, Poses
 from semipose.pose.skeleton import Skeleton
-from semipose.tasks.evaluate import as_model
 from semipose.runs.run import Run
+from semipose.system.files import write_json
+from semipose.tasks.evaluate import as_model
 
 if TYPE_CHECKING:
     from semipose.data.people import People
     from semipose.inference.model import Model
 
 
-def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: str | Path, *, device: str = "auto",
-            flip_test: bool = False, detections: str | Path | None = None, draw: bool = True,
-            which: str = "best", scales: Sequence[float] = (1.0,), rescore: bool = False) -> Path:
+def predict(
+    run: "Run | Model | str | Path",
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    device: str = "auto",
+    flip_test: bool = False,
+    detections: str | Path | None = None,
+    draw: bool = True,
+    which: str = "best",
+    scales: Sequence[float] = (1.0,),
+    rescore: bool = False,
+) -> Path:
     """Predict every person in `inputs` (images, folders, globs, lists, jsons with boxes, videos) into folder `out`.
 
     Every frame of a video is one whole-picture person, called "clip.mp4/000123.jpg" (number 123, from 0). A
@@ -55,9 +65,18 @@ def predict(run: "Run | Model | str | Path", inputs: Sequence[str | Path], out: 
         _predict_images(model, images, output, detections, device, flip_test, scales)
     for video in videos:
         _predict_video(model, video, output, device, flip_test, scales)
-    output.write({"checkpoint": str(model.file), "flip_test": flip_test, "scales": list(scales), "rescored": rescore,
-                  "boxes": ",".join(output.box_sources), "images": ",".join(output.folders),
-                  "skipped": output.skipped, "notes": output.notes})
+    output.write(
+        {
+            "checkpoint": str(model.file),
+            "flip_test": flip_test,
+            "scales": list(scales),
+            "rescored": rescore,
+            "boxes": ",".join(output.box_sources),
+            "images": ",".join(output.folders),
+            "skipped": output.skipped,
+            "notes": output.notes,
+        }
+    )
     return out
 
 
@@ -117,31 +136,48 @@ def sure(poses: Poses) -> Poses:
     return poses[poses.box_scores > RESCORE_THRESHOLD]
 
 
-def coco(poses: Poses, images: list[dict[str, Any]], skeleton: Skeleton, how: dict[str, Any],
-         rescored: bool = True) -> dict[str, Any]:
+def coco(
+    poses: Poses, images: list[dict[str, Any]], skeleton: Skeleton, how: dict[str, Any], rescored: bool = True
+) -> dict[str, Any]:
     """`poses` as a whole COCO json; keypoints that are hardly sure (score <= 0.2) are unlabeled in it."""
     annotations = []
     for number, result in enumerate(poses.to_coco_results(rescored=rescored), 1):
         triples = np.asarray(result["keypoints"], np.float64).reshape(-1, 3)
         sure = triples[:, 2] > RESCORE_THRESHOLD
         labels = np.column_stack([triples[:, :2], np.full(len(triples), 2)]) * sure[:, None]
-        annotations.append({
-            "id": number, "image_id": result["image_id"], "category_id": 1, "iscrowd": 0,
-            "keypoints": labels.round(3).ravel().tolist(), "num_keypoints": int(sure.sum()),
-            "bbox": result["bbox"], "area": result["bbox"][2] * result["bbox"][3], "score": result["score"],
-            "keypoint_scores": triples[:, 2].round(4).tolist(),
-        })
+        annotations.append(
+            {
+                "id": number,
+                "image_id": result["image_id"],
+                "category_id": 1,
+                "iscrowd": 0,
+                "keypoints": labels.round(3).ravel().tolist(),
+                "num_keypoints": int(sure.sum()),
+                "bbox": result["bbox"],
+                "area": result["bbox"][2] * result["bbox"][3],
+                "score": result["score"],
+                "keypoint_scores": triples[:, 2].round(4).tolist(),
+            }
+        )
     about = {"description": "predicted by semipose", **how}
     return {"info": about, "images": images, "annotations": annotations, "categories": [skeleton.to_category()]}
 
 
-def _predict_images(model: "Model", sources: Sequence[str | Path], output: Output, detections: str | Path | None,
-                    device: str, flip_test: bool, scales: Sequence[float]) -> None:
-    from semipose.formats.unlabeled import load_unlabeled
+def _predict_images(
+    model: "Model",
+    sources: Sequence[str | Path],
+    output: Output,
+    detections: str | Path | None,
+    device: str,
+    flip_test: bool,
+    scales: Sequence[float],
+) -> None:
     from semipose.engine.setup import choose_device
+    from semipose.formats.unlabeled import load_unlabeled
 
-    people = load_unlabeled(sources, skeleton=model.skeleton, detections=detections, sampling=None,
-                            whole_images=model.detector_free)
+    people = load_unlabeled(
+        sources, skeleton=model.skeleton, detections=detections, sampling=None, whole_images=model.detector_free
+    )
     output.box_sources.append("none" if model.detector_free else people.box_source)
     if len(people) == 0:
         raise DataError(f"{people.source}: no person to predict; expected at least one image, or one box in the json.")
@@ -164,8 +200,9 @@ def _predict_images(model: "Model", sources: Sequence[str | Path], output: Outpu
     output.folders.append(str(base))
 
 
-def _predict_video(model: "Model", video: Path, output: Output, device: str, flip_test: bool,
-                   scales: Sequence[float]) -> None:
+def _predict_video(
+    model: "Model", video: Path, output: Output, device: str, flip_test: bool, scales: Sequence[float]
+) -> None:
     """One whole-picture person in every frame, or all that are found; the drawing is a video too."""
     first = 1 + max((image["id"] for image in output.images), default=0)
     output.box_sources.append("none" if model.detector_free else "image")
@@ -175,8 +212,15 @@ def _predict_video(model: "Model", video: Path, output: Output, device: str, fli
         for frames, poses in model.watch(clip, device=device, flip_test=flip_test, scales=scales):
             for number, frame in frames:
                 height, width = frame.shape[:2]
-                output.images.append({"id": first + number, "file_name": frame_name(video, number), "width": width,
-                                      "height": height, "frame_id": number})
+                output.images.append(
+                    {
+                        "id": first + number,
+                        "file_name": frame_name(video, number),
+                        "width": width,
+                        "height": height,
+                        "frame_id": number,
+                    }
+                )
                 if film is not None:
                     film.add(frame, poses[poses.image_ids == number], output)
             poses.image_ids = poses.image_ids + first

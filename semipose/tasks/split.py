@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from semipose.formats.coco import load_labels
 from semipose.data.make_split import By, make_split, read_groups
 from semipose.errors import UsageError
+from semipose.formats.coco import load_labels
 from semipose.system.files import write_json
 
 

@@ -16,21 +16,21 @@ from rich.markup import escape
 
 from semipose import methods
 from semipose.checks.checks import check
-from semipose.formats.load import Data, load
+from semipose.config.settings import Duration, Settings
 from semipose.engine import ddp as distributed
 from semipose.engine.batches import refuse_uneven
-from semipose.config.settings import Duration, Settings
 from semipose.engine.setup import Stores, choose_device, make_trainer
 from semipose.errors import DataError, UsageError, WriteError
-from semipose.system.files import write_json
+from semipose.formats.load import Data, load
 from semipose.metrics.intervals import Difference
 from semipose.pose.skeleton import Skeleton
-from semipose.runs.baseline import TWINS, heads, measure, twin_options
-from semipose.runs.folder import alone, free_folder, leaving_no_plan, refuse_used
-from semipose.runs.phases import Phase, durations, lengthen, read_phases, write_phases
-from semipose.runs.plan import changed, files_fingerprint, fingerprint, make_plan, surroundings
-from semipose.report.page import told_crops, write_report
+from semipose.report.page import crops_summary, write_report
+from semipose.runs.baseline import BASELINES, auxiliary_heads, baseline_options, measure_run
+from semipose.runs.folder import free_folder, refuse_nonempty, run_lock, undo_plan_on_error
+from semipose.runs.phases import Phase, durations, extend, read_phases, write_phases
+from semipose.runs.plan import environment, environment_changes, files_fingerprint, fingerprint, make_plan
 from semipose.runs.run import Run
+from semipose.system.files import write_json
 
 
 def train(
@@ -39,21 +39,21 @@ def train(
     settings: Settings | None = None,
     method_settings: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
-    twin: bool = False,
+    baseline: bool = False,
     command: Sequence[str] | None = None,
     **values: Any,
 ) -> Run:
     """Train on `data` and return the finished run.
 
     `values` are settings by name (`method="mean_teacher"`, `duration="30ep"`, `input_size="256x192"`, ...);
-    `method_settings` are those of the method. With `twin` the supervised twins are trained too and the run says
+    `method_settings` are those of the method. With `baseline` the supervised baselines are trained too and the run says
     whether the unlabeled images helped. `out` is a new folder, default the next free one in runs/.
 
-    >>> run = train(load("labels.json", images="img/", unlabeled="frames/"), twin=True)  # doctest: +SKIP
+    >>> run = train(load("labels.json", images="img/", unlabeled="frames/"), baseline=True)  # doctest: +SKIP
     """
     settings = (settings or Settings()).chosen("flag", "given in Python", **values).validate()
     methods.refuse_network(settings.method, settings.network)
-    options = methods.convert(settings.method, dict(method_settings or {}))
+    options = methods.typed_options(settings.method, dict(method_settings or {}))
     data = data.for_whole_images() if settings.detector_free else data
     if settings.patience is not None and data.val is None:
         raise UsageError(f"--patience {settings.patience} needs people to validate on, and there are none: give --val.")
@@ -64,17 +64,17 @@ def train(
         folder, console, plan = None, _console(), {}
         if distributed.is_first():
             if out is not None:
-                refuse_used(Path(out))
+                refuse_nonempty(Path(out))
             _refuse_faults(data, console)
-            plan = make_plan(data, settings, options, twin, list(command or sys.argv))
+            plan = make_plan(data, settings, options, baseline, list(command or sys.argv))
             folder = str(free_folder(out, data, settings.method))
         place = Path(distributed.from_first(folder))
-        with alone(place):
+        with run_lock(place):
             if distributed.is_first():
-                refuse_used(place)
+                refuse_nonempty(place)
                 write_json(place / "run.json", plan)
                 _print_plan(plan, methods.describe(settings.method).summary, place, console)
-            with leaving_no_plan(place):
+            with undo_plan_on_error(place):
                 return _complete(place, data, settings, "", console)
 
 
@@ -85,25 +85,27 @@ def _console() -> Console:
 def resume(folder: str | Path, duration: str | int | None = None, device: str | None = None) -> Run:
     """Go on with an interrupted run, to the same end as if it had not been interrupted.
 
-    `duration` trains a finished run longer, as a new phase with a warm-up and a schedule of its own, and its twins
+    `duration` trains a finished run longer, as a new phase with a warm-up and a schedule of its own, and its baselines
     too. `device` is another one than the run was started on; like other versions or another number of threads it is
     allowed, and said: the weights are then no longer those of an uninterrupted run bit for bit.
     """
     run = Run(folder)
-    if run.folder.resolve().parent.name == "twin":
-        raise UsageError(f"{run.folder} is a twin; it goes on with its run: semipose resume {run.folder.parents[1]}")
+    if run.folder.resolve().parent.name == "baseline":
+        raise UsageError(
+            f"{run.folder} is a baseline; it goes on with its run: semipose resume {run.folder.parents[1]}"
+        )
     settings = Settings.from_record(run.config["settings"])
     if device is not None:
         settings = settings.chosen("flag", "semipose resume", device=device).validate()
     refuse_uneven(settings, distributed.started())
-    with distributed.together(choose_device(settings.device)), alone(run.folder):
+    with distributed.together(choose_device(settings.device)), run_lock(run.folder):
         data, console = same_data(run), _console()
-        event = "; ".join(changed(run.config, surroundings(settings)))
+        event = "; ".join(environment_changes(run.config, environment(settings)))
         if event:
             event = f"resumed with {event}: the weights will not be those of an uninterrupted run bit for bit"
             console.print(f"[yellow]{event}", highlight=False)
         if duration is not None and distributed.is_first():
-            lengthen(run, str(duration))
+            extend(run, str(duration))
         return _complete(run.folder, data, settings, event, console)
 
 
@@ -133,7 +135,7 @@ def _complete(folder: Path, data: Data, settings: Settings, event: str, console:
         skipped = len(stores.unlabeled.unreadable) if stores.unlabeled else 0
         if skipped:
             console.print(f"[yellow]{skipped} unlabeled image(s) could not be decoded and are left out")
-        console.print(f"  crops: {told_crops(stores.memory())}", highlight=False)
+        console.print(f"  crops: {crops_summary(stores.memory())}", highlight=False)
         _train_all(folder, plan, settings, stores, event, console)
         if distributed.is_first():
             _conclude(folder, plan, settings, data, stores, console)
@@ -144,22 +146,30 @@ def _complete(folder: Path, data: Data, settings: Settings, event: str, console:
         raise
 
 
-def _train_all(folder: Path, plan: dict[str, Any], settings: Settings, stores: Stores, event: str,
-               console: Console) -> None:
-    """Train the last phase of the run and of its twins, so far as that is not done."""
+def _train_all(
+    folder: Path, plan: dict[str, Any], settings: Settings, stores: Stores, event: str, console: Console
+) -> None:
+    """Train the last phase of the run and of its baselines, so far as that is not done."""
     phase = _train_one(folder, settings, plan, stores, None, event, console)
-    for name in TWINS if plan["twin"] else ():
+    for name in BASELINES if plan["baseline"] else ():
         # It trains for as many updates as the run did, so it does not stop early by a rule of its own.
-        twin = replace(settings, method="supervised", deploy=None, patience=None)
-        options = twin_options(name, heads(plan["method_settings"]))
-        changes = {"twin": False, "method": "supervised", "method_settings": options, "settings": twin.record()}
+        baseline = replace(settings, method="supervised", deploy=None, patience=None)
+        options = baseline_options(name, auxiliary_heads(plan["method_settings"]))
+        changes = {"baseline": False, "method": "supervised", "method_settings": options, "settings": baseline.record()}
         if distributed.is_first():
-            write_json(folder / "twin" / name / "run.json", plan | changes)
-        _train_one(folder / "twin" / name, twin, plan | changes, stores, phase, event, console)
+            write_json(folder / "baseline" / name / "run.json", plan | changes)
+        _train_one(folder / "baseline" / name, baseline, plan | changes, stores, phase, event, console)
 
 
-def _train_one(folder: Path, settings: Settings, plan: dict[str, Any], stores: Stores, model: Phase | None,
-               event: str, console: Console) -> Phase:
+def _train_one(
+    folder: Path,
+    settings: Settings,
+    plan: dict[str, Any],
+    stores: Stores,
+    model: Phase | None,
+    event: str,
+    console: Console,
+) -> Phase:
     """Train the last phase of one run, unless its folder says that it is done; as long as `model`, where given."""
     asked = durations(plan)
     found = distributed.from_first(read_phases(folder) if distributed.is_first() else None)
@@ -183,11 +193,12 @@ def _train_one(folder: Path, settings: Settings, plan: dict[str, Any], stores: S
     return phase
 
 
-def _conclude(folder: Path, plan: dict[str, Any], settings: Settings, data: Data, stores: Stores,
-              console: Console) -> None:
+def _conclude(
+    folder: Path, plan: dict[str, Any], settings: Settings, data: Data, stores: Stores, console: Console
+) -> None:
     """Measure, compare, write metrics.json and the report."""
     skeleton = Skeleton.from_dict(plan["skeleton"])
-    metrics = measure(folder, settings, skeleton, stores, plan["twin"])
+    metrics = measure_run(folder, settings, skeleton, stores, plan["baseline"])
     metrics["unreadable_unlabeled"] = list(stores.unlabeled.unreadable) if stores.unlabeled else []
     metrics["memory"] = stores.memory()
     write_json(folder / "metrics.json", metrics)

@@ -4,14 +4,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semipose.views.draw import Draw
 from semipose.views.keypoint_mix import blend
 from semipose.views.mix import partners
 from semipose.views.occlude import BELOW_ONE, HALF_SIZE, JITTER, drawn, existing
+from semipose.views.random_key import RandomKey
 
 
 def cut_occlude(
-    image: Tensor, keypoints: Tensor, draw: Draw, name: str, count: int = 2, exists: Tensor | None = None
+    image: Tensor, keypoints: Tensor, random: RandomKey, name: str, count: int = 2, exists: Tensor | None = None
 ) -> Tensor:
     """Paste `count` rectangles around keypoints of each image's partner over its own keypoints (SSPCM, CVPR 2023).
 
@@ -25,12 +25,12 @@ def cut_occlude(
         return image
     size = (image.shape[-2], image.shape[-1])
     (low, high), unit = HALF_SIZE, (size[0] * size[1]) ** 0.5
-    numbers = draw.uniform(name, count, 4)
-    jitter = draw.normal(f"{name}/jitter", count, 4) * (JITTER * unit)
+    numbers = random.uniform(name, count, 4)
+    jitter = random.normal(f"{name}/jitter", count, 4) * (JITTER * unit)
     half = (low + (high - low) * numbers[..., 2:]) * unit
-    placed = draw.place(np.concatenate([numbers[..., :2].clip(0, BELOW_ONE), jitter, half], -1))
+    placed = random.to_device(np.concatenate([numbers[..., :2].clip(0, BELOW_ONE), jitter, half], -1))
     target_chance, source_chance, target_jitter, source_jitter, half = placed.split([1, 1, 2, 2, 2], -1)
-    source = draw.place(partners(draw))
+    source = random.to_device(partners(random))
     there = existing(keypoints, exists, size)
     theirs, also = keypoints.index_select(0, source), there.index_select(0, source)
     return paste(

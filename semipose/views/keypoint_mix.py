@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.geometry import constant, indices
-from semipose.views.draw import Draw
 from semipose.views.mix import partners
 from semipose.views.occlude import HALF_SIZE, NOWHERE, existing
+from semipose.views.random_key import RandomKey
 
 # 5 px on a 256x192 crop, as a share of sqrt(H * W), like the sizes of views/occlude.py.
 _JITTER = 5 / 221.7
@@ -17,7 +17,7 @@ _JITTER = 5 / 221.7
 def keypoint_mix(
     image: Tensor,
     keypoints: Tensor,
-    draw: Draw,
+    random: RandomKey,
     name: str,
     count: int = 2,
     exists: Tensor | None = None,
@@ -38,13 +38,13 @@ def keypoint_mix(
     if count == 0:
         return image
     (low, high), unit, kinds = HALF_SIZE, (size[0] * size[1]) ** 0.5, keypoints.shape[1]
-    shift = draw.normal(f"{name}/jitter", count, 2) * (_JITTER * unit)
-    numbers = draw.uniform(name, count, 4 + 2 * kinds)
+    shift = random.normal(f"{name}/jitter", count, 2) * (_JITTER * unit)
+    numbers = random.uniform(name, count, 4 + 2 * kinds)
     half, share = (low + (high - low) * numbers[..., :2]) * unit, own[0] + (own[1] - own[0]) * numbers[..., 2:3]
-    placed = draw.place(np.concatenate([shift, half, share, numbers[..., 4:]], -1))
+    placed = random.to_device(np.concatenate([shift, half, share, numbers[..., 4:]], -1))
     jitter, half_size, kept, order, source_order = placed.split([2, 2, 1, kinds, kinds], -1)
-    neighbor, itself = partners(draw)[:, None], np.arange(draw.count)[:, None]
-    source = draw.place(np.where(numbers[..., 3] < others, neighbor, itself))
+    neighbor, itself = partners(random)[:, None], np.arange(random.count)[:, None]
+    source = random.to_device(np.where(numbers[..., 3] < others, neighbor, itself))
     there = existing(keypoints, exists, size)
     target, at = _targets(keypoints, there, order[:, 0], count)
     shift_to = (_sources(keypoints, there, source_order, target, source) - at).round()

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semipose.views.draw import Draw
 from semipose.views.occlude import existing, rectangles
+from semipose.views.random_key import RandomKey
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Mix:
 
 def cutmix(
     image: Tensor,
-    draw: Draw,
+    random: RandomKey,
     name: str,
     count: int = 2,
     keypoints: Tensor | None = None,
@@ -47,22 +47,22 @@ def cutmix(
     """
     size = (image.shape[-2], image.shape[-1])
     there = None if keypoints is None or exists is None else existing(keypoints, exists, size)
-    covered = rectangles(size, draw, name, count, keypoints, there)
-    mix = Mix(draw.place(partners(draw)), 1 - covered.float())
+    covered = rectangles(size, random, name, count, keypoints, there)
+    mix = Mix(random.to_device(partners(random)), 1 - covered.float())
     return mix.of(image), mix
 
 
-def mixup(image: Tensor, draw: Draw, name: str, alpha: float = 0.2, share: float = 0.25) -> tuple[Tensor, Mix]:
+def mixup(image: Tensor, random: RandomKey, name: str, alpha: float = 0.2, share: float = 0.25) -> tuple[Tensor, Mix]:
     """Blend `image` (B, 3, H, W) with its partner, who gets `share` times a number from Beta(alpha, alpha).
 
     Zhang et al. (ICLR 2018); at most a quarter as in MultiAugs (2024), because two people in equal parts are nobody's
     pose. Differs from MultiAugs: each image has its own number, and targets can be mixed with `Mix.of`.
     """
-    mix = Mix(draw.place(partners(draw)), 1 - share * draw.beta(f"{name}/share", alpha).view(-1, 1, 1, 1))
+    mix = Mix(random.to_device(partners(random)), 1 - share * random.beta(f"{name}/share", alpha).view(-1, 1, 1, 1))
     return mix.of(image), mix
 
 
-def partners(draw: Draw) -> NDArray[np.int64]:
+def partners(random: RandomKey) -> NDArray[np.int64]:
     """(count,) on the host, the row of this process's batch that each row is mixed with: neighbors exchange with each
     other.
 
@@ -70,7 +70,7 @@ def partners(draw: Draw) -> NDArray[np.int64]:
     processes with an even share each mix what one process would. A pair that two processes share, or the last row of
     an odd batch, keeps to itself.
     """
-    row = np.arange(draw.start, draw.start + draw.count)
-    other = (row ^ 1) - draw.start
-    alone = (other < 0) | (other >= draw.count)
-    return np.where(alone, row - draw.start, other)
+    row = np.arange(random.start, random.start + random.count)
+    other = (row ^ 1) - random.start
+    alone = (other < 0) | (other >= random.count)
+    return np.where(alone, row - random.start, other)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from semipose.geometry import constant, indices
-from semipose.views.draw import Draw
+from semipose.views.random_key import RandomKey
 
 # ImageNet's mean color: what the papers' zero after normalization looks like.
 FILL = (0.485, 0.456, 0.406)
@@ -20,7 +20,7 @@ NOWHERE = (-1e6, -1e6)
 
 
 def joint_cutout(
-    image: Tensor, keypoints: Tensor, draw: Draw, name: str, count: int = 5, exists: Tensor | None = None
+    image: Tensor, keypoints: Tensor, random: RandomKey, name: str, count: int = 5, exists: Tensor | None = None
 ) -> Tensor:
     """Cut `count` rectangles around keypoints drawn with replacement (Joint Cutout of Xie et al. 2021).
 
@@ -30,17 +30,17 @@ def joint_cutout(
     exist are drawn, and sizes follow the input's.
     """
     size = (image.shape[-2], image.shape[-1])
-    return fill(image, rectangles(size, draw, name, count, keypoints, existing(keypoints, exists, size)))
+    return fill_rectangles(image, rectangles(size, random, name, count, keypoints, existing(keypoints, exists, size)))
 
 
-def cutout(image: Tensor, draw: Draw, name: str, count: int = 5) -> Tensor:
+def cutout(image: Tensor, random: RandomKey, name: str, count: int = 5) -> Tensor:
     """Cut `count` rectangles with centers anywhere in `image` (B, 3, H, W) (DeVries and Taylor 2017)."""
-    return fill(image, rectangles((image.shape[-2], image.shape[-1]), draw, name, count))
+    return fill_rectangles(image, rectangles((image.shape[-2], image.shape[-1]), random, name, count))
 
 
 def rectangles(
     size: tuple[int, int],
-    draw: Draw,
+    random: RandomKey,
     name: str,
     count: int,
     keypoints: Tensor | None = None,
@@ -53,14 +53,14 @@ def rectangles(
     """
     (height, width), (low, high) = size, HALF_SIZE
     unit = (height * width) ** 0.5
-    half = (low + (high - low) * draw.uniform(f"{name}/sizes", count, 2)) * unit
+    half = (low + (high - low) * random.uniform(f"{name}/sizes", count, 2)) * unit
     if keypoints is None:
-        centers = draw.uniform(f"{name}/centers", count, 2) * np.array([width - 1, height - 1], np.float32)
-        at, half_size = draw.place(np.concatenate([centers, half], -1)).split(2, -1)
+        centers = random.uniform(f"{name}/centers", count, 2) * np.array([width - 1, height - 1], np.float32)
+        at, half_size = random.to_device(np.concatenate([centers, half], -1)).split(2, -1)
     else:
-        chance = draw.uniform(f"{name}/joints", count, 1).clip(0, BELOW_ONE)
-        shift = draw.normal(f"{name}/jitter", count, 2) * (JITTER * unit)
-        chance, shift, half_size = draw.place(np.concatenate([chance, shift, half], -1)).split([1, 2, 2], -1)
+        chance = random.uniform(f"{name}/joints", count, 1).clip(0, BELOW_ONE)
+        shift = random.normal(f"{name}/jitter", count, 2) * (JITTER * unit)
+        chance, shift, half_size = random.to_device(np.concatenate([chance, shift, half], -1)).split([1, 2, 2], -1)
         there = existing(keypoints, None, size) if there is None else there
         at = drawn(keypoints, there, chance) + shift
     return cover(at - half_size, at + half_size, size)[:, None]
@@ -83,7 +83,7 @@ def existing(keypoints: Tensor, exists: Tensor | None, size: tuple[int, int]) ->
     return there if exists is None else there & (exists > 0)
 
 
-def fill(image: Tensor, covered: Tensor) -> Tensor:
+def fill_rectangles(image: Tensor, covered: Tensor) -> Tensor:
     """`image` (B, 3, H, W) with the mean color where `covered` (B, 1, H, W) bool."""
     color = constant(tuple(((share,),) for share in FILL), image.device, image.dtype)
     return torch.where(covered, color, image)

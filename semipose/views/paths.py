@@ -6,18 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semipose.config.parsing import suggestion
 from semipose.errors import UsageError
-from semipose.config.parsing import nearest
 from semipose.views.cut_occlude import cut_occlude
-from semipose.views.draw import Draw
 from semipose.views.mix import cutmix, mixup
 from semipose.views.occlude import cutout, joint_cutout
 from semipose.views.policies import Policy, augment
+from semipose.views.random_key import RandomKey
 
-Path = Callable[[Tensor, Tensor, Draw, str], Tensor]
+Path = Callable[[Tensor, Tensor, RandomKey, str], Tensor]
 
 
-def yoco(image: Tensor, draw: Draw, name: str, policy: Policy = "randaugment") -> Tensor:
+def yoco(image: Tensor, random: RandomKey, name: str, policy: Policy = "randaugment") -> Tensor:
     """Two differently colored copies of `image` (B, 3, H, W), joined at the middle (You Only Cut Once, ICML 2022).
 
     The lower or the right half, with even chances for each image, comes from the second copy.
@@ -25,29 +25,29 @@ def yoco(image: Tensor, draw: Draw, name: str, policy: Policy = "randaugment") -
     height, width = image.shape[-2:]
     halves = np.zeros((2, 1, height, width), bool)
     halves[0, :, height // 2 :], halves[1, :, :, width // 2 :] = True, True
-    second = draw.place(halves[(draw.uniform(f"{name}/half") < 0.5).astype(int)])
-    one, other = (augment(image, draw, f"{name}/{copy}", policy) for copy in ("first", "second"))
+    second = random.to_device(halves[(random.uniform(f"{name}/half") < 0.5).astype(int)])
+    one, other = (augment(image, random, f"{name}/{copy}", policy) for copy in ("first", "second"))
     return torch.where(second, other, one)
 
 
-def joco(image: Tensor, keypoints: Tensor, draw: Draw, name: str) -> Tensor:
+def joco(image: Tensor, keypoints: Tensor, random: RandomKey, name: str) -> Tensor:
     """Joint Cut-Occlude, then Cutout anywhere."""
-    return cutout(cut_occlude(image, keypoints, draw, f"{name}/occlude"), draw, f"{name}/cutout")
+    return cutout(cut_occlude(image, keypoints, random, f"{name}/occlude"), random, f"{name}/cutout")
 
 
-def jccm(image: Tensor, keypoints: Tensor, draw: Draw, name: str) -> Tensor:
+def jccm(image: Tensor, keypoints: Tensor, random: RandomKey, name: str) -> Tensor:
     """Joint Cutout, then CutMix anywhere; the maps stay those of the image itself."""
-    return cutmix(joint_cutout(image, keypoints, draw, f"{name}/cutout"), draw, f"{name}/mix")[0]
+    return cutmix(joint_cutout(image, keypoints, random, f"{name}/cutout"), random, f"{name}/mix")[0]
 
 
 # Name -> path: from images (B, 3, H, W), keypoints (B, K, 2) in their pixels, a draw and a name to harder images.
 PATHS: dict[str, Path] = {
-    "mixup": lambda image, keypoints, draw, name: mixup(image, draw, name)[0],
-    "cutout": lambda image, keypoints, draw, name: cutout(image, draw, name),
-    "cutmix": lambda image, keypoints, draw, name: cutmix(image, draw, name)[0],
-    "randaugment": lambda image, keypoints, draw, name: augment(image, draw, name, "randaugment"),
-    "trivialaugment": lambda image, keypoints, draw, name: augment(image, draw, name, "trivialaugment"),
-    "yoco": lambda image, keypoints, draw, name: yoco(image, draw, name),
+    "mixup": lambda image, keypoints, random, name: mixup(image, random, name)[0],
+    "cutout": lambda image, keypoints, random, name: cutout(image, random, name),
+    "cutmix": lambda image, keypoints, random, name: cutmix(image, random, name)[0],
+    "randaugment": lambda image, keypoints, random, name: augment(image, random, name, "randaugment"),
+    "trivialaugment": lambda image, keypoints, random, name: augment(image, random, name, "trivialaugment"),
+    "yoco": lambda image, keypoints, random, name: yoco(image, random, name),
     "joint_cutout": joint_cutout,
     "joint_cut_occlude": cut_occlude,
     "joco": joco,
@@ -61,6 +61,6 @@ def read_paths(text: str) -> list[str]:
     for name in names:
         if name not in PATHS:
             raise UsageError(
-                f"--method.paths {text}: there is no path {name!r}{nearest(name, PATHS)}; there are {', '.join(PATHS)}."
+                f"--method.paths {text}: there is no path {name!r}{suggestion(name, PATHS)}; known: {', '.join(PATHS)}."
             )
     return names

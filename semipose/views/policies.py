@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.geometry import constant, indices
-from semipose.views.draw import Draw
-from semipose.views.occlude import cover, fill
+from semipose.views.occlude import cover, fill_rectangles
+from semipose.views.random_key import RandomKey
 
 Policy = Literal["randaugment", "trivialaugment"]
 # A `Change` for each image: its fields by name, each (B, 1, 1).
@@ -86,7 +86,7 @@ def choices(policy: Policy, strength: float) -> np.ndarray:
     return np.array(rows, np.float32)
 
 
-def augment(image: Tensor, draw: Draw, name: str, policy: Policy, strength: float | None = None) -> Tensor:
+def augment(image: Tensor, random: RandomKey, name: str, policy: Policy, strength: float | None = None) -> Tensor:
     """Change the colors of `image` (B, 3, H, W) in 0..1; the result stays there and has 256 levels at most twice.
 
     "randaugment" (Cubuk et al., NeurIPS 2020, in Xie et al.'s version, ICCV 2021): two operations of the eleven of
@@ -96,7 +96,7 @@ def augment(image: Tensor, draw: Draw, name: str, policy: Policy, strength: floa
     Differs from the paper: holes have ImageNet's mean color and a size relative to the view's.
     """
     rows = choices(policy, STRENGTH[policy] if strength is None else strength)
-    chance = draw.uniform(f"{name}/color", OPERATIONS[policy], 3).astype(np.float64)
+    chance = random.uniform(f"{name}/color", OPERATIONS[policy], 3).astype(np.float64)
     return apply(image, rows[(chance[..., 0] * len(rows)).astype(np.int64)], chance[..., 1:], bool(rows[:, -1].any()))
 
 
@@ -140,7 +140,7 @@ def _pixels(image: Tensor, change: Numbers, hidden: Tensor | None) -> Tensor:
     inner.addcmul_(inner - F.avg_pool2d(image, 3, 1), change["sharpening"][..., None])
     # Once for both, as an image has at most one of them.
     image = image.clamp_(0, 1)
-    return image if hidden is None else fill(image, hidden)
+    return image if hidden is None else fill_rectangles(image, hidden)
 
 
 def _tables(image: Tensor, changes: Sequence[Numbers]) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from semipose.errors import UsageError
-from semipose.views.draw import Draw
+from semipose.views.random_key import RandomKey
 
 # MUM's (Kim et al., CVPR 2022): people who exchange tiles, and tiles a side.
 _USUAL = 4
@@ -25,17 +25,17 @@ class Tiles:
     source: np.ndarray
 
     @classmethod
-    def drawn(cls, draw: Draw, name: str, grid: tuple[int, int], group: int = _USUAL) -> "Tiles":
+    def drawn(cls, random: RandomKey, name: str, grid: tuple[int, int], group: int = _USUAL) -> "Tiles":
         """Mix of MUM: for each tile, each `group` of neighbors in the batch is permuted at random.
 
         The sampler has shuffled the batch, so neighbors are strangers. Groups are counted in the global batch and
         never leave a process. Raises ValueError where the people do not divide into groups.
         """
-        if draw.count % group or draw.start % group:
-            raise ValueError(f"{draw.count} people cannot be divided into groups of {group}")
-        noise = draw.uniform(name, *grid).reshape(-1, group, *grid)
-        first = np.arange(0, draw.count, group).reshape(-1, 1, 1, 1)
-        return cls((noise.argsort(1) + first).reshape(draw.count, *grid))
+        if random.count % group or random.start % group:
+            raise ValueError(f"{random.count} people cannot be divided into groups of {group}")
+        noise = random.uniform(name, *grid).reshape(-1, group, *grid)
+        first = np.arange(0, random.count, group).reshape(-1, 1, 1, 1)
+        return cls((noise.argsort(1) + first).reshape(random.count, *grid))
 
     def mix(self, maps: Tensor) -> Tensor:
         """`maps` (B, C, H, W), images or features, with their tiles exchanged; channels_last.

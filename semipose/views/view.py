@@ -12,9 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from semipose.geometry import Affine
-from semipose.scene import KNOWN_STRIDE, Labels, Scene
+from semipose.scene import REGION_STRIDE, Labels, Scene
 from semipose.views.color import Color, recolor
-from semipose.views.draw import Draw
+from semipose.views.random_key import RandomKey
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class Crops:
     size: tuple[int, int]
     zoom: float
     augmentation: Augmentation
-    draw: Draw
+    random: RandomKey
     keypoints: Tensor | None = None
     visible: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def plain(self, scale: float = 1.0, mirrored: bool = False) -> View:
+    def canonical(self, scale: float = 1.0, mirrored: bool = False) -> View:
         """The person's box without anything random: as it is, enlarged by `scale`, or mirrored."""
         still = np.zeros(len(self))
         return self._view(self._affine(still, still + scale, (still == 0) == mirrored))
@@ -85,7 +85,7 @@ class Crops:
     def weak(self, name: str = "weak") -> View:
         """A view turned, scaled and perhaps mirrored; `name` keys its random numbers."""
         angle, scale = self._turn(name, share=0.6)
-        mirrored = self.draw.uniform(name, 2)[:, 0] < self.augmentation.flip
+        mirrored = self.random.uniform(name, 2)[:, 0] < self.augmentation.flip
         return self._view(self._affine(angle, scale, mirrored, name))
 
     def strong(self, weak: View, name: str = "strong") -> View:
@@ -95,7 +95,7 @@ class Crops:
         further = Affine.about(angle, scale, still, self._middle(), self._middle(name), self.images.device)
         view = self._view(further @ weak.affine)
         policy = self.augmentation
-        return view.with_image(recolor(view.image, self.draw, name, policy.color, policy.strength))
+        return view.with_image(recolor(view.image, self.random, name, policy.color, policy.strength))
 
     def labels(self, view: View, flip: tuple[int, ...]) -> Tensor:
         """Keypoints (B, K, 2) in the pixels of `view`."""
@@ -105,8 +105,8 @@ class Crops:
 
     def _turn(self, name: str, share: float) -> tuple[np.ndarray, np.ndarray]:
         """Angle (B,) in radians and enlargement (B,) of a random view."""
-        normal = self.draw.normal(f"{name}/turn", 2).clip(-2, 2)
-        chance = self.draw.uniform(f"{name}/turned")
+        normal = self.random.normal(f"{name}/turn", 2).clip(-2, 2)
+        chance = self.random.uniform(f"{name}/turned")
         policy = self.augmentation
         angle: np.ndarray = normal[:, 0] * math.radians(policy.rotation) * (chance < share)
         if policy.rotation >= 180:
@@ -119,7 +119,7 @@ class Crops:
         middle = np.array([(width - 1) / 2, (height - 1) / 2])
         if not name or self.augmentation.shift == 0:
             return middle
-        step = 2 * self.draw.uniform(f"{name}/shift", 2).astype(np.float64).T - 1
+        step = 2 * self.random.uniform(f"{name}/shift", 2).astype(np.float64).T - 1
         return middle[:, None] + step * self.augmentation.shift * np.array([[width], [height]])
 
     def _affine(self, angle: np.ndarray, scale: np.ndarray, mirrored: np.ndarray, name: str = "") -> Affine:
@@ -161,13 +161,13 @@ class SceneCrops(Crops):
 
     def placed(self, people: Labels, view: View, room: int = 0) -> Scene:
         """`scene` of the `people` whom `labeled_in` has found in `view`."""
-        return Scene.unpacked(self.draw.place(people.packed(room)), self.known_in(view))
+        return Scene.unpacked(self.random.to_device(people.packed(room)), self.known_in(view))
 
     def known_in(self, view: View) -> Tensor:
         """(B, 1, H / 4, W / 4) of `view`: 1 on the image, of labeled ones where it is known who is there, else 0."""
         assert self.known is not None, "whole images come with what is known of them"
-        cells = (view.size[0] // KNOWN_STRIDE, view.size[1] // KNOWN_STRIDE)
-        return _certain(view.affine.at_stride(KNOWN_STRIDE).image(self.known, cells))
+        cells = (view.size[0] // REGION_STRIDE, view.size[1] // REGION_STRIDE)
+        return _certain(view.affine.at_stride(REGION_STRIDE).image(self.known, cells))
 
 
 def _certain(known: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from semipose.checks.checks import Finding, check
-from semipose.formats.load import Data, load
 from semipose.checks.swapped_sides import swapped_sides
+from semipose.formats.load import Data, load
 from semipose.pose.skeleton import PRESETS, Skeleton
 from tests.tiny import picture, project
 
@@ -119,7 +119,7 @@ def test_few_labels_and_few_unlabeled_images_are_said(tmp_path: Path) -> None:
         (["nose", "paw_LF", "paw1_RF", "tail"], "warning", "have no partner"),
         (["nose", "back", "middle", "tail"], "note", "no keypoint has a left/right partner"),
     ],
-)  # fmt: skip
+)
 def test_missing_partners_are_said(tmp_path: Path, names: list[str], level: str, said: str) -> None:
     data = sound(tmp_path, lambda document: document["categories"][0].update(keypoints=names))
     assert found(data, level, said)

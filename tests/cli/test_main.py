@@ -14,11 +14,11 @@ import pytest
 
 import semipose
 from semipose import methods
-from semipose.cli.main import VERBS, main
-from semipose.config.yaml_file import Config
-from semipose.config.settings import Settings
-from semipose.errors import DataError, UsageError
 from semipose.cli.flags import parse_check, parse_compare, parse_train
+from semipose.cli.main import VERBS, main
+from semipose.config.settings import Settings
+from semipose.config.yaml_file import Config
+from semipose.errors import DataError, UsageError
 
 BASE = ["labels.json", "--images", "img", "--unlabeled", "frames"]
 
@@ -39,19 +39,38 @@ def test_flags_of_the_issue_are_read() -> None:
             *["--val-images", "v", "--split", "s.json", "--method", "mean_teacher", "--method.decay", "0.99"],
             *["--network", "resnet50", "--width", "0.5", "--input-size", "128x96", "--batch-size", "16"],
             *["--duration", "30ep", "--lr", "5e-4", "--rotation", "30", "--scale", "0.3", "--flip", "0", "--seed", "3"],
-            *["--device", "cpu", "--precision", "fp32", "--cache", "ram", "--workers", "2", "--twin", "--out", "there"],
+            *[
+                "--device",
+                "cpu",
+                "--precision",
+                "fp32",
+                "--cache",
+                "ram",
+                "--workers",
+                "2",
+                "--baseline",
+                "--out",
+                "there",
+            ],
         ]
     )
     assert call.inputs == {
-        "labels": Path("labels.json"), "images": Path("img"), "unlabeled": ("a", "b/*.jpg"), "val": Path("val.json"),
-        "val_images": Path("v"), "split": Path("s.json"), "skeleton": None, "detections": None,
-        "video_stride": 5, "video_change": 0.06,
-    }  # fmt: skip
+        "labels": Path("labels.json"),
+        "images": Path("img"),
+        "unlabeled": ("a", "b/*.jpg"),
+        "val": Path("val.json"),
+        "val_images": Path("v"),
+        "split": Path("s.json"),
+        "skeleton": None,
+        "detections": None,
+        "video_stride": 5,
+        "video_change": 0.06,
+    }
     s = call.settings
     assert (s.network, s.width, s.input_size, s.batch_size) == ("resnet50", 0.5, (128, 96), 16)
     assert (str(s.duration), s.lr, s.rotation, s.scale, s.flip, s.seed) == ("30ep", 5e-4, 30, 0.3, 0, 3)
     assert (s.device, s.precision, s.cache, s.workers) == ("cpu", "fp32", "ram", 2)
-    assert (call.twin, call.out) == (True, Path("there"))
+    assert (call.baseline, call.out) == (True, Path("there"))
     assert call.method_settings["decay"] == 0.99
     assert all(s.origin(name).source == "flag" for name in ("method", "lr", "input_size", "flip"))
     assert s.origin("weight_decay").source == "default"
@@ -79,14 +98,16 @@ def test_whole_images_have_another_default_method() -> None:
     assert given.method == "supervised"
 
 
-@pytest.mark.parametrize("flags", [["--method", "mean_teacher"], ["--twin"], ["--method", "supervised", "--twin"]])
+@pytest.mark.parametrize(
+    "flags", [["--method", "mean_teacher"], ["--baseline"], ["--method", "supervised", "--baseline"]]
+)
 def test_what_needs_unlabeled_images_is_refused_without_them(flags: list[str]) -> None:
     with pytest.raises(UsageError, match="--unlabeled FOLDER"):
         parse_train(["labels.json", "--images", "img", *flags])
 
 
 def test_method_options_follow_the_method(capsys: pytest.CaptureFixture[str]) -> None:
-    assert parse_train([*BASE, "--method", "pose_cons"]).method_settings == methods.convert("pose_cons", {})
+    assert parse_train([*BASE, "--method", "pose_cons"]).method_settings == methods.typed_options("pose_cons", {})
     with pytest.raises(SystemExit, match="0"):
         parse_train(["--method", "pose_cons", "--help"])
     shown = capsys.readouterr().out
@@ -182,7 +203,7 @@ def test_yaml_gives_defaults_and_flags_win(tmp_path: Path) -> None:
     method.decay: 0.9
     method.ramp: 2e-1
     unlabeled: [a, b]
-    twin: yes
+    baseline: yes
     workers: null
     """
     file = yaml_file(tmp_path, text)
@@ -190,16 +211,16 @@ def test_yaml_gives_defaults_and_flags_win(tmp_path: Path) -> None:
     s = call.settings
     assert (s.lr, s.batch_size, s.input_size, str(s.duration), s.workers) == (0.01, 4, (128, 96), "300", None)
     assert (call.method_settings["decay"], call.method_settings["ramp"]) == (0.9, 0.3)
-    assert (call.inputs["unlabeled"], call.twin) == (("a", "b"), True)
+    assert (call.inputs["unlabeled"], call.baseline) == (("a", "b"), True)
     assert s.origin("lr") == ("yaml", f"{file}:2")
     assert s.origin("method").source == "yaml"
     assert s.origin("batch_size").source == "flag"
 
 
 def test_a_flag_replaces_a_list_of_the_yaml(tmp_path: Path) -> None:
-    file = yaml_file(tmp_path, "unlabeled: [a, b]\ntwin: true\nlabels: l.json\nimages: img\n")
-    call = parse_train(["--config", file, "--unlabeled", "c", "--no-twin"])
-    assert (call.inputs["unlabeled"], call.twin) == (("c",), False)
+    file = yaml_file(tmp_path, "unlabeled: [a, b]\nbaseline: true\nlabels: l.json\nimages: img\n")
+    call = parse_train(["--config", file, "--unlabeled", "c", "--no-baseline"])
+    assert (call.inputs["unlabeled"], call.baseline) == (("c",), False)
     assert call.inputs["labels"] == Path("l.json")
 
 
@@ -294,12 +315,12 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 def test_train_loads_the_data_and_starts(record: Recorder) -> None:
     loaded = record("semipose.formats.load", "load", "the data")
     started = record("semipose.tasks.train", "train")
-    assert main(["train", *BASE, "--seed", "5", "--twin"]) == 0
+    assert main(["train", *BASE, "--seed", "5", "--baseline"]) == 0
     assert (loaded[0]["labels"], loaded[0]["seed"]) == (Path("labels.json"), 5)
     call = started[0]
-    assert (call["data"], call["twin"], call["out"], call["settings"].seed) == ("the data", True, None, 5)
-    assert call["command"] == ["semipose", "train", *BASE, "--seed", "5", "--twin"]
-    assert call["method_settings"] == methods.convert("mean_teacher_levels", {})
+    assert (call["data"], call["baseline"], call["out"], call["settings"].seed) == ("the data", True, None, 5)
+    assert call["command"] == ["semipose", "train", *BASE, "--seed", "5", "--baseline"]
+    assert call["method_settings"] == methods.typed_options("mean_teacher_levels", {})
 
 
 def test_eval_hands_on_its_flags(record: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -359,8 +380,14 @@ def test_a_reader_that_goes_away_ends_it_without_a_word(argv: list[str], buffere
     os.close(read)
     command = [sys.executable, "-c", f"import sys; from semipose.cli.main import main; sys.exit(main({argv}))"]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False,
-                          env=env if buffered else env | {"PYTHONUNBUFFERED": "1"})  # fmt: skip
+    done = subprocess.run(
+        command,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env=env if buffered else env | {"PYTHONUNBUFFERED": "1"},
+    )
     os.close(write)
     assert done.returncode == 141
     assert done.stderr == ""
@@ -381,10 +408,18 @@ def test_split_writes_a_file_that_train_reads(tmp_path: Path) -> None:
     category = {"id": 1, "name": "dot", "keypoints": ["left", "right"], "skeleton": []}
     images = [{"id": n, "file_name": f"{n}.png", "width": 64, "height": 64} for n in range(10)]
     people = [
-        {"id": n, "image_id": n, "category_id": 1, "keypoints": [5, 5, 2, 20, 20, 2], "num_keypoints": 2,
-         "bbox": [0, 0, 30, 30], "area": 900, "iscrowd": 0}
+        {
+            "id": n,
+            "image_id": n,
+            "category_id": 1,
+            "keypoints": [5, 5, 2, 20, 20, 2],
+            "num_keypoints": 2,
+            "bbox": [0, 0, 30, 30],
+            "area": 900,
+            "iscrowd": 0,
+        }
         for n in range(10)
-    ]  # fmt: skip
+    ]
     for image in images:
         (tmp_path / str(image["file_name"])).touch()
     labels, out = tmp_path / "l.json", tmp_path / "s.json"

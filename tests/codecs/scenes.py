@@ -11,8 +11,8 @@ from semipose.codecs.instance import Instance
 from semipose.codecs.scene_codec import SceneCodec
 from semipose.fields import EDGE, Field, Fields, InstanceFields
 from semipose.geometry import Affine
-from semipose.scene import Found, Scene
 from semipose.pose.skeleton import Skeleton
+from semipose.scene import DetectedPeople, Scene
 
 NAMES = ("nose", "left_hand", "right_hand", "left_foot", "right_foot")
 SKELETON = Skeleton("figure", NAMES, ((0, 1), (0, 2), (0, 3), (0, 4)), (0, 2, 1, 4, 3), (0.08,) * 5, "made up")
@@ -94,9 +94,9 @@ def twice(of: Scene) -> Scene:
     return Scene(2 * of.keypoints + 0.5, of.visible, of.weight, 2 * of.sides, known)
 
 
-def worst(found: Found | Scene, truth: Scene) -> float:
+def worst(found: DetectedPeople | Scene, truth: Scene) -> float:
     """The largest distance in px of a visible keypoint from the same keypoint of the nearest person found."""
-    person = found.person if isinstance(found, Found) else found.weight
+    person = found.person if isinstance(found, DetectedPeople) else found.weight
     apart = (found.keypoints[:, None] - truth.keypoints[:, :, None]).norm(dim=-1)
     apart = apart.masked_fill(~(truth.visible > 0)[:, :, None], 0).amax(-1)
     apart = apart.masked_fill(~(person > 0)[:, None], 1e6).amin(2)

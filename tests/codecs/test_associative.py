@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from semipose.codecs.associative import AssociativeEmbedding, pull_push
-from semipose.losses.per_image import whole
 from semipose.fields import Field, Fields
+from semipose.losses.per_image import whole
 from semipose.scene import Scene
 from tests.codecs import plain
 from tests.codecs.scenes import SIZE, SKELETON, answer, scene, twice, worst
@@ -76,8 +76,11 @@ def test_the_order_of_people_and_keypoints_and_a_common_shift_change_nothing_but
     weight = torch.ones(6, 5)
     before = torch.stack(pull_push(tags, visible, weight))
     people, keypoints = torch.tensor([2, 0, 4, 1, 3]), torch.tensor([3, 1, 0, 2])
-    for other, shown in ((tags[:, people], visible[:, people]), (tags[:, :, keypoints], visible[:, :, keypoints]),
-                         (tags + 7, visible)):  # fmt: skip
+    for other, shown in (
+        (tags[:, people], visible[:, people]),
+        (tags[:, :, keypoints], visible[:, :, keypoints]),
+        (tags + 7, visible),
+    ):
         torch.testing.assert_close(torch.stack(pull_push(other, shown, weight)), before, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(torch.stack(pull_push(2 * tags, visible, weight)), before, rtol=0.1)
 
@@ -185,8 +188,12 @@ def test_people_in_a_chain_of_near_tags_are_told_apart() -> None:
     for k, (x, score, tag) in enumerate(((4, 0.9, 0.0), (12, 0.8, 0.8), (20, 0.7, 1.7), (28, 0.6, 2.6))):
         heat[0, k, 9, x], tags[0, k, 8:11, x - 1 : x + 2] = score, tag
     codec = AssociativeEmbedding(SIZE, SKELETON, fine=False)
-    found = codec.found(Fields({"heatmap": Field(heat, "scalar", 4, SKELETON.flip),
-                                "tags": Field(tags, "embedding", 4, SKELETON.flip)}), 4)[0]  # fmt: skip
+    found = codec.found(
+        Fields(
+            {"heatmap": Field(heat, "scalar", 4, SKELETON.flip), "tags": Field(tags, "embedding", 4, SKELETON.flip)}
+        ),
+        4,
+    )[0]
     shown = (found.visible[0] > 0).long().tolist()
     assert shown == [[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0] * 5, [0] * 5]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from semipose.codecs.center_offset import CenterOffset, offset_loss
-from semipose.losses.per_image import whole
 from semipose.fields import Fields
 from semipose.geometry import Affine
+from semipose.losses.per_image import whole
 from semipose.scene import Scene
 from tests.codecs import plain
 from tests.codecs.scenes import SIZE, SKELETON, answer, scene, twice, worst

@@ -37,15 +37,22 @@ def crowd(people: int, side: int, length: int = 2, seed: int = 0) -> tuple[torch
 def coarse(heat: torch.Tensor, tags: torch.Tensor) -> tuple[AssociativeEmbedding, Fields]:
     """A network without the finer map that answered so to one image."""
     side = heat.shape[-1]
-    fields = {"heatmap": Field(heat[None], "scalar", 4, COCO.flip),
-              "tags": Field(tags.flatten(0, 1)[None], "embedding", 4, COCO.flip * len(tags))}  # fmt: skip
+    fields = {
+        "heatmap": Field(heat[None], "scalar", 4, COCO.flip),
+        "tags": Field(tags.flatten(0, 1)[None], "embedding", 4, COCO.flip * len(tags)),
+    }
     return AssociativeEmbedding((4 * side, 4 * side), COCO, fine=False), Fields(fields)
 
 
 def published() -> tuple[torch.Tensor, torch.Tensor]:
     heat, tags = torch.zeros(17, 32, 32), torch.zeros(1, 17, 32, 32)
-    for k, x, y, score, tag in ((0, 6, 5, 0.9, 0), (1, 8, 6, 0.7, 0.3), (0, 20, 20, 0.8, 5), (1, 22, 21, 0.6, 4.9),
-                                (2, 10, 10, 0.5, 9)):  # fmt: skip
+    for k, x, y, score, tag in (
+        (0, 6, 5, 0.9, 0),
+        (1, 8, 6, 0.7, 0.3),
+        (0, 20, 20, 0.8, 5),
+        (1, 22, 21, 0.6, 4.9),
+        (2, 10, 10, 0.5, 9),
+    ):
         heat[k, y, x], tags[0, k, y, x] = score, tag
     return heat, tags
 
@@ -84,8 +91,9 @@ def test_scipys_assignment_costs_as_little_as_any() -> None:
     random = np.random.default_rng(0)
     for rows, columns in ((4, 4), (3, 6), (5, 5)):
         cost = random.integers(0, 5, (rows, columns)) * 100.0 - random.random((rows, 1))
-        least = min(sum(cost[i, j] for i, j in enumerate(order))
-                    for order in itertools.permutations(range(columns), rows))  # fmt: skip
+        least = min(
+            sum(cost[i, j] for i, j in enumerate(order)) for order in itertools.permutations(range(columns), rows)
+        )
         row, column = linear_sum_assignment(cost)
         assert cost[row, column].sum() == pytest.approx(least)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from semipose.codecs.instance import Instance, gaussian_radius
-from semipose.losses.focal import contrast, focal
 from semipose.fields import Fields, InstanceFields
+from semipose.losses.focal import contrast, focal
 from tests.codecs.scenes import SIZE, SKELETON, answer, apart, scene, twice, worst
 
 CODEC = Instance(SIZE, SKELETON)
@@ -164,9 +164,14 @@ def test_a_perfect_answer_has_hardly_any_loss_and_a_wrong_one_does() -> None:
 def test_own_maps_are_weighed_by_trust_in_keypoints_and_people() -> None:
     here = scene((4,))
     fields = answer(CODEC, here)
-    losses = [apart(CODEC, fields, each) for each in (
-        here, replace(here, visible=0.5 * here.visible), replace(here, weight=0.5 * here.weight),
-    )]  # fmt: skip
+    losses = [
+        apart(CODEC, fields, each)
+        for each in (
+            here,
+            replace(here, visible=0.5 * here.visible),
+            replace(here, weight=0.5 * here.weight),
+        )
+    ]
     # By the sum of the weights, which stays above 1.
     for other in losses[1:]:
         torch.testing.assert_close(other["instance"], losses[0]["instance"])

@@ -68,8 +68,9 @@ def test_stamps_equal_loops_over_cells_also_at_borders_and_where_people_overlap(
     """Everybody's together, and each one's own."""
     random = torch.Generator().manual_seed(0)
     size, most = (9, 14), 4
-    at = torch.stack([torch.randint(-3, 17, (2, 3, 2), generator=random),
-                      torch.randint(-3, 12, (2, 3, 2), generator=random)], -1).float()  # fmt: skip
+    at = torch.stack(
+        [torch.randint(-3, 17, (2, 3, 2), generator=random), torch.randint(-3, 12, (2, 3, 2), generator=random)], -1
+    ).float()
     at[0, 0], at[0, 1, 0] = torch.tensor([5.0, 7.0]), torch.tensor([7.0, 6.0])
     reach, trust = torch.randint(0, most + 1, (2, 3), generator=random), torch.ones(2, 3, 2)
     trust[1, 0] = 0
@@ -79,8 +80,10 @@ def test_stamps_equal_loops_over_cells_also_at_borders_and_where_people_overlap(
     own = stamps.highest(stamps.first(2))[:, 2:].unflatten(1, (3, 2))
     for image in range(2):
         for k in range(2):
-            each = [stamp(at[image, person, k], reach[image, person].item(), size) * trust[image, person, k].item()
-                    for person in range(3)]  # fmt: skip
+            each = [
+                stamp(at[image, person, k], reach[image, person].item(), size) * trust[image, person, k].item()
+                for person in range(3)
+            ]
             np.testing.assert_allclose(maps[image, k], np.max(each, 0), atol=1e-6)
             np.testing.assert_allclose(own[image, :, k], each, atol=1e-6)
     assert torch.equal(maps[0, 2:], own[0, [2, 0], 0])

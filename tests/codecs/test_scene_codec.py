@@ -11,9 +11,9 @@ from semipose.codecs.associative import AssociativeEmbedding
 from semipose.codecs.center_offset import CenterOffset
 from semipose.codecs.instance import Instance
 from semipose.codecs.scene_codec import SceneCodec, scene_codec
-from semipose.losses.per_image import whole
 from semipose.fields import Field, Fields, InstanceFields, mirrored_mean
 from semipose.geometry import Affine
+from semipose.losses.per_image import whole
 from semipose.methods.mean_teacher import MeanTeacher
 from semipose.scene import Scene
 from semipose.views.view import View
@@ -180,8 +180,13 @@ def test_hidden_keypoints_and_absent_people_have_no_influence(codec: SceneCodec)
 def test_the_order_of_people_changes_nothing(codec: SceneCodec) -> None:
     here, order = scene((2, 3)), torch.tensor([3, 1, 0, 2])
     fields = noise(codec, here)
-    other = replace(here, keypoints=here.keypoints[:, order], visible=here.visible[:, order],
-                    weight=here.weight[:, order], sides=here.sides[:, order])  # fmt: skip
+    other = replace(
+        here,
+        keypoints=here.keypoints[:, order],
+        visible=here.visible[:, order],
+        weight=here.weight[:, order],
+        sides=here.sides[:, order],
+    )
     after = codec.losses(fields, other)
     for name, loss in codec.losses(fields, here).items():
         torch.testing.assert_close(after[name], loss)
@@ -284,8 +289,10 @@ def test_training_copies_nothing_from_the_host(codec: SceneCodec) -> None:
 
 def test_the_codec_is_chosen_by_what_a_network_answers() -> None:
     maps = torch.zeros(1, 5, 32, 32)
-    every = {name: Field(maps, "scalar", 4, SKELETON.flip)
-             for name in ("heatmap", "fine_heatmap", "tags", "center", "offsets")}  # fmt: skip
+    every = {
+        name: Field(maps, "scalar", 4, SKELETON.flip)
+        for name in ("heatmap", "fine_heatmap", "tags", "center", "offsets")
+    }
     pick = lambda *names: scene_codec(Fields({name: every[name] for name in names}), SIZE, SKELETON)  # noqa: E731
     assert pick("heatmap", "tags", "fine_heatmap") == AssociativeEmbedding(SIZE, SKELETON)
     assert pick("heatmap", "tags") == AssociativeEmbedding(SIZE, SKELETON, fine=False)

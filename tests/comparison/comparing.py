@@ -6,13 +6,21 @@ from typing import Any
 import pytest
 
 import semipose as sp
-from semipose.synthetic.single import write_figures
 from semipose.comparison import job
+from semipose.synthetic.single import write_figures
 
 TINY: dict[str, Any] = {
-    "network": "mobilenet_v1", "width": 0.125, "head_channels": 8, "input_size": "64x64", "batch_size": 4,
-    "duration": 4, "eval_every": 2, "log_every": 1, "device": "cpu", "workers": 1,
-}  # fmt: skip
+    "network": "mobilenet_v1",
+    "width": 0.125,
+    "head_channels": 8,
+    "input_size": "64x64",
+    "batch_size": 4,
+    "duration": 4,
+    "eval_every": 2,
+    "log_every": 1,
+    "device": "cpu",
+    "workers": 1,
+}
 
 
 class Here:

@@ -15,16 +15,16 @@ import pytest
 import torch
 
 import semipose as sp
+from semipose.comparison.job import read_predictions
+from semipose.comparison.launch import Cluster
+from semipose.comparison.table import tables
 from semipose.data.splits import load_split
 from semipose.engine.checkpoint import load
 from semipose.errors import DataError, SemiposeError, UsageError
-from semipose.system.files import read_json
 from semipose.metrics.intervals import mean_difference
 from semipose.metrics.score import score
-from semipose.comparison.table import tables
-from semipose.comparison.job import read_found
-from semipose.comparison.launch import Cluster
-from tests.tasks import comparing
+from semipose.system.files import read_json
+from tests.comparison import comparing
 from tests.comparison.comparing import compare
 
 CRASHING = '''
@@ -72,8 +72,14 @@ def best(run: sp.Run, which: str = "best") -> dict[str, float]:
 
 
 def test_every_row_says_what_its_runs_say(made: SimpleNamespace) -> None:
-    assert [one["row"] for one in made.result["rows"]] == ["twin", "twin_strong", "twin_weak", "pose_dual", "bound"]
-    for name in ("twin_strong", "twin_weak", "pose_dual", "bound"):
+    assert [one["row"] for one in made.result["rows"]] == [
+        "baseline",
+        "baseline_strong",
+        "baseline_weak",
+        "pose_dual",
+        "bound",
+    ]
+    for name in ("baseline_strong", "baseline_weak", "pose_dual", "bound"):
         found = row(made.result, name)
         assert found["seeds"] == [0, 1]
         for metric, value in found["values"].items():
@@ -86,10 +92,10 @@ def test_every_row_says_what_its_runs_say(made: SimpleNamespace) -> None:
     assert json.loads((made.out / "comparison.json").read_text()) == made.result
 
 
-def test_the_twin_is_the_best_on_val_of_both_views_and_both_kinds_of_weights(made: SimpleNamespace) -> None:
-    for seed, chosen in enumerate(runs(made, "twin")):
+def test_the_baseline_is_the_best_on_val_of_both_views_and_both_kinds_of_weights(made: SimpleNamespace) -> None:
+    for seed, chosen in enumerate(runs(made, "baseline")):
         reached = []
-        for name in ("twin_weak", "twin_strong"):
+        for name in ("baseline_weak", "baseline_strong"):
             metrics = runs(made, name)[seed].metrics
             assert metrics is not None
             assert set(metrics["val"]) == {"raw", "ema"}
@@ -101,27 +107,27 @@ def test_the_difference_is_that_of_paired_people_over_both_seeds(made: SimpleNam
     data = sp.load(made.labels, made.labels.parent / "images", val=made.out / "val.json")
     assert data.val is not None
     truth, scores = data.val.poses, []
-    for run in [*runs(made, "pose_dual"), *runs(made, "twin")]:
-        found = read_found(run.folder / "found-val.safetensors", truth)[run.checkpoint().stem]
+    for run in [*runs(made, "pose_dual"), *runs(made, "baseline")]:
+        found = read_predictions(run.folder / "found-val.safetensors", truth)[run.checkpoint().stem]
         scores.append(score(found, truth, run.skeleton, resamples=0))
     expected = mean_difference([(scores[0], scores[2]), (scores[1], scores[3])], "pck@0.1")
-    gain = row(made.result, "pose_dual")["against_twin"]
+    gain = row(made.result, "pose_dual")["against_baseline"]
     assert (gain["value"], gain["low"], gain["high"]) == (expected.value, expected.low, expected.high)
-    values = [row(made.result, name)["values"]["pck@0.1"]["mean"] for name in ("pose_dual", "twin")]
+    values = [row(made.result, name)["values"]["pck@0.1"]["mean"] for name in ("pose_dual", "baseline")]
     assert gain["value"] == pytest.approx(values[0] - values[1])
-    assert row(made.result, "bound")["against_twin"] is None
+    assert row(made.result, "bound")["against_baseline"] is None
 
 
 def test_costs_are_those_of_the_runs(made: SimpleNamespace) -> None:
-    dual, twin = row(made.result, "pose_dual")["cost"], row(made.result, "twin_weak")["cost"]
-    assert (dual["updates"], dual["images_seen"], twin["images_seen"]) == (4, 32, 16)
-    assert (dual["networks_trained"], dual["networks_at_inference"], twin["networks_trained"]) == (2, 1, 1)
-    images = [entry for run in runs(made, "twin_weak") for entry in run.log() if entry["kind"] == "train"]
+    dual, baseline = row(made.result, "pose_dual")["cost"], row(made.result, "baseline_weak")["cost"]
+    assert (dual["updates"], dual["images_seen"], baseline["images_seen"]) == (4, 32, 16)
+    assert (dual["networks_trained"], dual["networks_at_inference"], baseline["networks_trained"]) == (2, 1, 1)
+    images = [entry for run in runs(made, "baseline_weak") for entry in run.log() if entry["kind"] == "train"]
     seconds = sum(4 / entry["images_per_s"] for entry in images) / 2
-    assert twin["seconds"] == pytest.approx(seconds)
-    assert twin["cpu_seconds"] == pytest.approx(sum(4 / one["images_per_s"] * one["cores"] for one in images) / 2)
-    assert twin["cpu_seconds"] > 0
-    assert twin["peak_ram"] > 1e8
+    assert baseline["seconds"] == pytest.approx(seconds)
+    assert baseline["cpu_seconds"] == pytest.approx(sum(4 / one["images_per_s"] * one["cores"] for one in images) / 2)
+    assert baseline["cpu_seconds"] > 0
+    assert baseline["peak_ram"] > 1e8
 
 
 def test_people_are_divided_once_for_all_rows_and_smaller_parts_lie_in_larger_ones(
@@ -138,8 +144,12 @@ def test_people_are_divided_once_for_all_rows_and_smaller_parts_lie_in_larger_on
     assert set(small.labeled) < set(large.labeled)
     assert {*small.labeled, *small.unlabeled} == train
     for seed in (0, 1):
-        prints = {run.config["data"]["fingerprint"] for name in ("twin_weak", "twin_strong", "pose_dual")
-                  for run in runs(made, name) if run.config["settings"]["seed"]["value"] == seed}  # fmt: skip
+        prints = {
+            run.config["data"]["fingerprint"]
+            for name in ("baseline_weak", "baseline_strong", "pose_dual")
+            for run in runs(made, name)
+            if run.config["settings"]["seed"]["value"] == seed
+        }
         assert len(prints) == 1
     first, second = (run.config["data"]["fingerprint"] for run in runs(made, "pose_dual"))
     assert first != second
@@ -222,8 +232,15 @@ def test_other_data_in_the_same_folder_is_refused(made: SimpleNamespace, out: Pa
     plain = read_json(out / "data.json") | {"labels": str(tmp_path / "labels.json")}
     (out / "data.json").write_text(json.dumps(plain))
     with pytest.raises(DataError, match=r"val\.json: the runs here were made with other annotations"):
-        sp.compare(tmp_path / "labels.json", made.labels.parent / "images", methods="pose_dual", labeled="20%",
-                   seeds=1, out=out, **comparing.TINY)  # fmt: skip
+        sp.compare(
+            tmp_path / "labels.json",
+            made.labels.parent / "images",
+            methods="pose_dual",
+            labeled="20%",
+            seeds=1,
+            out=out,
+            **comparing.TINY,
+        )
 
 
 def test_a_crashing_job_is_reported_and_stops_no_other(
@@ -238,7 +255,13 @@ def test_a_crashing_job_is_reported_and_stops_no_other(
     assert f"{name}: no third update" in str(caught.value)
     result = read_json(out / "comparison.json")
     assert result["failed"] == {name: "no third update"}
-    assert [one["row"] for one in result["rows"]] == ["twin", "twin_strong", "twin_weak", "pose_dual", "bound"]
+    assert [one["row"] for one in result["rows"]] == [
+        "baseline",
+        "baseline_strong",
+        "baseline_weak",
+        "pose_dual",
+        "bound",
+    ]
     assert f"{name} failed, no third update" in (out / "comparison.md").read_text()
     # Repaired, it goes on from where it crashed.
     (tmp_path / "crashing.py").write_text(CRASHING.replace("== 2", "== 99"))
@@ -282,12 +305,30 @@ def test_ctrl_c_stops_the_processes_which_save_and_the_same_command_goes_on(
     made: SimpleNamespace, out: Path, tmp_path: Path
 ) -> None:
     shutil.rmtree(out / "runs/20pct/seed0")
-    command = [sys.executable, "-m", "semipose", "compare", str(made.labels), "--images",
-               str(made.labels.parent / "images"), "--methods", "pose_dual", "--labels", "20%", "--seeds", "1",
-               "--out", str(out), "--jobs", "2", "--log-every", "1"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "semipose",
+        "compare",
+        str(made.labels),
+        "--images",
+        str(made.labels.parent / "images"),
+        "--methods",
+        "pose_dual",
+        "--labels",
+        "20%",
+        "--seeds",
+        "1",
+        "--out",
+        str(out),
+        "--jobs",
+        "2",
+        "--log-every",
+        "1",
+    ]
     for name, value in comparing.TINY.items():
         command += [f"--{name.replace('_', '-')}", str(value)] if name != "log_every" else []
-    # The first twin has to wait in its third update until it is told to stop.
+    # The first baseline has to wait in its third update until it is told to stop.
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, time\n"
         "if 'semipose.comparison.job' in sys.orig_argv:\n"
@@ -298,7 +339,7 @@ def test_ctrl_c_stops_the_processes_which_save_and_the_same_command_goes_on(
         "        return step(self, batch)\n"
         "    Trainer.step = slow\n"
     )
-    log = out / "runs/20pct/seed0/twin_weak/log.jsonl"
+    log = out / "runs/20pct/seed0/baseline_weak/log.jsonl"
     child = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not (log.is_file() and log.read_text().count("\n") >= 3) and time.monotonic() < deadline:
@@ -311,8 +352,8 @@ def test_ctrl_c_stops_the_processes_which_save_and_the_same_command_goes_on(
     assert (log.parent / "checkpoints" / "last.safetensors").is_file()
     assert not (log.parent / "metrics.json").exists()
     _, started = compare(made.labels, out)
-    assert started == ["20pct-seed0-twin_weak", "20pct-seed0-twin_strong", "20pct-seed0-pose_dual"]
-    name = "runs/20pct/seed0/twin_weak/checkpoints/last-raw.safetensors"
+    assert started == ["20pct-seed0-baseline_weak", "20pct-seed0-baseline_strong", "20pct-seed0-pose_dual"]
+    name = "runs/20pct/seed0/baseline_weak/checkpoints/last-raw.safetensors"
     whole, broken = (load(folder / name)[0] for folder in (made.out, out))
     assert all(torch.equal(whole[key], broken[key]) for key in whole)
 
@@ -320,9 +361,9 @@ def test_ctrl_c_stops_the_processes_which_save_and_the_same_command_goes_on(
 @pytest.mark.slow
 def test_submitit_runs_a_job_too(made: SimpleNamespace, out: Path) -> None:
     pytest.importorskip("submitit")
-    file = out / "jobs" / "20pct-seed0-twin_weak.json"
+    file = out / "jobs" / "20pct-seed0-baseline_weak.json"
     job = read_json(file)
-    folder = out / "runs/20pct/seed0/twin_weak"
+    folder = out / "runs/20pct/seed0/baseline_weak"
     shutil.rmtree(folder)
     file.write_text(json.dumps(job | {"run": str(folder)}))
     start = Cluster(out, ["cluster=local", "timeout_min=5"])
@@ -332,7 +373,7 @@ def test_submitit_runs_a_job_too(made: SimpleNamespace, out: Path) -> None:
         time.sleep(0.1)
     assert good.ended() == ""
     assert "nowhere.json" in (bad.ended() or "")
-    name = "runs/20pct/seed0/twin_weak/checkpoints/last-raw.safetensors"
+    name = "runs/20pct/seed0/baseline_weak/checkpoints/last-raw.safetensors"
     assert all(torch.equal(value, load(out / name)[0][key]) for key, value in load(made.out / name)[0].items())
 
 
@@ -345,7 +386,7 @@ def test_the_page_and_the_table_show_every_row(made: SimpleNamespace) -> None:
     line = next(line for line in text.splitlines() if line.startswith("| pose_dual"))
     assert f"| {value['mean']:.1f} ± {value['spread']:.1f} |" in line
     assert "| 4, 32 |" in line
-    for name in ("twin: labels only", "labels only, weak views", "pose_dual", "bound: all labels"):
+    for name in ("baseline: labels only", "labels only, weak views", "pose_dual", "bound: all labels"):
         assert name in text
         assert name in page
     assert page.count("<circle") > 3 * 14

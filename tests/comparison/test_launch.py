@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from semipose.errors import UsageError
 from semipose.comparison import launch
 from semipose.comparison.launch import Cluster, Local, Process, run_all
+from semipose.errors import UsageError
 
 
 class Jobs:

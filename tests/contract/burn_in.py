@@ -1,6 +1,6 @@
 """A method of somebody else with two phases: an auxiliary network waits until half of the run is done."""
 
-from semipose.methods.method import Build, Method, Progress, Step, teaching
+from semipose.methods.method import Build, Method, Progress, Step, as_teacher
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
@@ -25,7 +25,7 @@ class BurnIn(Method):
         if batch.unlabeled is not None and progress.fraction >= 0.5:
             weak = batch.unlabeled.weak()
             strong = batch.unlabeled.strong(weak)
-            with teaching(self.teacher):
+            with as_teacher(self.teacher):
                 answer = self.teacher(weak.image)
             losses["auxiliary"] = self.consistency_loss(self.auxiliary(strong.image), answer, weak, strong)
         return Step(losses)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from semipose import methods
-from semipose.engine.checkpoint import load_training, save_training
 from semipose.config.settings import Settings
+from semipose.engine.checkpoint import load_training, save_training
 from semipose.engine.trainer import make_optimizer
 from semipose.losses.heatmap import heatmap_loss
 from semipose.methods.method import Method, Progress, Step
@@ -67,18 +67,22 @@ def test_the_unlabeled_loss_moves_the_student(name: str) -> None:
     step = method(batch_of(name), LATE)
     unlabeled = [loss for term, loss in step.losses.items() if term != "labeled"]
     torch.stack(unlabeled).sum().backward()
-    moved = [p.numel() for where, p in method.named_parameters()
-             if ".backbone." in where and p.grad is not None and p.grad.abs().max() > 0]  # fmt: skip
+    moved = [
+        p.numel()
+        for where, p in method.named_parameters()
+        if ".backbone." in where and p.grad is not None and p.grad.abs().max() > 0
+    ]
     assert sum(moved) > 0.9 * sum(p.numel() for p in next(iter(method.networks().values())).backbone.parameters())
 
 
 @pytest.mark.parametrize("name", SEMI)
 def test_the_unlabeled_pixels_change_the_students_gradient(name: str) -> None:
     """A method that quietly trains on labels alone would pass every other test."""
+
     def gradient(unlabeled_update: int) -> torch.Tensor:
         method = make(name)
         first, other = batch_of(name), batch_of(name, unlabeled_update)
-        both = Batch(first.labeled, replace(other.unlabeled, draw=first.unlabeled.draw))
+        both = Batch(first.labeled, replace(other.unlabeled, random=first.unlabeled.random))
         torch.stack(list(method(both, LATE).losses.values())).sum().backward()
         return torch.cat([p.grad.flatten() for p in method.parameters() if p.grad is not None])
 
@@ -112,8 +116,11 @@ def test_targets_are_constants(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_step_reads_no_label_of_unlabeled_people(name: str) -> None:
     assert batch_of(name).unlabeled.keypoints is None
     clean = batch_of(name)
-    corrupted = replace(clean.unlabeled, keypoints=torch.full((4, len(SKELETON), 2), torch.nan),
-                        visible=torch.full((4, len(SKELETON)), 2))  # fmt: skip
+    corrupted = replace(
+        clean.unlabeled,
+        keypoints=torch.full((4, len(SKELETON), 2), torch.nan),
+        visible=torch.full((4, len(SKELETON)), 2),
+    )
     first = make(name)(clean, LATE).losses
     second = make(name)(Batch(clean.labeled, corrupted), LATE).losses
     assert all(torch.equal(first[term], second[term]) for term in first)

@@ -12,7 +12,7 @@ from semipose.engine.trainer import Trainer
 from tests import ranks, training
 
 BURN_IN = "tests.contract.burn_in:BurnIn"
-ALL = [*methods.able("mobilenet_v1"), "tests.contract.third_party:TwoViews", BURN_IN]
+ALL = [*methods.methods_for("mobilenet_v1"), "tests.contract.third_party:TwoViews", BURN_IN]
 
 
 @pytest.fixture(scope="module")

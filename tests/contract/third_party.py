@@ -1,6 +1,6 @@
 """A method of somebody else, given as tests.contract.third_party:TwoViews: consistency between two weak views."""
 
-from semipose.methods.method import Build, Method, Progress, Step, teaching
+from semipose.methods.method import Build, Method, Progress, Step, as_teacher
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
 from semipose.views.view import Batch
@@ -23,7 +23,7 @@ class TwoViews(Method):
         if batch.unlabeled is None:
             return Step({"labeled": labeled})
         first, second = batch.unlabeled.weak("first"), batch.unlabeled.weak("second")
-        with teaching(self.network):
+        with as_teacher(self.network):
             answer = self.network(first.image)
         loss = self.consistency_loss(self.network(second.image), answer, first, second)
         return Step({"labeled": labeled, "consistency": loss * self.weight})

@@ -13,7 +13,7 @@ import torch
 
 from semipose.crops import store as loader
 from semipose.crops.crop import CropFrame, read_image
-from semipose.crops.store import CropStore, choose
+from semipose.crops.store import CropStore, choose_cache
 from semipose.data.people import People
 from semipose.errors import DataError, UsageError
 from tests import drawn
@@ -130,14 +130,14 @@ def test_auto_takes_the_fastest_place_with_room(monkeypatch: pytest.MonkeyPatch,
     cpu = torch.device("cpu")
     monkeypatch.setattr(loader, "free_memory", lambda: 100 * CROP_BYTES)
     monkeypatch.setattr(loader.crop_cache, "room", lambda folder: 200 * CROP_BYTES)
-    assert choose(39, FRAME, cpu) == "ram"
-    assert choose(41, FRAME, cpu) == "none"  # nobody said how much disk may be used
-    assert choose(41, FRAME, cpu, disk_limit=60 * CROP_BYTES) == "disk"
-    assert choose(41, FRAME, cpu, disk_limit=60 * CROP_BYTES, beside=20) == "none"
-    assert choose(99, FRAME, cpu, disk_limit=DISK) == "disk"
-    assert choose(101, FRAME, cpu, disk_limit=DISK) == "none"  # half of the disk stays free
+    assert choose_cache(39, FRAME, cpu) == "ram"
+    assert choose_cache(41, FRAME, cpu) == "none"  # nobody said how much disk may be used
+    assert choose_cache(41, FRAME, cpu, disk_limit=60 * CROP_BYTES) == "disk"
+    assert choose_cache(41, FRAME, cpu, disk_limit=60 * CROP_BYTES, beside=20) == "none"
+    assert choose_cache(99, FRAME, cpu, disk_limit=DISK) == "disk"
+    assert choose_cache(101, FRAME, cpu, disk_limit=DISK) == "none"  # half of the disk stays free
     monkeypatch.setattr(loader.crop_cache, "room", lambda folder: 0)
-    assert choose(41, FRAME, cpu, disk_limit=DISK) == "none"
+    assert choose_cache(41, FRAME, cpu, disk_limit=DISK) == "none"
 
 
 def test_more_than_the_disk_limit_is_refused(tmp_path: Path, folder: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semipose.formats.coco import load_labels
 from semipose.crops.cache import key
 from semipose.crops.crop import CropFrame
-from semipose.formats.load import load
-from semipose.crops.whole_images import SceneStore, whole_images
+from semipose.crops.whole_images import WholeImageStore, one_row_per_image
 from semipose.errors import DataError, UsageError
+from semipose.formats.coco import load_labels
+from semipose.formats.load import load
 from tests.tiny import POINTS, annotation, picture, project
 
 SIZE = (64, 64)
@@ -21,13 +21,13 @@ Change = Callable[[dict[str, Any]], Any]
 EMPTY = [0] * len(POINTS)
 
 
-def store(folder: Path, change: Change | None = None, images: int = 2) -> SceneStore:
+def store(folder: Path, change: Change | None = None, images: int = 2) -> WholeImageStore:
     """Pictures of 64x48 px, a mouse with the box 10, 5, 20, 30 in each, changed by `change`."""
     everybody = load_labels(*project(folder, change, images), everyone=True)
-    return SceneStore(whole_images(everybody), SIZE, "ram", workers=1, everybody=everybody)
+    return WholeImageStore(one_row_per_image(everybody), SIZE, "ram", workers=1, everybody=everybody)
 
 
-def known(made: SceneStore, row: int = 0) -> np.ndarray:
+def known(made: WholeImageStore, row: int = 0) -> np.ndarray:
     """Which cells (18, 18) of one picture's crop are known; the pictures fill rows 2 to 15."""
     return made.known(np.array([row]))[0, 0].numpy()
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semipose.formats.coco import load_labels
-from semipose.formats.load import load
 from semipose.data.make_split import By, make_split, read_groups
 from semipose.data.people import Images, People
 from semipose.errors import DataError, UsageError
-from semipose.system.files import write_json
+from semipose.formats.coco import load_labels
+from semipose.formats.load import load
 from semipose.pose.poses import Poses
+from semipose.system.files import write_json
 from tests.tiny import annotation, picture, project
 
 DRAWN: list[By] = ["image", "person", "group"]

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semipose.formats.coco import load_divided, load_labels
 from semipose.data.people import Images, People
 from semipose.data.splits import hold_out, load_split
 from semipose.errors import DataError
+from semipose.formats.coco import load_divided, load_labels
 from semipose.pose.poses import Poses
 
 

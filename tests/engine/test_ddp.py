@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from semipose.engine import distributed, setup
+from semipose.config.settings import Settings
+from semipose.engine import ddp as distributed
+from semipose.engine import setup
 from semipose.engine.batches import refuse_uneven, split
 from semipose.engine.checkpoint import load
-from semipose.config.settings import Settings
 from semipose.engine.setup import choose_device
 from semipose.engine.trainer import Trainer
 from semipose.errors import DataError, UsageError
@@ -43,8 +44,11 @@ def train(people: Path, out: Path, **changes: Any) -> tuple[list[float], dict[st
         norms, bad = [], trainer._bad
 
         def noted(loss: torch.Tensor) -> torch.Tensor:
-            norms.append(float(torch.nn.utils.get_total_norm([p.grad for p in trainer.method.parameters()
-                                                              if p.grad is not None])))  # fmt: skip
+            norms.append(
+                float(
+                    torch.nn.utils.get_total_norm([p.grad for p in trainer.method.parameters() if p.grad is not None])
+                )
+            )
             return bad(loss)
 
         trainer._bad = noted

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from benchmarks.limit import Limit
 from benchmarks.operators import Operators, counted, on_meta
 from semipose import methods
-from semipose.formats.load import Data
-from semipose.data.people import People
 from semipose.config.settings import Settings
+from semipose.data.people import People
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer
+from semipose.formats.load import Data
 from semipose.networks import DETECTOR_FREE
 from semipose.networks.backbone import Backbone
 from tests import drawn, scenes
 
-ALL = methods.able("resnet18")
+ALL = methods.methods_for("resnet18")
 MOST = 1.5
 
 
@@ -40,9 +40,19 @@ CPU = torch.device("cpu")
 def late(people: People, name: str, batch_size: int = 4, device: torch.device = CPU, **changes: object) -> Trainer:
     """A trainer of a narrow ResNet-18 near the end of its run, when all parts of a method are at work."""
     settings = Settings.from_values(
-        {"method": name, "network": "resnet18", "width": 0.125, "head_channels": 8, "input_size": "64x64",
-         "batch_size": batch_size, "duration": 1000, "cache": "ram", "workers": 1, **changes}
-    )  # fmt: skip
+        {
+            "method": name,
+            "network": "resnet18",
+            "width": 0.125,
+            "head_channels": 8,
+            "input_size": "64x64",
+            "batch_size": batch_size,
+            "duration": 1000,
+            "cache": "ram",
+            "workers": 1,
+            **changes,
+        }
+    )
     data = Data(people.select(np.arange(8)), drawn.unlabeled(people), None, "given")
     stores = Stores.read(data, settings, device)
     trainer = make_trainer(settings, {}, people.skeleton, stores, Path("nowhere"))
@@ -70,8 +80,10 @@ def crowds(tmp_path_factory: pytest.TempPathFactory) -> Data:
 # On a light backbone, whose passes are few.
 WHOLE = [
     *(("instance_pseudo_label", network) for network in DETECTOR_FREE),
-    ("pseudo_label", "cid"), ("supervised", "cid"), ("mean_teacher", "dekr"),
-]  # fmt: skip
+    ("pseudo_label", "cid"),
+    ("supervised", "cid"),
+    ("mean_teacher", "dekr"),
+]
 
 
 @pytest.mark.parametrize(("name", "network"), WHOLE)
@@ -129,12 +141,16 @@ def test_no_step_reads_anything_back_from_its_device(
 @pytest.mark.parametrize(
     "read",
     [
-        lambda values: values.sum().item(), lambda values: values.cpu(), lambda values: values.tolist(),
-        lambda values: bool((values > 0).any()), lambda values: torch.linalg.inv(values),
+        lambda values: values.sum().item(),
+        lambda values: values.cpu(),
+        lambda values: values.tolist(),
+        lambda values: bool((values > 0).any()),
+        lambda values: torch.linalg.inv(values),
         lambda values: torch.tensor([1.0], device=values.device),
-        lambda values: torch.ones(2).to(values.device), lambda values: torch.ones(2, 2).copy_(values),
+        lambda values: torch.ones(2).to(values.device),
+        lambda values: torch.ones(2, 2).copy_(values),
     ],
-)  # fmt: skip
+)
 def test_a_read_is_noticed(read: Callable[[Tensor], object]) -> None:
     with on_meta() as meta:
         values = torch.ones(2, 2, device=meta)

@@ -9,14 +9,14 @@ import torch
 
 from semipose import methods
 from semipose.codecs.scene_codec import scene_codec
-from semipose.formats.load import Data
-from semipose.crops.whole_images import SceneStore, whole_images
-from semipose.engine.batches import Stream
-from semipose.inference.predict import checked_scales, find_people, score_found
 from semipose.config.settings import Settings
+from semipose.crops.whole_images import WholeImageStore, one_row_per_image
+from semipose.engine.batches import Stream
 from semipose.engine.setup import Stores, make_batches, make_trainer, scorer
 from semipose.errors import UsageError
 from semipose.fields import Fields
+from semipose.formats.load import Data
+from semipose.inference.predict import checked_scales, find_people, score_found
 from semipose.pose.skeleton import Skeleton
 from semipose.views.view import Augmentation, SceneCrops
 from tests.scenes import SETTINGS, Told, crowds
@@ -44,8 +44,8 @@ def test_streams_hand_out_whole_images_and_unlabeled_ones_without_people(stores:
     assert batch.labeled.people.keypoints.shape == (4, 4, 8, 2)
     assert batch.unlabeled.people is None
     with pytest.raises(ValueError, match="unlabeled"):
-        batch.unlabeled.scene(batch.unlabeled.plain(), (0,))
-    assert batch.unlabeled.known_in(batch.unlabeled.plain()).mean() < 0.9  # black above and below
+        batch.unlabeled.scene(batch.unlabeled.canonical(), (0,))
+    assert batch.unlabeled.known_in(batch.unlabeled.canonical()).mean() < 0.9  # black above and below
     assert len(stores.unlabeled or ()) == 14
 
 
@@ -119,14 +119,14 @@ def told(data: Data) -> Told:
     return Told(FOUND[:, None].expand(-1, 8, -1), data.skeleton, (64, 64))
 
 
-def labeled(data: Data, images: int) -> SceneStore:
+def labeled(data: Data, images: int) -> WholeImageStore:
     """Pictures of which the last shows these two people, and the others nobody."""
     people = data.labeled.within(slice(0, images))
     last = np.flatnonzero(people.image_index == images - 1)[:2]
     people.poses, people.image_index = people.poses[last], people.image_index[last]
     people.poses.keypoints[:], people.poses.boxes[:, 2:] = THERE[:, None], 30
     people.poses.visible[:], people.poses.areas[:] = 2, 900
-    return SceneStore(whole_images(people), (64, 64), "ram", everybody=people)
+    return WholeImageStore(one_row_per_image(people), (64, 64), "ram", everybody=people)
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
@@ -149,8 +149,10 @@ class Sizes(torch.nn.Module):
     def __init__(self, skeleton: Skeleton) -> None:
         super().__init__()
         self.seen: dict[int, torch.Tensor] = {}
-        self.of = {side: Told((((FOUND + 0.5) * side / 64) - 0.5)[:, None].expand(-1, 8, -1), skeleton, (side, side))
-                   for side in (32, 64, 128)}  # fmt: skip
+        self.of = {
+            side: Told((((FOUND + 0.5) * side / 64) - 0.5)[:, None].expand(-1, 8, -1), skeleton, (side, side))
+            for side in (32, 64, 128)
+        }
 
     def forward(self, image: torch.Tensor) -> Fields:
         self.seen[image.shape[-1]] = image
@@ -160,7 +162,7 @@ class Sizes(torch.nn.Module):
 @pytest.mark.parametrize("scales", [(1.0, 2.0), (1.0, 0.5), (1.0, 0.5, 2.0)])
 def test_people_are_found_at_their_place_in_several_scales(data: Data, scales: tuple[float, ...]) -> None:
     store, network = labeled(data, 1), Sizes(data.skeleton)
-    store = SceneStore(store.people, (round(64 * max(scales)),) * 2, "ram", everybody=store.everybody)
+    store = WholeImageStore(store.people, (round(64 * max(scales)),) * 2, "ram", everybody=store.everybody)
     found = find_people(network, store, skeleton=data.skeleton, scales=scales)  # type: ignore[arg-type]
     order = np.argsort(found.keypoints[:, 0, 0])
     np.testing.assert_allclose(found.keypoints[order], np.repeat(THERE[:, None], 8, 1), atol=2.0)
@@ -177,10 +179,17 @@ def test_people_are_found_at_their_place_in_several_scales(data: Data, scales: t
     assert (shrunk - small).abs().mean() < 0.5 * (shrunk.roll(1, -1) - small).abs().mean()
 
 
-@pytest.mark.parametrize(("scales", "said"), [
-    ((0.5, 2.0), "expected 1"), ((1.0, 1.0), "each once"), ((1.0, 0.0), "above 0"), ((1.0, 8.0), "up to 4"),
-    ((1.0, float("nan")), "above 0"), ((1.0, 0.75), "0.75 of 64x64 is 48x48; both sides must be multiples of 32"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("scales", "said"),
+    [
+        ((0.5, 2.0), "expected 1"),
+        ((1.0, 1.0), "each once"),
+        ((1.0, 0.0), "above 0"),
+        ((1.0, 8.0), "up to 4"),
+        ((1.0, float("nan")), "above 0"),
+        ((1.0, 0.75), "0.75 of 64x64 is 48x48; both sides must be multiples of 32"),
+    ],
+)
 def test_scales_that_cannot_be_are_refused(scales: tuple[float, ...], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         checked_scales(scales, (64, 64))

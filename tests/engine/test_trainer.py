@@ -12,23 +12,32 @@ import numpy as np
 import pytest
 import torch
 
-from semipose.formats.load import Data
+from semipose.config.settings import Settings
 from semipose.crops.sampler import Sampler
 from semipose.engine.checkpoint import load, read_record, save_training
 from semipose.engine.log import read_log
-from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer, learning_rate
 from semipose.errors import DataError, SemiposeError, UsageError
+from semipose.formats.load import Data
 from semipose.methods.method import Method, Progress, Step
 from semipose.metrics.score import Score
 from semipose.views.view import Batch
 from tests import drawn
 
 SETTINGS = Settings.from_values(
-    {"network": "mobilenet_v1", "width": 0.25, "head_channels": 8, "input_size": "64x64", "batch_size": 4,
-     "duration": 6, "eval_every": 3, "log_every": 2, "device": "cpu"}
-)  # fmt: skip
+    {
+        "network": "mobilenet_v1",
+        "width": 0.25,
+        "head_channels": 8,
+        "input_size": "64x64",
+        "batch_size": 4,
+        "duration": 6,
+        "eval_every": 3,
+        "log_every": 2,
+        "device": "cpu",
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +73,7 @@ def kill(trainer: Trainer, after: int) -> None:
     trainer.method.after_update = dies
 
 
-def test_a_run_killed_between_checkpoints_ends_with_the_same_weights_and_log(
-    stores: Stores, tmp_path: Path
-) -> None:
+def test_a_run_killed_between_checkpoints_ends_with_the_same_weights_and_log(stores: Stores, tmp_path: Path) -> None:
     whole = make(stores, tmp_path / "whole")
     whole.run()
     broken = make(stores, tmp_path / "broken")
@@ -263,8 +270,11 @@ def test_a_method_is_told_which_networks_are_better_than_ever(stores: Stores, tm
     with patch.object(trainer.method, "after_evaluation") as told:
         trainer.run()
     assert [call.args for call in told.call_args_list] == [
-        (["teacher", "student"],), (["teacher"],), (["student"],), (["student"],),
-    ]  # fmt: skip
+        (["teacher", "student"],),
+        (["teacher"],),
+        (["student"],),
+        (["student"],),
+    ]
 
 
 def test_a_stopped_run_does_not_train_on_when_it_is_taken_up_again(stores: Stores, tmp_path: Path) -> None:
@@ -285,7 +295,7 @@ def test_a_new_phase_has_its_own_schedule_and_goes_on_with_the_data(stores: Stor
     forward = longer.method.forward
 
     def watched(batch: Batch, progress: Progress) -> Step:
-        seen.append((progress.update, batch.labeled.draw.update))
+        seen.append((progress.update, batch.labeled.random.update))
         return forward(batch, progress)
 
     longer.method.forward = watched
@@ -298,9 +308,7 @@ def test_a_new_phase_has_its_own_schedule_and_goes_on_with_the_data(stores: Stor
     assert read_record(longer.checkpoint)["update"] == 10
 
 
-def test_a_worker_that_dies_is_one_clear_error(
-    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_dies_is_one_clear_error(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(stores, tmp_path)
 
     def dies(rows: np.ndarray) -> Callable[[], torch.Tensor]:
@@ -322,9 +330,17 @@ def test_durations_become_updates(stores: Stores, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("schedule", "update", "expected"),
-    [("cosine", 500, 0.5), ("cosine", 999, 0.0), ("constant", 999, 1.0), ("step", 699, 1.0), ("step", 700, 0.1),
-     ("step", 950, 0.01), ("constant", 0, 0.05), ("constant", 9, 0.5)],
-)  # fmt: skip
+    [
+        ("cosine", 500, 0.5),
+        ("cosine", 999, 0.0),
+        ("constant", 999, 1.0),
+        ("step", 699, 1.0),
+        ("step", 700, 0.1),
+        ("step", 950, 0.01),
+        ("constant", 0, 0.05),
+        ("constant", 9, 0.5),
+    ],
+)
 def test_learning_rates(schedule: str, update: int, expected: float) -> None:
     settings = Settings.from_values({"schedule": schedule, "lr": 1.0, "warmup": 0.02})
     assert learning_rate(settings, Progress(update, 1000)) == pytest.approx(expected, abs=1e-3)

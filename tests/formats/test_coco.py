@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semipose.errors import DataError, UsageError
 from semipose.formats import coco_errors as faults
 from semipose.formats.coco import load_divided, load_labels
-from semipose.errors import DataError, UsageError
 from tests.tiny import Change, annotation, picture, project
 
 
@@ -257,11 +257,15 @@ def test_the_rule_given_wants_a_box_for_everybody(tmp_path: Path) -> None:
 def test_detections_replace_the_boxes_they_overlap(tmp_path: Path) -> None:
     path, images = project(tmp_path)
     found = tmp_path / "found.json"
-    found.write_text(json.dumps([
-        {"image_id": 1, "bbox": [11, 6, 20, 30], "score": 0.9, "category_id": 1},
-        {"image_id": 1, "bbox": [40, 30, 9, 9], "score": 0.99, "category_id": 1},
-        {"image_id": 2, "bbox": [11, 6, 20, 30], "score": 0.9, "category_id": 44},
-    ]))  # fmt: skip
+    found.write_text(
+        json.dumps(
+            [
+                {"image_id": 1, "bbox": [11, 6, 20, 30], "score": 0.9, "category_id": 1},
+                {"image_id": 1, "bbox": [40, 30, 9, 9], "score": 0.99, "category_id": 1},
+                {"image_id": 2, "bbox": [11, 6, 20, 30], "score": 0.9, "category_id": 44},
+            ]
+        )
+    )
     people = load_labels(path, images, detections=found)
     assert people.poses.boxes[:, 0].tolist() == [11, 10, 10]
     assert people.poses.box_scores.tolist() == pytest.approx([0.9, 1, 1])
@@ -352,9 +356,12 @@ def test_a_fault_in_the_labeled_part_is_still_named_beside_corrupt_unlabeled_lab
 
 @pytest.mark.parametrize(
     ("labeled", "unlabeled", "said"),
-    [([1, 99], [2], "1 labeled images that are not in"), ([1], [50, 51], "2 unlabeled images"),
-     ([1, 2], [2], "both sides")],
-)  # fmt: skip
+    [
+        ([1, 99], [2], "1 labeled images that are not in"),
+        ([1], [50, 51], "2 unlabeled images"),
+        ([1, 2], [2], "both sides"),
+    ],
+)
 def test_a_split_of_another_json_is_refused(tmp_path: Path, labeled: list, unlabeled: list, said: str) -> None:
     with pytest.raises(DataError, match=said):
         load_divided(*project(tmp_path), labeled, unlabeled)

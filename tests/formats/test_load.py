@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from semipose.formats.load import load
 from semipose.errors import DataError, UsageError
+from semipose.formats.load import load
 from tests.tiny import film, picture, project
 
 
@@ -21,8 +21,12 @@ def test_one_json_and_one_folder_are_enough(tmp_path: Path) -> None:
     assert data.val_source == "20 of 45 labeled people, held out as whole images by seed 0"
     assert data.skeleton.name == "mouse"
     notes = "\n".join(data.notes)
-    for part in ("labeled: 45 people in 45 images, boxes: given", "OKS sigmas: COCO-17 by name; default 0.072 for tail",
-                 "unlabeled: 5 people in 5 images, boxes: image", "validation comes from 20 of 45"):  # fmt: skip
+    for part in (
+        "labeled: 45 people in 45 images, boxes: given",
+        "OKS sigmas: COCO-17 by name; default 0.072 for tail",
+        "unlabeled: 5 people in 5 images, boxes: image",
+        "validation comes from 20 of 45",
+    ):
         assert part in notes
 
 
@@ -100,7 +104,8 @@ def test_detections_box_the_unlabeled_images_only(tmp_path: Path) -> None:
 
 def test_reading_data_needs_no_torch() -> None:
     code = (
-        "import sys, semipose.formats.load, semipose.checks.checks; sys.exit('torch' in sys.modules or 'cv2' in sys.modules)"
+        "import sys, semipose.formats.load, semipose.checks.checks; "
+        "sys.exit('torch' in sys.modules or 'cv2' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -108,9 +113,11 @@ def test_reading_data_needs_no_torch() -> None:
 def test_real_sets_load_as_their_readmes_say(data_root: Path) -> None:
     lspet = data_root / "lspet"
     data = load(
-        lspet / "annotations" / "person_keypoints_train.json", lspet / "images",
-        split=lspet / "splits" / "semi_10pct_seed0.json", val=lspet / "annotations" / "person_keypoints_val.json",
-    )  # fmt: skip
+        lspet / "annotations" / "person_keypoints_train.json",
+        lspet / "images",
+        split=lspet / "splits" / "semi_10pct_seed0.json",
+        val=lspet / "annotations" / "person_keypoints_val.json",
+    )
     assert data.unlabeled is not None
     assert data.val is not None
     assert (len(data.labeled), len(data.unlabeled), len(data.val)) == (430, 3870, 400)

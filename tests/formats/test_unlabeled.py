@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from semipose.errors import DataError, UsageError
 from semipose.formats.unlabeled import load_unlabeled
 from semipose.formats.video import Sampling
-from semipose.errors import DataError, UsageError
 from semipose.pose.skeleton import PRESETS, Skeleton
 from tests.tiny import NAMES, film, picture, project
 

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from semipose.formats import video
 from semipose.crops.crop import read_image
-from semipose.formats.video import Clip, Frames, Sampling, frame_files, frame_name
 from semipose.errors import DataError, UsageError, WriteError
+from semipose.formats import video
+from semipose.formats.video import Clip, Frames, Sampling, frame_files, frame_name
 from tests.drawn import people
 
 SIZE = (120, 160)
@@ -99,8 +99,10 @@ def test_frames_are_the_videos_pictures_under_their_own_numbers(tmp_path: Path, 
     clip = write(tmp_path / "my clip.avi", pictures)
     frames = frame_files(clip, Sampling(stride=2))
     assert [str(Path(file).relative_to(Path(file).parents[1])) for file in frames.files] == [
-        "my clip.avi/000000.jpg", "my clip.avi/000002.jpg", "my clip.avi/000004.jpg",
-    ]  # fmt: skip
+        "my clip.avi/000000.jpg",
+        "my clip.avi/000002.jpg",
+        "my clip.avi/000004.jpg",
+    ]
     assert frame_name("a/my clip.avi", 4) == "my clip.avi/000004.jpg"
     decoded = dict(Clip(clip).frames())
     for number, file in zip(numbers(frames), frames.files, strict=True):
@@ -121,9 +123,11 @@ def test_frames_are_decoded_once_and_again_where_the_cache_lost_some(
         assert frame_files(clip, Sampling(stride=1)) == first
     # What a power cut or a cleaner may leave: a file gone, a file empty, the list gone, everything gone.
     losses = [
-        lambda: Path(first.files[2]).unlink(), lambda: Path(first.files[1]).write_bytes(b""),
-        lambda: next(cache.rglob("frames.json")).unlink(), lambda: shutil.rmtree(cache),
-    ]  # fmt: skip
+        lambda: Path(first.files[2]).unlink(),
+        lambda: Path(first.files[1]).write_bytes(b""),
+        lambda: next(cache.rglob("frames.json")).unlink(),
+        lambda: shutil.rmtree(cache),
+    ]
     for lose in losses:
         lose()
         assert frame_files(clip, Sampling(stride=1)) == first

@@ -37,9 +37,7 @@ def test_pckh_equals_that_of_mpii(data_root, fraction):
         names = data["joint_names"].tolist()
     reference = read(data_root / "eval" / "mpii_reference_pckh.json")[f"PCKh@{fraction}"]
     # The reference is rounded to four digits.
-    assert dict(zip(names, pck(apart, heads, fraction), strict=True)) == pytest.approx(
-        reference["per_joint"], abs=6e-5
-    )
+    assert dict(zip(names, pck(apart, heads, fraction), strict=True)) == pytest.approx(reference["per_joint"], abs=6e-5)
     usable = [name not in ("pelv", "thor") for name in names]
     # Over all labeled keypoints, so a joint that is labeled more often weighs more.
     mean = 100 * np.nanmean(within(apart, heads, fraction)[:, usable])

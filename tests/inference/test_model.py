@@ -10,7 +10,7 @@ import pytest
 
 from semipose.errors import DataError, UsageError
 from semipose.inference.model import FRAMES_AT_ONCE, Model
-from tests.tasks.conftest import SIZE, SKELETON, header_only, make_network, save_network
+from tests.finished_run import SIZE, SKELETON, header_only, make_network, save_network
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +79,20 @@ def test_an_unreadable_picture_is_left_out_with_a_warning(
     assert len(poses) == 1
 
 
-@pytest.mark.parametrize(("changes", "found"), [
-    ({"network": {"name": "no_such", "width": 1, "head_channels": 16}}, "no_such"),
-    ({"network": {"name": "mobilenet_v1", "width": 0.5, "head_channels": 16}}, "do not fit"),
-    ({"network": {"name": "mobilenet_v1", "width": 1e9, "head_channels": 16}}, "width"),
-    ({"network": {"name": "mobilenet_v1", "width": 0.25, "head_channels": 10**9}}, "channels"),
-    ({"network": None}, "cannot be used"),
-    ({"skeleton": {"name": "x"}}, "skeleton"),
-    ({"input_size": [64]}, "cannot be used"),
-    ({"input_size": [10**9, 64]}, "input size"),
-    ({"update": "many"}, "cannot be used"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"network": {"name": "no_such", "width": 1, "head_channels": 16}}, "no_such"),
+        ({"network": {"name": "mobilenet_v1", "width": 0.5, "head_channels": 16}}, "do not fit"),
+        ({"network": {"name": "mobilenet_v1", "width": 1e9, "head_channels": 16}}, "width"),
+        ({"network": {"name": "mobilenet_v1", "width": 0.25, "head_channels": 10**9}}, "channels"),
+        ({"network": None}, "cannot be used"),
+        ({"skeleton": {"name": "x"}}, "skeleton"),
+        ({"input_size": [64]}, "cannot be used"),
+        ({"input_size": [10**9, 64]}, "input size"),
+        ({"update": "many"}, "cannot be used"),
+    ],
+)
 def test_a_header_that_cannot_be_used_is_named(tmp_path: Path, changes: dict, found: str) -> None:
     file = save_network(tmp_path / "best-x.safetensors", make_network(0), "x", **changes)
     with pytest.raises(DataError, match=found):

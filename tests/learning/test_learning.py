@@ -6,17 +6,28 @@ import pytest
 import torch
 
 from semipose import methods
-from semipose.formats.load import Data
 from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, make_trainer
+from semipose.formats.load import Data
 from semipose.networks.network import PoseNetwork
 from tests import drawn
 
 SETTINGS = Settings.from_values(
-    {"network": "mobilenet_v1", "width": 0.25, "head_channels": 32, "input_size": "64x64", "batch_size": 12,
-     "duration": 80, "eval_every": 1000, "device": "cpu", "lr": 5e-3, "rotation": 10, "scale": 0.1,
-     "metric": "pck@0.2"}
-)  # fmt: skip
+    {
+        "network": "mobilenet_v1",
+        "width": 0.25,
+        "head_channels": 32,
+        "input_size": "64x64",
+        "batch_size": 12,
+        "duration": 80,
+        "eval_every": 1000,
+        "device": "cpu",
+        "lr": 5e-3,
+        "rotation": 10,
+        "scale": 0.1,
+        "metric": "pck@0.2",
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +37,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     return Stores.read(data, SETTINGS, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("name", methods.able("mobilenet_v1"))
+@pytest.mark.parametrize("name", methods.methods_for("mobilenet_v1"))
 def test_a_method_learns_the_people_it_is_shown(name: str, stores: Stores, tmp_path: Path) -> None:
     trainer = make_trainer(
         SETTINGS.chosen("flag", "", method=name), {}, stores.labeled.people.skeleton, stores, tmp_path

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semipose.losses.focal import contrast, focal
 from semipose.codecs.scene_codec import SceneCodec
-from semipose.losses.per_image import Term, by_parts, squared_error, whole
 from semipose.fields import EDGE, Fields, stacked
+from semipose.losses.focal import contrast, focal
 from semipose.losses.heatmap import total
+from semipose.losses.per_image import Term, by_parts, squared_error, whole
 from semipose.scene import Scene
 from tests.codecs.scenes import CODECS, SKELETON, answer, scene
 
@@ -56,8 +56,10 @@ def test_labels_and_pseudo_people_in_one_go_have_the_losses_of_one_after_the_oth
         for name, loss in alone.items():
             torch.testing.assert_close(found[name], loss, msg=lambda text, name=name: f"{name}: {text}")
     leaves = [field.maps for fields in answers for field in fields.values()]
-    slopes = [torch.autograd.grad(sum(total(part) for part in parts), leaves, allow_unused=True)
-              for parts in (apart, together)]  # fmt: skip
+    slopes = [
+        torch.autograd.grad(sum(total(part) for part in parts), leaves, allow_unused=True)
+        for parts in (apart, together)
+    ]
     for alone, found in zip(*slopes, strict=True):
         assert (alone is None) == (found is None)
         if alone is not None:
@@ -80,9 +82,7 @@ def plain_squares(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     [(squared_error, plain_squares), (lambda *given: focal(*given)[0].total, plain_focal)],
     ids=["squares", "focal"],
 )
-def test_values_and_slopes_are_those_of_the_formula(
-    ours: Callable[..., Tensor], plain: Callable[..., Tensor]
-) -> None:
+def test_values_and_slopes_are_those_of_the_formula(ours: Callable[..., Tensor], plain: Callable[..., Tensor]) -> None:
     random = torch.Generator().manual_seed(0)
     shape = (3, 2, 5, 7)
     predicted, target, weight = (torch.rand(shape, generator=random) for _ in range(3))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from semipose.fields import Field, Fields
-from semipose.methods._agreement import agreed, mixed
+from semipose.methods._agreement import agreement, blend
 
 
 def answer(cell: tuple[int, int], height: float) -> Fields:
@@ -30,17 +30,19 @@ def test_near_peaks_are_averaged_and_of_others_the_higher_one_is_taken(
 ) -> None:
     first, second = answer((5, 8), 0.5), answer(cell, height)
     expected = (1 - share) * first["heatmap"].maps + share * second["heatmap"].maps
-    torch.testing.assert_close(agreed(first, second, torch.ones(()))["heatmap"].maps, expected)
-    assert torch.equal(agreed(first, second, torch.zeros(()))["heatmap"].maps, first["heatmap"].maps)
+    torch.testing.assert_close(agreement(first, second, torch.ones(()))["heatmap"].maps, expected)
+    assert torch.equal(agreement(first, second, torch.zeros(()))["heatmap"].maps, first["heatmap"].maps)
 
 
 def test_tr4_equal_answers_agree_on_themselves() -> None:
     maps = torch.rand(2, 5, 16, 12)
     fields = Fields({"heatmap": Field(maps, "scalar", 4, tuple(range(5)))})
-    assert torch.equal(agreed(fields, fields, torch.ones(()))["heatmap"].maps, maps)
+    assert torch.equal(agreement(fields, fields, torch.ones(()))["heatmap"].maps, maps)
 
 
 def test_the_mixed_answer_of_half_precision_maps_is_whole() -> None:
-    first, second = (Fields({"heatmap": Field(torch.full((1, 1, 2, 2), value).bfloat16(), "scalar", 4, (0,))})
-                     for value in (0.0, 1.0))  # fmt: skip
-    assert mixed(first, second, torch.tensor(0.25))["heatmap"].maps.unique().tolist() == [0.25]
+    first, second = (
+        Fields({"heatmap": Field(torch.full((1, 1, 2, 2), value).bfloat16(), "scalar", 4, (0,))})
+        for value in (0.0, 1.0)
+    )
+    assert blend(first, second, torch.tensor(0.25))["heatmap"].maps.unique().tolist() == [0.25]

@@ -12,7 +12,7 @@ from semipose.codecs.scene_codec import scene_codec
 from semipose.errors import UsageError
 from semipose.losses.heatmap import total
 from semipose.methods._people_threshold import MOMENTUM
-from semipose.methods._pseudo_people import believed, learnable
+from semipose.methods._pseudo_people import people_per_image, select_pseudo_people
 from semipose.methods.instance_pseudo_label import InstancePseudoLabel
 from semipose.methods.method import Progress
 from semipose.methods.pseudo_label import PseudoLabel
@@ -88,8 +88,8 @@ def test_the_threshold_is_told_how_many_people_labels_show() -> None:
     method, batch = made("dekr"), batch_of("x@dekr")
     method(batch, LATE)
     labels = batch.labeled.labeled_in(batch.labeled.weak(), SKELETON.flip)
-    assert learnable(labels) > 0
-    assert method.threshold.labeled.item() == pytest.approx(MOMENTUM * learnable(labels))
+    assert people_per_image(labels) > 0
+    assert method.threshold.labeled.item() == pytest.approx(MOMENTUM * people_per_image(labels))
 
 
 @pytest.mark.parametrize("network", DETECTOR_FREE)
@@ -131,7 +131,7 @@ YES = torch.tensor([[True]])
 
 def test_the_sure_are_believed_the_doubtful_unknown_and_the_rest_nobody() -> None:
     scene = found(0.8, 0.3, 0.1)
-    pseudo = believed(scene, YES, torch.tensor(0.5))
+    pseudo = select_pseudo_people(scene, YES, torch.tensor(0.5))
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0, 0])
     assert (pseudo.visible[0] > 0).any(-1).tolist() == [True, False, False]
     row = (scene.centers[0, :, 1] / 4).long(), (scene.centers[0, :, 0] / 4).long()
@@ -152,7 +152,7 @@ def test_keypoints_that_are_not_trusted_belong_to_what_a_doubtful_person_hides()
     unsure = Scene.found(keypoints, scores, sure.weight, sure.known, least=0.3)
     assert (unsure.hull < 10).all()
     assert (sure.hull > 30).all()
-    hidden = [believed(scene, YES, torch.tensor(0.5)).known for scene in (sure, unsure)]
+    hidden = [select_pseudo_people(scene, YES, torch.tensor(0.5)).known for scene in (sure, unsure)]
     assert torch.equal(*hidden)
 
 
@@ -161,17 +161,19 @@ def test_too_few_keypoints_make_nobody() -> None:
     visible = scene.visible.clone()
     visible[0, 0, 3:] = 0
     visible[0, 1, 2:] = 0
-    pseudo = believed(replace(scene, visible=visible), YES, torch.tensor(0.5))
+    pseudo = select_pseudo_people(replace(scene, visible=visible), YES, torch.tensor(0.5))
     assert (pseudo.visible[0] > 0).sum(-1).tolist() == [3, 0]
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0])
     numbers = [each.numpy() for each in (pseudo.keypoints, visible > 0, pseudo.sides)]
-    assert learnable(Labels(*numbers)) == 1
-    assert learnable(Labels(*(np.concatenate([each, each, 0 * each]) for each in numbers))) == pytest.approx(2 / 3)
+    assert people_per_image(Labels(*numbers)) == 1
+    assert people_per_image(Labels(*(np.concatenate([each, each, 0 * each]) for each in numbers))) == pytest.approx(
+        2 / 3
+    )
 
 
 def test_people_whom_the_answer_describes_badly_are_not_believed() -> None:
     scene = found(0.8, 0.8)
-    pseudo = believed(scene, torch.tensor([[True, False]]), torch.tensor(0.5))
+    pseudo = select_pseudo_people(scene, torch.tensor([[True, False]]), torch.tensor(0.5))
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0])
     assert 0 < (pseudo.known == 0).sum() < 30
 
@@ -196,4 +198,4 @@ def test_it_is_refused_for_one_person_in_a_crop_and_the_others_for_whole_images(
         methods.refuse_network("instance_pseudo_label", "resnet18")
     with pytest.raises(UsageError, match=r"instance_pseudo_label, mean_teacher, pseudo_label, supervised"):
         methods.refuse_network("sspcm", "dekr")
-    assert "instance_pseudo_label" not in methods.able("resnet18")
+    assert "instance_pseudo_label" not in methods.methods_for("resnet18")

@@ -7,7 +7,7 @@ from torch import Tensor
 from semipose.errors import UsageError
 from semipose.fields import mirrored_mean
 from semipose.losses.heatmap import field_loss, heatmap_loss
-from semipose.methods._tta import looked
+from semipose.methods._tta import averaged_prediction
 from semipose.methods.mean_teacher import MeanTeacher
 from semipose.methods.mean_teacher_levels import MeanTeacherLevels
 from semipose.methods.method import Progress
@@ -28,15 +28,15 @@ def made(**options: object) -> MeanTeacherLevels:
 
 def test_the_teacher_answers_upright_crops_as_evaluation_does_with_the_flip_test() -> None:
     method, crops = made(), batch().unlabeled
-    plain = crops.plain()
-    answer = looked(method.teacher, crops, plain, method.looks)["heatmap"].maps
+    plain = crops.canonical()
+    answer = averaged_prediction(method.teacher, crops, plain, method.looks)["heatmap"].maps
     network = method.teacher.network.eval()
     with torch.no_grad():
         alone, mirrored = network(plain.image), network(plain.image.flip(-1))
     want = mirrored_mean(alone, mirrored, SIZE[1])["heatmap"].maps
     # Cells of the border are missed by the mirrored look by a rounding error, and then are the other's alone.
     torch.testing.assert_close(answer[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1], atol=1e-4, rtol=1e-4)
-    one = looked(method.teacher, crops, plain, 1)["heatmap"].maps
+    one = averaged_prediction(method.teacher, crops, plain, 1)["heatmap"].maps
     torch.testing.assert_close(one, alone["heatmap"].maps, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(one, answer, atol=1e-3)
 
@@ -48,10 +48,10 @@ def test_the_student_must_agree_in_the_strong_view_on_every_level(monkeypatch: p
     method.student.register_forward_hook(lambda _, inputs, out: (views.append(inputs[0]), fields.append(out))[0])
     losses = method(both, LATE).losses
     crops = both.unlabeled
-    plain, strong = crops.plain(), crops.strong(crops.weak())
+    plain, strong = crops.canonical(), crops.strong(crops.weak())
     assert torch.equal(views[0], both.labeled.weak().image)
     assert torch.equal(views[1], strong.image)
-    answer = looked(method.teacher, crops, plain, 2)
+    answer = averaged_prediction(method.teacher, crops, plain, 2)
     target, weight = method.moved_target(answer, plain, strong)
     want = field_loss(fields[1], target, weight)
     for name, share in (("level0", 0.2), ("level1", 0.5)):

@@ -6,7 +6,7 @@ import torch
 from semipose.fields import Field, Fields
 from semipose.geometry import Affine
 from semipose.methods.mean_teacher import MeanTeacher
-from semipose.methods.method import Progress, peaks, trust
+from semipose.methods.method import Progress, confidence_mask, peak_confidence
 from semipose.views.view import Augmentation, View
 from tests.people import SIZE, SKELETON, batch, builder, crops
 
@@ -52,8 +52,9 @@ def test_outside_of_the_teachers_view_is_unknown_unless_asked_otherwise(
 ) -> None:
     shifted = Affine.about([0, 0], [1, 1], [False, False], (0, 0), (32, 0))
     predicted = torch.ones(2, K, 16, 16, requires_grad=True)
-    loss = method.consistency_loss(heat(predicted), heat(torch.zeros(2, K, 16, 16)), view(IDENTITY), view(shifted),
-                                   outside=outside)  # fmt: skip
+    loss = method.consistency_loss(
+        heat(predicted), heat(torch.zeros(2, K, 16, 16)), view(IDENTITY), view(shifted), outside=outside
+    )
     loss.backward()
     assert predicted.grad is not None
     left, right = predicted.grad[..., :7].abs().max(), predicted.grad[..., 9:].abs().min()
@@ -93,9 +94,9 @@ def test_the_consistency_loss_grows_from_nothing_over_the_ramp() -> None:
 
 def test_thresholds_and_quantiles_choose_by_keypoint() -> None:
     confidence = torch.tensor([[0.9, 0.1], [0.5, 0.3], [0.2, 0.2], [0.7, 0.4]])
-    assert trust(confidence).all()
-    assert trust(confidence, threshold=0.3).tolist() == [[1, 0], [1, 1], [0, 0], [1, 1]]
-    assert trust(confidence, quantile=0.5).tolist() == [[1, 0], [0, 1], [0, 0], [1, 1]]
+    assert confidence_mask(confidence).all()
+    assert confidence_mask(confidence, threshold=0.3).tolist() == [[1, 0], [1, 1], [0, 0], [1, 1]]
+    assert confidence_mask(confidence, quantile=0.5).tolist() == [[1, 0], [0, 1], [0, 0], [1, 1]]
 
 
 def test_a_joined_batch_shares_its_statistics_and_its_gradient() -> None:
@@ -123,4 +124,4 @@ def test_the_decay_follows_the_length_of_the_run_unless_given() -> None:
 def test_a_peak_is_the_highest_value_of_its_map() -> None:
     maps = torch.zeros(1, 2, 4, 4)
     maps[0, 1, 2, 3] = 0.7
-    assert peaks(heat(maps)).tolist() == [[0.0, pytest.approx(0.7)]]
+    assert peak_confidence(heat(maps)).tolist() == [[0.0, pytest.approx(0.7)]]

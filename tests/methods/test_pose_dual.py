@@ -55,8 +55,10 @@ def test_labeled_losses_weigh_a_half_each() -> None:
     equal, _, _ = pair(0.4, 0.4)
     apart, _, _ = pair(0.4, 0.0)
     zero, _, _ = pair(0.0, 0.0)
-    loss = {name: made(batch(), Progress(0, 10)).losses["labeled"].item()
-            for name, made in (("equal", equal), ("apart", apart), ("zero", zero))}  # fmt: skip
+    loss = {
+        name: made(batch(), Progress(0, 10)).losses["labeled"].item()
+        for name, made in (("equal", equal), ("apart", apart), ("zero", zero))
+    }
     assert loss["apart"] == pytest.approx(0.5 * loss["equal"] + 0.5 * loss["zero"], rel=1e-4)
 
 

@@ -24,7 +24,7 @@ from semipose.networks.build import build_network
 from semipose.networks.heads import DeconvHead
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
-from semipose.views.draw import Draw
+from semipose.views.random_key import RandomKey
 from semipose.views.tiles import Tiles
 from tests import ranks, training
 from tests.networks.named import needs_timm, small
@@ -73,7 +73,7 @@ def made(**options: Any) -> PoseMum:
 
 
 def tiles(name: str, grid: tuple[int, int] = (2, 2), count: int = 4) -> Tiles:
-    return Tiles.drawn(Draw(0, 0, "unlabeled", count, count), name, grid, count)
+    return Tiles.drawn(RandomKey(0, 0, "unlabeled", count, count), name, grid, count)
 
 
 def what_goes_into(module: nn.Module, run: Callable[[], object]) -> Tensor:
@@ -248,11 +248,11 @@ def test_an_update_mixes_by_chance_at_the_input_and_before_one_stage() -> None:
             return Fields()
 
     method = Silent(of_patches, SKELETON, mix_input=0.5, mix_layers=0.8, joined=True)
-    view = crops(labeled=False).plain()
+    view = crops(labeled=False).canonical()
     places = [None, *method.student.backbone.stages()]
     drawn = []
     for update in range(600):
-        method._answers(view, view, Draw(0, update, "unlabeled", 4, 4))
+        method._answers(view, view, RandomKey(0, update, "unlabeled", 4, 4))
         drawn.append([place in method.mixings for place in places])
     mixed = torch.tensor(drawn).float()
     assert mixed[:, 1:].sum(1).max() == 1

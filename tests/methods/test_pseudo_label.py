@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from semipose.fields import Field, Fields
-from semipose.methods._tta import LOOKS
+from semipose.methods._tta import TTA_VIEWS
 from semipose.methods.method import Progress
 from semipose.methods.pseudo_label import PseudoLabel
 from semipose.views.view import Batch
@@ -45,7 +45,7 @@ def test_the_labeler_is_the_average_at_the_start_of_every_period_and_frozen_betw
     assert renewed == [39, 44, 49, 54, 59]
 
 
-def test_a_loaded_twin_labels_from_the_first_update() -> None:
+def test_a_loaded_baseline_labels_from_the_first_update() -> None:
     made = method(stage_one=0.0)
     assert same(made.labeler.network, made.raw)
     assert "pseudo_label" in made(batch(), Progress(0, 100)).losses
@@ -80,10 +80,10 @@ def test_all_looks_agree_on_where_things_are() -> None:
     y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
     blob = 255 * torch.exp(-((x - 56) ** 2 + (y - 38) ** 2) / (2 * 10.0**2))
     unlabeled = replace(unlabeled, images=blob[None, ..., None].expand(2, -1, -1, 3).to(torch.uint8))
-    plain = unlabeled.plain()
+    plain = unlabeled.canonical()
     label, _ = made.label(unlabeled, plain)
     alone = Painted()(plain.image)["heatmap"].maps
-    assert len(LOOKS) == 4
+    assert len(TTA_VIEWS) == 4
     torch.testing.assert_close(label["heatmap"].maps, alone, atol=0.02, rtol=0)
 
 
@@ -94,7 +94,7 @@ def test_the_mirrored_look_exchanges_left_and_right() -> None:
     images = torch.zeros_like(unlabeled.images)
     images[:, :, :48] = 200
     unlabeled = replace(unlabeled, images=images)
-    label, _ = made.label(unlabeled, unlabeled.plain())
+    label, _ = made.label(unlabeled, unlabeled.canonical())
     middle = label["heatmap"].maps[:, :, 8, 8]
     torch.testing.assert_close(middle, torch.arange(float(len(SKELETON))).expand(2, -1), atol=1e-3, rtol=1e-3)
 
@@ -102,7 +102,7 @@ def test_the_mirrored_look_exchanges_left_and_right() -> None:
 def test_hard_labels_are_full_peaks() -> None:
     made = method(hard=True)
     unlabeled = crops(2, labeled=False)
-    label, confidence = made.label(unlabeled, unlabeled.plain())
+    label, confidence = made.label(unlabeled, unlabeled.canonical())
     assert label["heatmap"].maps.amax((-1, -2)).min() > 0.85
     assert confidence.max() < 0.85
 

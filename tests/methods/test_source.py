@@ -9,10 +9,10 @@ import pytest
 
 from semipose import methods
 from semipose.errors import SemiposeError, UsageError
-from semipose.system.files import write_json
 from semipose.methods import REQUIRED
 from semipose.methods._source import snake_case
 from semipose.methods._table import explain, table
+from semipose.system.files import write_json
 
 GOOD = '''
 """A module that must not run."""
@@ -83,10 +83,16 @@ def test_a_description_has_options_with_types_defaults_and_comments(folder: Path
 
 def test_options_are_converted_from_text(folder: Path) -> None:
     raw = {"plain": "4", "maybe": "none", "pair": ["1", 2], "switch": "true", "needed": "x", "many": [1]}
-    values = methods.convert("two_words", raw, folder)
+    values = methods.typed_options("two_words", raw, folder)
     assert values == {
-        "plain": 4, "maybe": None, "choice": "a", "pair": (1.0, 2.0), "many": (1,), "switch": True, "needed": "x",
-    }  # fmt: skip
+        "plain": 4,
+        "maybe": None,
+        "choice": "a",
+        "pair": (1.0, 2.0),
+        "many": (1,),
+        "switch": True,
+        "needed": "x",
+    }
 
 
 def test_a_path_is_made_absolute_because_a_run_is_resumed_from_any_folder(
@@ -94,15 +100,15 @@ def test_a_path_is_made_absolute_because_a_run_is_resumed_from_any_folder(
 ) -> None:
     method_file(tmp_path, "weights: Path | None = None")
     monkeypatch.chdir(tmp_path)
-    assert methods.convert("mine", {"weights": "own.pth"}, tmp_path) == {"weights": tmp_path / "own.pth"}
-    write_json(tmp_path / "run.json", methods.convert("mine", {"weights": "own.pth"}, tmp_path))
+    assert methods.typed_options("mine", {"weights": "own.pth"}, tmp_path) == {"weights": tmp_path / "own.pth"}
+    write_json(tmp_path / "run.json", methods.typed_options("mine", {"weights": "own.pth"}, tmp_path))
     record = json.loads((tmp_path / "run.json").read_text())
-    assert methods.convert("mine", record, tmp_path) == {"weights": tmp_path / "own.pth"}
+    assert methods.typed_options("mine", record, tmp_path) == {"weights": tmp_path / "own.pth"}
 
 
 def test_all_faults_of_options_are_reported_at_once(folder: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        methods.convert("two_words", {"plian": 1, "choice": "c", "maybe": "x"}, folder)
+        methods.typed_options("two_words", {"plian": 1, "choice": "c", "maybe": "x"}, folder)
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
     assert "did you mean 'plain'" in lines[0]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semipose.engine.checkpoint import save
 from semipose.config.settings import Settings
+from semipose.engine.checkpoint import save
 from semipose.engine.setup import make_method
 from semipose.fields import Field, Fields
 from semipose.methods.method import Progress
@@ -206,7 +206,7 @@ def test_each_view_is_occluded_at_the_keypoints_it_is_to_learn() -> None:
 def test_pseudo_labels_are_shown_before_and_after() -> None:
     method = trio((0.5, 0.2, 0.6), cells=((8, 8), (2, 2), (12, 12)))
     past(method, 0.9, 0.1, ((11, 12), (0, 15)))
-    image = batch().unlabeled.plain().image
+    image = batch().unlabeled.canonical().image
     before, after = method.pseudo_labels(image)
     # There are copies in truth only once they were made.
     assert torch.equal(before["heatmap"].maps, after["heatmap"].maps)

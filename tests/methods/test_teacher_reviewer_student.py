@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from semipose import methods
-from semipose.formats.coco import load_labels
-from semipose.formats.load import Data
 from semipose.engine import ddp as distributed
 from semipose.engine.checkpoint import load
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer
 from semipose.errors import UsageError
+from semipose.formats.coco import load_labels
+from semipose.formats.load import Data
+from semipose.inference.model import Model
 from semipose.methods.method import Progress
 from semipose.methods.teacher_reviewer_student import TeacherReviewerStudent
 from semipose.metrics.score import Score
 from semipose.networks.build import build_network
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
-from semipose.inference.model import Model
 from tests import drawn, ranks, training
 from tests.people import SKELETON, batch, builder
 
@@ -58,16 +58,22 @@ def constant(student: float, teacher: float, **options: Any) -> TeacherReviewerS
     ("on", "losses", "networks"),
     [
         ({}, {"labeled", "teacher", "lesson"}, {"student", "teacher", "average"}),
-        ({"reviewer": "average"}, {"labeled", "teacher", "reviewer", "lesson"},
-         {"student", "teacher", "reviewer", "average"}),
+        (
+            {"reviewer": "average"},
+            {"labeled", "teacher", "reviewer", "lesson"},
+            {"student", "teacher", "reviewer", "average"},
+        ),
         ({"levels": (0.1, 0.3)}, {"labeled", "teacher", "lesson"}, {"student", "teacher", "average"}),
         ({"mixes": 2}, {"labeled", "teacher", "lesson"}, {"student", "teacher", "average"}),
         ({"teacher": "average"}, {"labeled", "teacher"}, {"student", "teacher", "average"}),
-        ({"reviewer": "average", "fusion": "agreed"}, {"labeled", "agreed", "lesson"},
-         {"student", "teacher", "reviewer", "average"}),
-        ({"lesson_weight": 0.0}, {"labeled", "teacher"}, {"student", "teacher", "average"}),
+        (
+            {"reviewer": "average", "fusion": "agreed"},
+            {"labeled", "agreed", "lesson"},
+            {"student", "teacher", "reviewer", "average"},
+        ),
+        ({"teacher_consistency_weight": 0.0}, {"labeled", "teacher"}, {"student", "teacher", "average"}),
     ],
-)  # fmt: skip
+)
 def test_each_part_is_switched_by_itself(on: dict[str, Any], losses: set[str], networks: set[str]) -> None:
     method = make(**OFF | on)
     assert set(method(batch(), LATE).losses) == losses
@@ -77,11 +83,11 @@ def test_each_part_is_switched_by_itself(on: dict[str, Any], losses: set[str], n
 
 def test_its_switches_are_flags() -> None:
     given = {"levels": ["0", "0"], "reviewer": "none", "mixes": "0"}
-    assert OFF.items() <= methods.convert(NAME, given).items()
+    assert OFF.items() <= methods.typed_options(NAME, given).items()
 
 
 def test_the_student_is_pulled_toward_teacher_and_reviewer_and_neither_moves_by_it() -> None:
-    method = constant(0.2, 0.6, lesson_weight=0.0)
+    method = constant(0.2, 0.6, teacher_consistency_weight=0.0)
     losses = method(batch(), LATE).losses
     assert losses["reviewer"].item() == pytest.approx(0.5 * losses["teacher"].item(), rel=1e-4)
     (losses["teacher"] + losses["reviewer"]).backward()
@@ -111,8 +117,9 @@ def test_a_reviewer_that_has_not_followed_yet_says_nothing() -> None:
 
 
 def test_labeled_losses_of_a_trained_teacher_and_the_student_weigh_a_half_each() -> None:
-    found = {(s, t): constant(s, t, **OFF)(batch(), LATE).losses["labeled"].item()
-             for s in (0.0, 0.5) for t in (0.0, 0.5)}  # fmt: skip
+    found = {
+        (s, t): constant(s, t, **OFF)(batch(), LATE).losses["labeled"].item() for s in (0.0, 0.5) for t in (0.0, 0.5)
+    }
     assert found[0.0, 0.5] == pytest.approx((found[0.0, 0.0] + found[0.5, 0.5]) / 2, rel=1e-4)
     assert found[0.5, 0.0] == pytest.approx(found[0.0, 0.5], rel=1e-4)
     averaged = make(**OFF, teacher="average")
@@ -164,7 +171,7 @@ def test_tr3_a_snapshot_is_taken_of_the_one_reviewed_at_the_end_of_each_period(r
 
 
 def test_tr4_a_reviewer_that_is_the_teacher_says_the_same() -> None:
-    method = make(teacher="average", reviewed="student", review_weight=1.0, lesson_weight=0.0)
+    method = make(teacher="average", reviewed="student", review_weight=1.0, teacher_consistency_weight=0.0)
     train(method, 1)
     losses = method(batch(), LATE).losses
     assert torch.equal(losses["teacher"], losses["reviewer"])
@@ -186,8 +193,12 @@ def seen(**options: Any) -> dict[str, list[Tensor]]:
     method, images = make(**options), {"student": [], "teacher": [], "reviewer": [], "own": []}
     places = 8 + 48 * torch.rand(4, len(SKELETON), 2, generator=torch.Generator().manual_seed(0))
     method._keypoints = lambda *_: (places, torch.full((4, len(SKELETON)), 0.4))  # type: ignore[method-assign]
-    for name, network in (("student", method.student), ("teacher", method.teacher), ("reviewer", method.reviewer),
-                          ("own", method.student.network)):  # fmt: skip
+    for name, network in (
+        ("student", method.student),
+        ("teacher", method.teacher),
+        ("reviewer", method.reviewer),
+        ("own", method.student.network),
+    ):
         network.register_forward_pre_hook(lambda _, inputs, name=name: images[name].append(inputs[0].clone()))
     method(batch(), LATE)
     return images
@@ -225,7 +236,7 @@ def trainer(folder: Path, out: Path, val: bool = True, **options: Any) -> Traine
     held_out = people.select(np.arange(8, 12)) if val else None
     data = Data(people.select(np.arange(4)), drawn.unlabeled(people), held_out, "given" if val else "none")
     stores = Stores.read(data, settings, training.CPU)
-    made = make_trainer(settings, methods.convert(NAME, options), people.skeleton, stores, out)
+    made = make_trainer(settings, methods.typed_options(NAME, options), people.skeleton, stores, out)
     if made.evaluate is not None:
         made.evaluate = lambda network: Score({"pck@0.1": {2: 5.0, 4: 4.0, 6: 6.0}[made.update]}, {}, {}, {}, [], None)
     return made

@@ -56,11 +56,18 @@ def made_coco(seed: int, *, keypoints: int = 17, images: int = 6, most: int = 5)
             corner = chance.integers(0, 4, 2) * 20.0
             points = corner + np.round(chance.uniform(0, 1, (keypoints, 2)) * side)
             flat = np.concatenate([points * (visible > 0)[:, None], visible[:, None]], 1).ravel().tolist()
-            people.append({
-                "id": len(people) + 1, "image_id": image, "category_id": 1, "keypoints": flat,
-                "iscrowd": int(chance.random() < 0.15), "num_keypoints": int((visible > 0).sum()),
-                "bbox": [*corner.tolist(), side, side], "area": 0.8 * side * side,
-            })  # fmt: skip
+            people.append(
+                {
+                    "id": len(people) + 1,
+                    "image_id": image,
+                    "category_id": 1,
+                    "keypoints": flat,
+                    "iscrowd": int(chance.random() < 0.15),
+                    "num_keypoints": int((visible > 0).sum()),
+                    "bbox": [*corner.tolist(), side, side],
+                    "area": 0.8 * side * side,
+                }
+            )
             for _ in range(chance.integers(0, 3)):
                 noise = side * chance.choice([0, 0.03, 0.06, 0.1, 0.3])
                 moved = points + np.round(chance.normal(size=points.shape) * noise)

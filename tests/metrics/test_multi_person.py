@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from semipose.errors import DataError
 from semipose.metrics.crowding import EDGES
 from semipose.metrics.intervals import difference
-from semipose.metrics.multi_person import people_found, score_scenes
+from semipose.metrics.multi_person import people_found, score_multi_person
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import PRESETS, Skeleton
 
@@ -73,9 +73,13 @@ def by_crowd_mode(truth, results, sigmas, folder: Path):
     file.write_text(json.dumps(truth), "utf-8")
     base = FasterCOCO(str(file), print_function=lambda *_: None)
     evaluator = COCOeval_faster(
-        base, base.loadRes(json.loads(json.dumps(results))), "keypoints_crowd", use_area=False,
-        kpt_oks_sigmas=list(sigmas), print_function=lambda *_: None,
-    )  # fmt: skip
+        base,
+        base.loadRes(json.loads(json.dumps(results))),
+        "keypoints_crowd",
+        use_area=False,
+        kpt_oks_sigmas=list(sigmas),
+        print_function=lambda *_: None,
+    )
     evaluator.evaluate()
     evaluator.accumulate()
     evaluator.summarize()
@@ -146,7 +150,7 @@ def with_scores_apart(results):
 def test_values_equal_those_of_pycocotools_with_crowds_ties_and_empty_images(coco):
     for seed in range(12):
         truth, results = coco(seed, images=8)
-        found = score_scenes(*as_poses(truth, results, 17), PERSON, images_of(truth), resamples=0)
+        found = score_multi_person(*as_poses(truth, results, 17), PERSON, images_of(truth), resamples=0)
         assert found.values == pytest.approx(by_pycocotools(truth, results, PERSON.sigmas), abs=1e-9), seed
 
 
@@ -157,7 +161,7 @@ def test_crowded_images_equal_the_crowd_mode_and_a_slow_evaluator(coco, tmp_path
         truth = without_areas(truth, seed)
         index = [image["crowdIndex"] for image in truth["images"]]
         predicted, there = as_poses(truth, results, 14)
-        found = score_scenes(
+        found = score_multi_person(
             predicted, there, CROWD, images_of(truth), crowd_index=index, edges=edges, resamples=0
         ).values
         names = ["oks_ap", "oks_ap50", "oks_ap75", "oks_ar", "oks_ar50", "oks_ar75"]
@@ -178,7 +182,7 @@ def test_whoever_is_found_exactly_scores_full_marks(coco):
     truth, _ = coco(2, images=10, keypoints=14)
     _, there = as_poses(without_areas(truth), [], 14)
     labeled = there[~there.crowd & (there.visible > 0).any(1)]
-    found = score_scenes(labeled, there, CROWD, images_of(truth), crowd_index=[0.0, 0.5] * 5, resamples=0)
+    found = score_multi_person(labeled, there, CROWD, images_of(truth), crowd_index=[0.0, 0.5] * 5, resamples=0)
     assert set(found.values.values()) == {100.0}
     assert {"oks_ap_easy", "oks_ap_medium"} < found.values.keys()
 
@@ -189,8 +193,8 @@ def test_images_in_another_order_and_their_indices_stay_together(coco):
     predicted, there = as_poses(truth, results, 14)
     images, index = np.array(images_of(truth)), np.array([image["crowdIndex"] for image in truth["images"]])
     turned = np.random.default_rng(0).permutation(len(images))
-    one = score_scenes(predicted, there, CROWD, images, crowd_index=index, resamples=0)
-    other = score_scenes(predicted, there, CROWD, images[turned], crowd_index=index[turned], resamples=0)
+    one = score_multi_person(predicted, there, CROWD, images, crowd_index=index, resamples=0)
+    other = score_multi_person(predicted, there, CROWD, images[turned], crowd_index=index[turned], resamples=0)
     assert one.values == other.values
     assert {"oks_ap_easy", "oks_ap_medium", "oks_ap_hard"} <= one.values.keys()
     assert len({one.values[f"oks_ap_{name}"] for name in ("easy", "medium", "hard")}) == 3
@@ -202,8 +206,11 @@ def test_people_found_where_nobody_is_cost_precision(coco):
     images = images_of(truth)
     ghosts = predicted[np.arange(5)]
     ghosts.image_ids[:], ghosts.box_scores[:] = 99, 2.0
-    fewer = score_scenes(Poses.concatenate([predicted, ghosts]), there, PERSON, [*images, 99], resamples=0)
-    assert fewer.values["oks_ap"] < score_scenes(predicted, there, PERSON, [*images, 99], resamples=0).values["oks_ap"]
+    fewer = score_multi_person(Poses.concatenate([predicted, ghosts]), there, PERSON, [*images, 99], resamples=0)
+    assert (
+        fewer.values["oks_ap"]
+        < score_multi_person(predicted, there, PERSON, [*images, 99], resamples=0).values["oks_ap"]
+    )
     assert fewer.counts["images"] == 9
 
 
@@ -215,7 +222,7 @@ def test_every_value_has_an_interval_and_a_difference_is_paired(people):
         found.box_scores = rng.uniform(0.3, 1, 150).astype(np.float32)
     images = np.unique(truth.image_ids)
     index = rng.uniform(0, 1.2, len(images))
-    a, b = (score_scenes(found, truth, PERSON, images, crowd_index=index) for found in (predicted, worse))
+    a, b = (score_multi_person(found, truth, PERSON, images, crowd_index=index) for found in (predicted, worse))
     assert {"oks_ap", "oks_arl", "oks_ap_easy", "oks_ap_medium", "oks_ap_hard"} <= a.values.keys()
     for name, value in a.values.items():
         low, high = a.intervals[name]
@@ -226,7 +233,7 @@ def test_every_value_has_an_interval_and_a_difference_is_paired(people):
         assert gain.value == pytest.approx(value - b.values[name], abs=1e-9)
         assert gain.helped == "yes"
     with pytest.raises(DataError, match="paired comparison"):
-        difference(a, score_scenes(worse, truth, PERSON, [*images, 9999], resamples=0), "oks_ap")
+        difference(a, score_multi_person(worse, truth, PERSON, [*images, 9999], resamples=0), "oks_ap")
 
 
 def test_counts_and_notes_say_what_was_scored(coco):
@@ -234,14 +241,17 @@ def test_counts_and_notes_say_what_was_scored(coco):
     truth = without_areas(truth)
     predicted, there = as_poses(truth, results, 14)
     index = [image["crowdIndex"] for image in truth["images"]]
-    found = score_scenes(predicted, there, CROWD, images_of(truth), crowd_index=index, resamples=20)
+    found = score_multi_person(predicted, there, CROWD, images_of(truth), crowd_index=index, resamples=20)
     labeled = (there.visible > 0).any(1)
     scored = labeled & ~there.crowd
     assert found.counts == {
-        "people": int(scored.sum()), "keypoints": int((there.visible[scored] > 0).sum()), "images": 8,
-        "found": len(results), "people_without_labels": int((~labeled & ~there.crowd).sum()),
+        "people": int(scored.sum()),
+        "keypoints": int((there.visible[scored] > 0).sum()),
+        "images": 8,
+        "found": len(results),
+        "people_without_labels": int((~labeled & ~there.crowd).sum()),
         "crowds": int(there.crowd.sum()),
-    }  # fmt: skip
+    }
     text = "\n".join(found.notes)
     for said in ("CrowdPose-14 preset", "for 0 people, 0.53 x box for", "20 best scored", "ignored regions"):
         assert said in text
@@ -253,7 +263,7 @@ def test_an_index_that_is_not_known_belongs_to_no_class(people):
     predicted, truth = people()
     images = np.unique(truth.image_ids)
     index = np.where(np.arange(len(images)) < 20, 0.0, np.nan)
-    found = score_scenes(predicted, truth, PERSON, images, crowd_index=index, resamples=0)
+    found = score_multi_person(predicted, truth, PERSON, images, crowd_index=index, resamples=0)
     assert "oks_ap_easy" in found.values
     assert not {"oks_ap_medium", "oks_ap_hard"} & found.values.keys()
 
@@ -275,11 +285,18 @@ def test_precision_and_recall_of_the_people_found():
     crowd, blank = square(700, 1), square(700, 2)
     crowd.crowd[:], blank.visible[:] = True, 0
     truth = Poses.concatenate([truth, crowd, blank])
-    found = Poses.concatenate([
-        square(101, 1), square(101, 1), square(300, 1), square(399, 1),  # right, twice, far, right
-        square(700, 1), square(705, 1), square(700, 2),  # on the crowd and on whom nobody labeled: neither
-        square(100, 4),  # where nobody is
-    ])  # fmt: skip
+    found = Poses.concatenate(
+        [
+            square(101, 1),
+            square(101, 1),
+            square(300, 1),
+            square(399, 1),  # right, twice, far, right
+            square(700, 1),
+            square(705, 1),
+            square(700, 2),  # on the crowd and on whom nobody labeled: neither
+            square(100, 4),  # where nobody is
+        ]
+    )
     precision, recall = people_found(found, truth, PERSON, [1, 2, 3, 4])
     assert (precision, recall) == pytest.approx((100 * 2 / 5, 100 * 2 / 4))
 
@@ -298,17 +315,17 @@ def test_faults_are_named(people):
     predicted, truth = people()
     images = np.unique(truth.image_ids)
     with pytest.raises(DataError, match="true people stand in image 100, which is none of the 39"):
-        score_scenes(predicted[:0], truth, PERSON, images[1:])
+        score_multi_person(predicted[:0], truth, PERSON, images[1:])
     stray = predicted[[0]]
     stray.image_ids[:] = 7
     with pytest.raises(DataError, match="predicted people stand in image 7"):
-        score_scenes(stray, truth, PERSON, images)
+        score_multi_person(stray, truth, PERSON, images)
     with pytest.raises(DataError, match="have 17 keypoints; expected the skeleton's 14"):
-        score_scenes(predicted, truth, CROWD, images)
+        score_multi_person(predicted, truth, CROWD, images)
     broken = predicted[[0, 1, 2]]
     broken.box_scores[1] = np.nan
     with pytest.raises(DataError, match="1 of 3 people found have keypoints or scores that are NaN"):
-        score_scenes(broken, truth, PERSON, images)
+        score_multi_person(broken, truth, PERSON, images)
     truth.visible[:] = 0
     with pytest.raises(DataError, match="nothing can be scored"):
-        score_scenes(predicted, truth, PERSON, images)
+        score_multi_person(predicted, truth, PERSON, images)

@@ -33,10 +33,15 @@ def pycocotools_values(truth, results, sigmas):
 def person(identity, image, points, *, visible=2, crowd=0, area=None, box=(0, 0, 100, 100)):
     flat = [number for x, y in points for number in ((x, y, visible) if visible else (0, 0, 0))]
     return {
-        "id": identity, "image_id": image, "category_id": 1, "keypoints": flat, "iscrowd": crowd,
-        "bbox": list(box), "num_keypoints": len(points) if visible else 0,
+        "id": identity,
+        "image_id": image,
+        "category_id": 1,
+        "keypoints": flat,
+        "iscrowd": crowd,
+        "bbox": list(box),
+        "num_keypoints": len(points) if visible else 0,
         "area": box[2] * box[3] if area is None else area,
-    }  # fmt: skip
+    }
 
 
 def result(image, points, score):
@@ -194,11 +199,15 @@ def jsons(predicted, truth):
     rows = range(len(truth))
     people = [
         {
-            "id": n + 1, "image_id": int(truth.image_ids[n]), "category_id": 1, "area": float(truth.areas[n]),
-            "bbox": truth.boxes[n].tolist(), "iscrowd": 0,
+            "id": n + 1,
+            "image_id": int(truth.image_ids[n]),
+            "category_id": 1,
+            "area": float(truth.areas[n]),
+            "bbox": truth.boxes[n].tolist(),
+            "iscrowd": 0,
             "keypoints": np.concatenate([truth.keypoints[n], truth.visible[n][:, None]], 1).ravel().tolist(),
         }
         for n in rows
-    ]  # fmt: skip
+    ]
     images = [{"id": image} for image in sorted(set(truth.image_ids.tolist()))]
     return {"images": images, "annotations": people, "categories": [{"id": 1}]}, predicted.to_coco_results()

@@ -18,9 +18,23 @@ from semipose.pose.skeleton import PRESETS, Skeleton
 
 PERSON = PRESETS["coco_17"]
 KEYS = {
-    "pck@0.05", "pck@0.1", "pck@0.2", "pck_torso@0.1", "pck_torso@0.2", "pixel_error", "oks_ap", "oks_ap50",
-    "oks_ap75", "oks_apm", "oks_apl", "oks_ar", "oks_ar50", "oks_ar75", "oks_arm", "oks_arl",
-}  # fmt: skip
+    "pck@0.05",
+    "pck@0.1",
+    "pck@0.2",
+    "pck_torso@0.1",
+    "pck_torso@0.2",
+    "pixel_error",
+    "oks_ap",
+    "oks_ap50",
+    "oks_ap75",
+    "oks_apm",
+    "oks_apl",
+    "oks_ar",
+    "oks_ar50",
+    "oks_ar75",
+    "oks_arm",
+    "oks_arl",
+}
 
 
 def test_every_metric_has_a_value_and_an_interval_around_it(people):
@@ -58,12 +72,17 @@ def test_ap_equals_pycocotools_on_the_results_that_are_written(people):
     predicted, truth = people(80)
     annotations = [
         {
-            "id": n + 1, "image_id": int(truth.image_ids[n]), "category_id": 1, "iscrowd": 0,
+            "id": n + 1,
+            "image_id": int(truth.image_ids[n]),
+            "category_id": 1,
+            "iscrowd": 0,
             "keypoints": np.concatenate([truth.keypoints[n], truth.visible[n][:, None]], 1).ravel().tolist(),
-            "num_keypoints": 17, "bbox": truth.boxes[n].tolist(), "area": float(truth.areas[n]),
+            "num_keypoints": 17,
+            "bbox": truth.boxes[n].tolist(),
+            "area": float(truth.areas[n]),
         }
         for n in range(80)
-    ]  # fmt: skip
+    ]
     images = [{"id": image} for image in sorted(set(truth.image_ids.tolist()))]
     with contextlib.redirect_stdout(io.StringIO()):
         base = COCO()

@@ -74,9 +74,11 @@ def made(groups: int = 3, channels: int = 2, size: tuple[int, int] = (5, 7), bat
         return torch.randn(*shape, generator=generator, dtype=DOUBLE)
 
     return (
-        random(batch, groups * channels, *size), random(groups * channels, channels, 3, 3),
-        random(batch, 4 * groups, *size), 2 * random(batch, 2 * groups, *size),
-    )  # fmt: skip
+        random(batch, groups * channels, *size),
+        random(groups * channels, channels, 3, 3),
+        random(batch, 4 * groups, *size),
+        2 * random(batch, 2 * groups, *size),
+    )
 
 
 def uniform(matrix: Tensor, groups: int = 3, size: tuple[int, int] = (5, 7)) -> tuple[Tensor, Tensor]:

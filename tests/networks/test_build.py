@@ -11,22 +11,27 @@ import torch
 from benchmarks.operators import Operators, on_meta
 from semipose.errors import UsageError
 from semipose.fields import InstanceFields
+from semipose.inference.model import Model
 from semipose.networks import DETECTOR_FREE, FILES, backbone_names, check_size, network_names
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import PRESETS
 from semipose.tasks.export import export
-from semipose.inference.model import Model
 from tests.networks.named import NAMES, TIMM_NAMES, TIMM_PARAMS, needs_timm, small, small_scene
 
 LSP = PRESETS["lsp_14"]
 # Each detector-free network with its other choices, and on backbones of each kind.
 SCENES: list[tuple[str, str, dict[str, bool]]] = [
-    ("higher_hrnet", "hrnet_w32", {}), ("higher_hrnet", "resnet18", {}),
-    ("higher_hrnet", "mobilenet_v1", {"fine": False}), ("dekr", "hrnet_w48", {}),
-    ("dekr", "mobilenet_v1", {"adaptive": False}), ("dekr", "resnet50", {"identity_init": True}),
-    ("cid", "hrnet_w32", {}), ("cid", "resnet50", {}), ("cid", "mobilenet_v1", {}),
-]  # fmt: skip
+    ("higher_hrnet", "hrnet_w32", {}),
+    ("higher_hrnet", "resnet18", {}),
+    ("higher_hrnet", "mobilenet_v1", {"fine": False}),
+    ("dekr", "hrnet_w48", {}),
+    ("dekr", "mobilenet_v1", {"adaptive": False}),
+    ("dekr", "resnet50", {"identity_init": True}),
+    ("cid", "hrnet_w32", {}),
+    ("cid", "resnet50", {}),
+    ("cid", "mobilenet_v1", {}),
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

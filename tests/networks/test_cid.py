@@ -51,12 +51,21 @@ def test_the_head_has_the_published_names_shapes_and_size() -> None:
         head = CidHead(backbone, COCO.flip, 256)
     shapes = {name: tuple(value.shape) for name, value in head.state_dict().items()}
     assert shapes == {
-        "iia.keypoint_center_conv.weight": (18, 480, 1, 1), "iia.keypoint_center_conv.bias": (18,),
-        "gfd.conv_down.weight": (32, 480, 1, 1), "gfd.conv_down.bias": (32,), "gfd.c_attn.atn.weight": (32, 480),
-        "gfd.c_attn.atn.bias": (32,), "gfd.s_attn.atn.weight": (32, 480), "gfd.s_attn.atn.bias": (32,),
-        "gfd.s_attn.conv.weight": (1, 3, 5, 5), "gfd.s_attn.conv.bias": (1,), "gfd.fuse_attn.weight": (32, 64, 1, 1),
-        "gfd.fuse_attn.bias": (32,), "gfd.heatmap_conv.weight": (17, 32, 1, 1), "gfd.heatmap_conv.bias": (17,),
-    }  # fmt: skip
+        "iia.keypoint_center_conv.weight": (18, 480, 1, 1),
+        "iia.keypoint_center_conv.bias": (18,),
+        "gfd.conv_down.weight": (32, 480, 1, 1),
+        "gfd.conv_down.bias": (32,),
+        "gfd.c_attn.atn.weight": (32, 480),
+        "gfd.c_attn.atn.bias": (32,),
+        "gfd.s_attn.atn.weight": (32, 480),
+        "gfd.s_attn.atn.bias": (32,),
+        "gfd.s_attn.conv.weight": (1, 3, 5, 5),
+        "gfd.s_attn.conv.bias": (1,),
+        "gfd.fuse_attn.weight": (32, 64, 1, 1),
+        "gfd.fuse_attn.bias": (32,),
+        "gfd.heatmap_conv.weight": (17, 32, 1, 1),
+        "gfd.heatmap_conv.bias": (17,),
+    }
 
 
 @pytest.mark.parametrize("backbone", ["hrnet_w32", "mobilenet_v1"])
@@ -80,8 +89,10 @@ def test_several_people_of_each_image_are_drawn_as_each_alone() -> None:
     together, apart = fields.drawn(parameters, cells), fields.instances(rows, cells)
     assert apart.std() > 0.05
     torch.testing.assert_close(together, apart)
-    slopes = [torch.autograd.grad(maps.square().sum(), [fields.shared, fields.features], retain_graph=True)
-              for maps in (together, apart)]  # fmt: skip
+    slopes = [
+        torch.autograd.grad(maps.square().sum(), [fields.shared, fields.features], retain_graph=True)
+        for maps in (together, apart)
+    ]
     torch.testing.assert_close(slopes[0], slopes[1])
 
 

@@ -26,9 +26,10 @@ def test_fields_and_their_partners() -> None:
     fields = small_scene("dekr")(torch.rand(2, 3, 64, 96))
     shapes = {name: (tuple(field.maps.shape), field.kind, field.stride) for name, field in fields.items()}
     assert shapes == {
-        "heatmap": ((2, 14, 16, 24), "scalar", 4), "center": ((2, 1, 16, 24), "scalar", 4),
+        "heatmap": ((2, 14, 16, 24), "scalar", 4),
+        "center": ((2, 1, 16, 24), "scalar", 4),
         "offsets": ((2, 28, 16, 24), "vector", 4),
-    }  # fmt: skip
+    }
     assert fields["heatmap"].flip == LSP.flip
     assert fields["center"].flip == (0,)
     offsets = fields["offsets"].flip
@@ -52,7 +53,7 @@ def test_the_branches_of_all_keypoints_at_once_equal_one_after_the_other() -> No
                     (block.transform_matrix_conv, slice(4 * k, 4 * k + 4)),
                     (block.translation_conv, slice(2 * k, 2 * k + 2)),
                 )
-            )  # fmt: skip
+            )
             y = adaptive_convolution(x, block.adapt_conv.weight[own], matrix, shift)
             bn = block.bn
             y = F.batch_norm(y, bn.running_mean[own], bn.running_var[own], bn.weight[own], bn.bias[own])

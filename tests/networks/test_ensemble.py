@@ -7,8 +7,8 @@ import torch
 
 from semipose.engine.checkpoint import save
 from semipose.errors import DataError
-from semipose.networks.ensemble import Ensemble
 from semipose.inference.model import Model
+from semipose.networks.ensemble import Ensemble
 from tests.people import SIZE, SKELETON, builder
 
 

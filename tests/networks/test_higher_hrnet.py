@@ -25,11 +25,13 @@ def test_names_and_shapes_are_those_of_the_public_checkpoint() -> None:
         head = HigherHead(hrnet.hrnet_w32(), COCO.flip, 256)
     shapes = {name: tuple(value.shape) for name, value in head.state_dict().items()}
     expected = {
-        "final_layers.0.weight": (34, 32, 1, 1), "final_layers.1.bias": (17,),
+        "final_layers.0.weight": (34, 32, 1, 1),
+        "final_layers.1.bias": (17,),
         "deconv_layers.0.0.0.weight": (66, 32, 4, 4),
-        "deconv_layers.0.0.1.running_var": (32,), "deconv_layers.0.4.0.conv2.weight": (32, 32, 3, 3),
+        "deconv_layers.0.0.1.running_var": (32,),
+        "deconv_layers.0.4.0.conv2.weight": (32, 32, 3, 3),
         "deconv_layers.0.1.0.bn1.num_batches_tracked": (),
-    }  # fmt: skip
+    }
     assert {name: shapes.get(name) for name in expected} == expected
     assert len(shapes) == 2 * 2 + 6 + 4 * 2 * 6
 
@@ -39,9 +41,10 @@ def test_heatmaps_of_two_resolutions_and_tags(backbone: str) -> None:
     fields = small_scene("higher_hrnet", backbone)(torch.rand(2, 3, 64, 96))
     shapes = {name: (tuple(field.maps.shape), field.kind, field.stride) for name, field in fields.items()}
     assert shapes == {
-        "heatmap": ((2, 14, 16, 24), "scalar", 4), "tags": ((2, 14, 16, 24), "embedding", 4),
+        "heatmap": ((2, 14, 16, 24), "scalar", 4),
+        "tags": ((2, 14, 16, 24), "embedding", 4),
         "fine_heatmap": ((2, 14, 32, 48), "scalar", 2),
-    }  # fmt: skip
+    }
     assert {field.flip for field in fields.values()} == {LSP.flip}
 
 

@@ -45,9 +45,7 @@ def weights(data_root: Path) -> dict[str, Tensor]:
     return load_file(data_root / WEIGHTS)
 
 
-def test_features_equal_a_plain_forward_pass_with_the_real_weights(
-    data_root: Path, weights: dict[str, Tensor]
-) -> None:
+def test_features_equal_a_plain_forward_pass_with_the_real_weights(data_root: Path, weights: dict[str, Tensor]) -> None:
     network = build_network("mobilenet_v1", PRESETS["lsp_14"], width=0.75, head_channels=8).eval()
     load_weights(network, data_root / WEIGHTS)
     # In double precision: in single, two ways to normalize differ by 3e-5 after 27 layers.

@@ -64,11 +64,11 @@ def test_batch_norm_forgets_at_the_usual_rate() -> None:
 
 def test_a_deep_copy_answers_the_same_and_is_independent() -> None:
     network, image = small().eval(), torch.rand(1, 3, 32, 32)
-    twin = copy.deepcopy(network)
+    baseline = copy.deepcopy(network)
     before = maps_of(network, image)
-    assert torch.equal(maps_of(twin, image), before)
+    assert torch.equal(maps_of(baseline, image), before)
     with torch.no_grad():
-        for parameter in twin.parameters():
+        for parameter in baseline.parameters():
             parameter.zero_()
     assert torch.equal(maps_of(network, image), before)
 

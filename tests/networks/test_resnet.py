@@ -56,9 +56,7 @@ def test_the_stride_of_a_bottleneck_is_in_its_3x3_convolution() -> None:
         ("resnet34", 0.01, (8, 8, 8, 8)),  # never less than eight
     ],
 )
-def test_features_have_the_announced_channels_and_strides(
-    name: str, width: float, channels: tuple[int, ...]
-) -> None:
+def test_features_have_the_announced_channels_and_strides(name: str, width: float, channels: tuple[int, ...]) -> None:
     backbone = getattr(resnet, name)(width)
     features = backbone(torch.rand(1, 3, 64, 96))
     assert backbone.channels == channels

@@ -18,9 +18,14 @@ from semipose.networks.weight_file import read_weights
 STATE = OrderedDict({"backbone.conv1.weight": torch.arange(3.0)})
 # What MMEngine knows of a data set.
 FACTS = {
-    "dataset_name": "coco", "num_keypoints": 17, "flip_pairs": [(1, 2)], "sigmas": np.array([0.026, 0.025], np.float32),
-    "keypoint_colors": np.zeros((17, 3), np.uint8), "mean": np.float64(0.5), "names": np.array(["nose", None], object),
-}  # fmt: skip
+    "dataset_name": "coco",
+    "num_keypoints": 17,
+    "flip_pairs": [(1, 2)],
+    "sigmas": np.array([0.026, 0.025], np.float32),
+    "keypoint_colors": np.zeros((17, 3), np.uint8),
+    "mean": np.float64(0.5),
+    "names": np.array(["nose", None], object),
+}
 
 
 class Call:

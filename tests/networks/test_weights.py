@@ -185,10 +185,14 @@ def test_a_public_coco_checkpoint_is_loaded_whole(
 def test_an_hrnet_from_imagenet_is_loaded_and_what_classifies_is_not_used(tmp_path: Path) -> None:
     source, network = small(name="hrnet_w32", width=0.125, seed=7), small(name="hrnet_w32", width=0.125)
     extra = {
-        "incre_modules.0.0.conv1.weight": (32, 8, 1, 1), "downsamp_modules.0.0.weight": (64, 32, 3, 3),
-        "stage4.2.fuse_layers.1.0.0.0.weight": (8, 8, 3, 3), "final_layer.0.weight": (64, 32, 1, 1),
-        "final_layer.0.bias": (64,), "final_layer.1.weight": (64,), "classifier.weight": (1000, 64),
-    }  # fmt: skip
+        "incre_modules.0.0.conv1.weight": (32, 8, 1, 1),
+        "downsamp_modules.0.0.weight": (64, 32, 3, 3),
+        "stage4.2.fuse_layers.1.0.0.0.weight": (8, 8, 3, 3),
+        "final_layer.0.weight": (64, 32, 1, 1),
+        "final_layer.0.bias": (64,),
+        "final_layer.1.weight": (64,),
+        "classifier.weight": (1000, 64),
+    }
     state = backbone_of(source) | {name: torch.rand(shape) for name, shape in extra.items()}
     torch.save(state, tmp_path / "hrnetv2_w32_imagenet.pth")
     report = load_weights(network, tmp_path / "hrnetv2_w32_imagenet.pth")

@@ -2,14 +2,30 @@ from pathlib import Path
 
 import pytest
 
-from semipose.formats.coco import load_labels
 from semipose.errors import DataError
+from semipose.formats.coco import load_labels
 from semipose.pose.names import flip_by_names
 from semipose.pose.skeleton import PRESETS, Skeleton
 
 COCO_SIGMAS = (
-    .026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089,
-)  # fmt: skip
+    0.026,
+    0.025,
+    0.025,
+    0.035,
+    0.035,
+    0.079,
+    0.079,
+    0.072,
+    0.072,
+    0.062,
+    0.062,
+    0.107,
+    0.107,
+    0.087,
+    0.087,
+    0.089,
+    0.089,
+)
 MOUSE = {"name": "mouse", "keypoints": ["snout", "leftear", "rightear", "tail"]}
 
 
@@ -42,8 +58,13 @@ def test_partners_are_found_by_name(names: list[str], pairs: list[tuple[int, int
 def test_presets_have_their_sets_values() -> None:
     assert PRESETS["coco_17"].sigmas == COCO_SIGMAS
     assert {name: len(preset) for name, preset in PRESETS.items()} == {
-        "coco_17": 17, "mpii_16": 16, "aic_14": 14, "crowdpose_14": 14, "lsp_14": 14, "wepdtof_14": 14,
-    }  # fmt: skip
+        "coco_17": 17,
+        "mpii_16": 16,
+        "aic_14": 14,
+        "crowdpose_14": 14,
+        "lsp_14": 14,
+        "wepdtof_14": 14,
+    }
     assert PRESETS["wepdtof_14"].sigmas == (0.079, 0.072, 0.062) * 2 + (0.107, 0.087, 0.089) * 2 + (0.026, 0.026)
     assert PRESETS["wepdtof_14"].keypoints == PRESETS["aic_14"].keypoints
 
@@ -78,7 +99,7 @@ def test_every_preset_has_partners_a_torso_and_survives_json(name: str) -> None:
         ({"keypoints": ["tail", "nose"]}, "COCO-17 by name; default 0.072 for tail", 0.072, "partly"),
         ({"keypoints": ["snout", "tail"]}, "default 0.072 (no published sigmas)", 0.072, "nobody knows"),
     ],
-)  # fmt: skip
+)
 def test_sigmas_say_where_they_come_from(category: dict, source: str, first: float, remark: str) -> None:
     skeleton = Skeleton.from_category(category)
     assert skeleton.sigmas_source.startswith(source), remark

@@ -10,18 +10,25 @@ import numpy as np
 import pytest
 
 from semipose.formats.coco import load_labels
-from semipose.synthetic.single import write_figures
 from semipose.formats.load import load
 from semipose.methods.sspcm import Sspcm
 from semipose.report import correction as report_correction
-from semipose.report.correction import correction, corrector, errors, hidden_labels, looks
+from semipose.report.correction import before_and_after, correction, corrector, errors, hidden_labels
 from semipose.runs.run import Run
+from semipose.synthetic.single import write_figures
 from semipose.tasks.train import train
 
 TINY: dict[str, Any] = {
-    "network": "mobilenet_v1", "width": 0.125, "head_channels": 8, "input_size": "64x64", "batch_size": 4,
-    "duration": 4, "eval_every": 4, "device": "cpu", "method": "sspcm",
-}  # fmt: skip
+    "network": "mobilenet_v1",
+    "width": 0.125,
+    "head_channels": 8,
+    "input_size": "64x64",
+    "batch_size": 4,
+    "duration": 4,
+    "eval_every": 4,
+    "device": "cpu",
+    "method": "sspcm",
+}
 HIDDEN = list(range(5, 13))
 
 
@@ -89,7 +96,7 @@ def test_people_in_other_boxes_or_pictures_are_not_taken_for_them(run: Run, read
 def test_errors_are_those_of_the_pseudo_labels_given(run: Run, read: Callable[[], Any]) -> None:
     method = corrector(run)
     assert method is not None
-    before, after = looks(method, run, read(), "cpu")
+    before, after = before_and_after(method, run, read(), "cpu")
     found = hidden_labels(run, before.people)
     assert found is not None
     assert not np.allclose(before.poses.keypoints, after.poses.keypoints)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from semipose.formats.load import Data
-from semipose.report.page import write_report
 from semipose.report.charts import Curve, chart, ticks
-from semipose.report.training import _signal_charts
 from semipose.report.html import metric_name, number, page, signed
+from semipose.report.page import write_report
+from semipose.report.training import _signal_charts
 from semipose.runs.run import Run
-from tests.tasks.conftest import write_plan
+from tests.finished_run import write_plan
 
 
 class Reader(HTMLParser):
@@ -81,24 +81,38 @@ def test_the_answer_comes_before_everything_else(report: Path, run: Run) -> None
     assert "Did the unlabeled images help?" in first
     assert signed(answer["value"]) in first
     assert f"{signed(answer['low'])} to {signed(answer['high'])}" in first
-    assert "twin/weak, ema" in first
+    assert "baseline/weak, ema" in first
 
 
 def test_the_report_shows_curves_pictures_and_settings(report: Path) -> None:
     seen = Reader(report.read_text())
     images = sum(tag == "img" for tag, _ in seen.tags)
     assert images == 3 + 3 + 6 + 6 + 6
-    for words in ("consistency", "labels only, weak", "trusted", "gradient", "right_ankle", "Surest", "Worst",
-                  "batch_size", "Versions", "teacher", "student"):
+    for words in (
+        "consistency",
+        "labels only, weak",
+        "trusted",
+        "gradient",
+        "right_ankle",
+        "Surest",
+        "Worst",
+        "batch_size",
+        "Versions",
+        "teacher",
+        "student",
+    ):
         assert words in seen.text
 
 
-@pytest.mark.parametrize(("helped", "words", "kind"), [
-    ("yes", "Yes , the unlabeled images helped", "answer yes"),
-    ("no", "No , the unlabeled images hurt", "answer no"),
-    ("unclear", "Unclear : the difference may be chance", "answer unclear"),
-    ("<b>", "Unclear", "answer unclear"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("helped", "words", "kind"),
+    [
+        ("yes", "Yes , the unlabeled images helped", "answer yes"),
+        ("no", "No , the unlabeled images hurt", "answer no"),
+        ("unclear", "Unclear : the difference may be chance", "answer unclear"),
+        ("<b>", "Unclear", "answer unclear"),
+    ],
+)
 def test_each_verdict_is_said_plainly(folder: Path, helped: str, words: str, kind: str) -> None:
     metrics = Run(folder).metrics
     assert metrics is not None
@@ -111,9 +125,9 @@ def test_each_verdict_is_said_plainly(folder: Path, helped: str, words: str, kin
 def test_what_was_not_measured_is_said_with_the_remedy(folder: Path, data: Data) -> None:
     metrics = Run(folder).metrics
     assert metrics is not None
-    del metrics["answer"], metrics["twin"]
+    del metrics["answer"], metrics["baseline"]
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    assert "run again with --twin" in text_of(Run(folder))
+    assert "run again with --baseline" in text_of(Run(folder))
     change(folder, "metrics.json", val=None)
     assert "there are no validation people" in text_of(Run(folder))
     (folder / "metrics.json").unlink()
@@ -125,7 +139,7 @@ def test_what_was_not_measured_is_said_with_the_remedy(folder: Path, data: Data)
 def test_a_run_without_unlabeled_images_says_so(folder: Path, data: Data) -> None:
     metrics = Run(folder).metrics
     assert metrics is not None
-    del metrics["answer"], metrics["twin"]
+    del metrics["answer"], metrics["baseline"]
     (folder / "metrics.json").write_text(json.dumps(metrics))
     change(folder, "run.json", data=Run(folder).config["data"] | {"unlabeled": None})
     assert "learned from labels alone" in text_of(Run(folder))
@@ -138,12 +152,22 @@ def test_nothing_from_files_becomes_markup(folder: Path, data: Data) -> None:
     config = Run(folder).config
     about = config["data"] | {"notes": [evil], "val_source": evil}
     about["labeled"] = about["labeled"] | {"source": evil}
-    write_plan(folder, data, method=evil, command=[evil], skeleton=skeleton | {"keypoints": names, "name": evil},
-               data=about, method_settings={evil: evil}, versions={evil: evil}, device=evil, started=evil,
-               settings=config["settings"] | {evil: {"value": evil, "source": evil, "reason": evil}})  # fmt: skip
+    write_plan(
+        folder,
+        data,
+        method=evil,
+        command=[evil],
+        skeleton=skeleton | {"keypoints": names, "name": evil},
+        data=about,
+        method_settings={evil: evil},
+        versions={evil: evil},
+        device=evil,
+        started=evil,
+        settings=config["settings"] | {evil: {"value": evil, "source": evil, "reason": evil}},
+    )
     metrics = Run(folder).metrics
     assert metrics is not None
-    metrics["twin"] |= {"folder": evil, "network": evil}
+    metrics["baseline"] |= {"folder": evil, "network": evil}
     metrics["deployed"]["rule"] = evil
     metrics["answer"]["images"] = evil
     metrics["val"][evil] = metrics["val"]["student"] | {"best": {"values": {"pck@0.1": evil}, "notes": [evil]}}
@@ -153,7 +177,7 @@ def test_nothing_from_files_becomes_markup(folder: Path, data: Data) -> None:
             {"kind": "train", "update": 110, "losses": {evil: 1.0}, "signals": {evil: 9.0}, "lr": 1},
             {"kind": "eval", "update": 110, "networks": {evil: {"values": {"pck@0.1": 3.0}}}},
             {"kind": "event", "update": evil, "text": evil},
-        ]  # fmt: skip
+        ]
         log.writelines(json.dumps(row) + "\n" for row in rows)
     seen = Reader(write_report(Run(folder), val=None, unlabeled=None).read_text())
     assert seen.open == []
@@ -210,7 +234,12 @@ def test_signals_of_a_group_share_a_chart() -> None:
 
 def test_numbers_are_written_as_people_write_them() -> None:
     assert (number(61.234), number(3.456, "pixel_error"), number(None), number(float("nan")), number(True)) == (
-        "61.2", "3.46", "–", "–", "–")
+        "61.2",
+        "3.46",
+        "–",
+        "–",
+        "–",
+    )
     assert (signed(2.0), signed(-0.04), signed(-1.25, "pixel_error")) == ("+2.0", "+0.0", "\N{MINUS SIGN}1.25")
     assert (metric_name("pck_torso@0.1"), metric_name("oks_ap")) == ("PCK-torso@0.1", "OKS-AP")
     assert "&lt;x&gt;" in page("<x>", "")

@@ -7,13 +7,19 @@ from typing import Any
 import pytest
 
 import semipose as sp
-from semipose.formats.load import Data
 from semipose.errors import UsageError
+from semipose.formats.load import Data
 
 TINY: dict[str, Any] = {
-    "method": "pose_dual", "network": "mobilenet_v1", "width": 0.25, "head_channels": 8, "input_size": "64x64",
-    "batch_size": 4, "duration": 2, "device": "cpu",
-}  # fmt: skip
+    "method": "pose_dual",
+    "network": "mobilenet_v1",
+    "width": 0.25,
+    "head_channels": 8,
+    "input_size": "64x64",
+    "batch_size": 4,
+    "duration": 2,
+    "device": "cpu",
+}
 
 
 @pytest.mark.parametrize(("deploy", "expected"), [(None, "first"), ("average", "average")])

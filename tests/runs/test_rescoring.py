@@ -10,13 +10,13 @@ import torch
 
 from semipose.codecs.center_offset import LEAST_OKS
 from semipose.codecs.rescoring import Rescorer
-from semipose.synthetic.crowd import write_crowds
-from semipose.formats.load import Data, load
 from semipose.errors import DataError, UsageError
-from semipose.tasks.evaluate import evaluate
-from semipose.tasks.predict import predict
+from semipose.formats.load import Data, load
 from semipose.runs.rescoring import best_oks, rescored
 from semipose.runs.run import Run
+from semipose.synthetic.crowd import write_crowds
+from semipose.tasks.evaluate import evaluate
+from semipose.tasks.predict import predict
 from semipose.tasks.train import train
 from tests.scenes import SETTINGS
 from tests.whole import find_somebody

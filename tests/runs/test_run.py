@@ -7,7 +7,7 @@ import pytest
 
 from semipose.errors import DataError, UsageError
 from semipose.runs.run import Run
-from tests.tasks.conftest import SKELETON
+from tests.finished_run import SKELETON
 
 
 def test_a_run_shows_its_parts(run: Run) -> None:
@@ -28,10 +28,15 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, finished: Path) -> N
         Run(finished / "checkpoints" / "best-teacher.safetensors")
 
 
-@pytest.mark.parametrize(("text", "found"), [
-    ("{", "not json"), ("[1]", "json list"), ('{"format": 9, "semipose": "7.0"}', "format 9.*7.0"),
-    ('{"format": 1}', "lacks method"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{", "not json"),
+        ("[1]", "json list"),
+        ('{"format": 9, "semipose": "7.0"}', "format 9.*7.0"),
+        ('{"format": 1}', "lacks method"),
+    ],
+)
 def test_a_damaged_run_json_is_named(tmp_path: Path, text: str, found: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(DataError, match=found):
@@ -39,8 +44,11 @@ def test_a_damaged_run_json_is_named(tmp_path: Path, text: str, found: str) -> N
 
 
 def test_without_validation_best_is_the_last_checkpoint(folder: Path) -> None:
-    metrics = {"metric": "pck@0.1", "val": None,
-               "deployed": {"network": "teacher", "file": "checkpoints/last-teacher.safetensors"}}
+    metrics = {
+        "metric": "pck@0.1",
+        "val": None,
+        "deployed": {"network": "teacher", "file": "checkpoints/last-teacher.safetensors"},
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     assert Run(folder).checkpoint().name == "last-teacher.safetensors"
 

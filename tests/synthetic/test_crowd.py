@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semipose.synthetic.crowd import EIGHT, crowd_index, draw_crowd, reduced, write_crowds
-from semipose.formats.load import load
 from semipose.errors import UsageError
+from semipose.formats.load import load
 from semipose.metrics import crowding
 from semipose.pose.skeleton import Skeleton
+from semipose.synthetic.crowd import EIGHT, crowd_index, draw_crowd, reduced, write_crowds
 
 
 def test_a_crowd_depends_on_seed_and_index_alone() -> None:
@@ -56,21 +56,33 @@ def test_a_reduced_skeleton_keeps_partners_and_joins_what_is_left() -> None:
     found = reduced(EIGHT)
     names = found.keypoints
     assert [names[partner] for partner in found.flip] == [
-        "left_ankle", "left_hip", "right_hip", "right_ankle", "left_wrist", "right_wrist", "neck", "head_top",
-    ]  # fmt: skip
+        "left_ankle",
+        "left_hip",
+        "right_hip",
+        "right_ankle",
+        "left_wrist",
+        "right_wrist",
+        "neck",
+        "head_top",
+    ]
     bones = {(names[a], names[b]) for a, b in found.bones}
     assert bones == {
-        ("right_ankle", "right_hip"), ("right_hip", "neck"), ("left_hip", "neck"), ("left_ankle", "left_hip"),
-        ("right_wrist", "neck"), ("left_wrist", "neck"), ("head_top", "neck"),
-    }  # fmt: skip
+        ("right_ankle", "right_hip"),
+        ("right_hip", "neck"),
+        ("left_hip", "neck"),
+        ("left_ankle", "left_hip"),
+        ("right_wrist", "neck"),
+        ("left_wrist", "neck"),
+        ("head_top", "neck"),
+    }
     assert reduced(["left_hip", "neck"]).flip == (0, 1)
     assert isinstance(found, Skeleton)
 
 
 @pytest.mark.parametrize(
-    ("names", "people"), [(["neck"], (2, 8)), (["neck", "neck"], (2, 8)), (["neck", "nose"], (2, 8)),
-                          (EIGHT, (0, 4)), (EIGHT, (5, 4))]
-)  # fmt: skip
+    ("names", "people"),
+    [(["neck"], (2, 8)), (["neck", "neck"], (2, 8)), (["neck", "nose"], (2, 8)), (EIGHT, (0, 4)), (EIGHT, (5, 4))],
+)
 def test_wrong_usage_is_refused(tmp_path: Path, names: list[str], people: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match="expected"):
         write_crowds(tmp_path, 1, seed=0, keypoints=names, people=people)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from semipose.formats.coco import load_labels
+from semipose.metrics.truth import areas_of
+from semipose.pose.skeleton import PRESETS
 from semipose.synthetic.body import POINT, random_body, rotation
 from semipose.synthetic.overhead import Overhead, random_overhead
 from semipose.synthetic.single import draw_figure, write_demo, write_figures
-from semipose.metrics.truth import areas_of
-from semipose.pose.skeleton import PRESETS
 
 
 @pytest.mark.parametrize(("pitch", "yaw", "roll"), [(40.0, 30.0, 0.0), (85.0, -120.0, 0.0), (25.0, 170.0, 70.0)])

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
+from semipose.errors import UsageError
+from semipose.pose.skeleton import PRESETS
+from semipose.synthetic.appearance import Look, random_look
 from semipose.synthetic.body import KEYPOINTS, POINT, Camera, random_body, rotation
 from semipose.synthetic.canvas import Canvas, Material
 from semipose.synthetic.person import FigureDrawing
-from semipose.synthetic.appearance import Look, random_look
 from semipose.synthetic.single import draw_figure, write_demo, write_figures
-from semipose.errors import UsageError
-from semipose.pose.skeleton import PRESETS
 
 SIZE = (144, 112)
 SKIN, HAIR, SHOES = (250, 0, 0), (0, 250, 0), (0, 0, 250)
@@ -220,8 +220,8 @@ def test_the_parts_of_a_demo_share_nobody_and_do_not_depend_on_each_other(tmp_pa
     assert (small.test, small.test_images) == (None, None)
     assert large.test is not None
     for path in sorted(small.unlabeled.iterdir()) + sorted(small.val_images.iterdir()):
-        twin = tmp_path / "b" / path.relative_to(tmp_path / "a")
-        assert twin.read_bytes() == path.read_bytes()
+        baseline = tmp_path / "b" / path.relative_to(tmp_path / "a")
+        assert baseline.read_bytes() == path.read_bytes()
     assert not list(large.unlabeled.glob("*.json"))
 
 

@@ -58,8 +58,10 @@ def test_memory_that_was_freed_is_used_again() -> None:
         pages()
         print(pages())
     """
-    runs = {how: subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True)
-            for how in ("keep", "not")}  # fmt: skip
+    runs = {
+        how: subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True)
+        for how in ("keep", "not")
+    }
     if "no switch" in runs["keep"].stderr:
         pytest.skip("this C library has no such switch")
     pages = {how: int(run.stdout) for how, run in runs.items()}

@@ -16,9 +16,16 @@ def _two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("sizes", "threads"), [
-    ([10, 20], 1), ([WORTH_WAKING - 1], 1), ([WORTH_WAKING], 2), ([10, 3 * WORTH_WAKING], 2), ([10] * 40, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sizes", "threads"),
+    [
+        ([10, 20], 1),
+        ([WORTH_WAKING - 1], 1),
+        ([WORTH_WAKING], 2),
+        ([10, 3 * WORTH_WAKING], 2),
+        ([10] * 40, 1),
+    ],
+)
 def test_small_tensors_have_one_thread_and_large_ones_all(sizes: list[int], threads: int) -> None:
     with threads_for([torch.empty(size) for size in sizes]):
         assert torch.get_num_threads() == threads

@@ -23,7 +23,8 @@ from semipose.cli.main import main
 from semipose.engine import checkpoint
 from semipose.engine.log import RunLog
 from semipose.engine.trainer import Trainer
-from semipose.tasks import report_pictures, train  # noqa: F401 (loaded once, for all the processes to come)
+from semipose.report import crops  # noqa: F401
+from semipose.tasks import train  # noqa: F401 (loaded once, for all the processes to come)
 
 
 def dies_at(moment: str, nth: int) -> Callable[..., bool]:

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
+from semipose.drawing import SIDE_COLORS, draw
 from semipose.formats.load import Data, load
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
 from semipose.tasks.check import check, mirror, sheet
-from semipose.drawing import SIDE_COLORS, draw
+from tests.finished_run import SKELETON
 from tests.tiny import film, project
-from tests.tasks.conftest import SKELETON
 
 
 def test_findings_are_printed_with_remedies_and_the_sheet_is_written(

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from semipose.errors import DataError, UsageError
-from semipose.tasks.evaluate import evaluate
 from semipose.runs.run import Run
+from semipose.tasks.evaluate import evaluate
 
 
 def test_evaluation_repeats_the_runs_own_score(run: Run, pictures: SimpleNamespace, tmp_path: Path) -> None:
@@ -34,10 +34,13 @@ def test_the_flip_test_changes_the_score(run: Run, pictures: SimpleNamespace) ->
     assert plain.values["pixel_error"] != flipped.values["pixel_error"]
 
 
-@pytest.mark.parametrize(("names", "found"), [
-    (lambda names: names[::-1], "another order"),
-    (lambda names: ["muzzle", *names[1:]], "lacks right_ankle and has also muzzle"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (lambda names: names[::-1], "another order"),
+        (lambda names: ["muzzle", *names[1:]], "lacks right_ankle and has also muzzle"),
+    ],
+)
 def test_other_keypoints_are_refused(run: Run, pictures: SimpleNamespace, tmp_path: Path, names, found: str) -> None:
     labels = json.loads(pictures.val.read_text())
     labels["categories"][0]["keypoints"] = names(labels["categories"][0]["keypoints"])

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from semipose.errors import SemiposeError, UsageError
-from semipose.tasks.export import Heatmaps, check, export
 from semipose.runs.run import Run
-from tests.tasks.conftest import SIZE, SKELETON
+from semipose.tasks.export import Heatmaps, check, export
+from tests.finished_run import SIZE, SKELETON
 
 pytest.importorskip("onnxruntime", reason="needs the extra `export`")
 pytest.importorskip("onnxscript", reason="needs the extra `export`")

@@ -9,14 +9,31 @@ from typing import Any
 
 import pytest
 
-from semipose.synthetic.single import Demo, write_demo
 from semipose.engine.log import read_log
+from semipose.synthetic.single import Demo, write_demo
 from semipose.system.files import read_json
 
 ROOT = Path(__file__).parents[2]
-FLAGS = ["--network", "mobilenet_v1", "--width", "0.125", "--head-channels", "8", "--input-size", "64x64",
-         "--batch-size", "4", "--duration", "6", "--eval-every", "2", "--log-every", "1",
-         "--device", "cpu"]  # fmt: skip
+FLAGS = [
+    "--network",
+    "mobilenet_v1",
+    "--width",
+    "0.125",
+    "--head-channels",
+    "8",
+    "--input-size",
+    "64x64",
+    "--batch-size",
+    "4",
+    "--duration",
+    "6",
+    "--eval-every",
+    "2",
+    "--log-every",
+    "1",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +42,33 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 
 def scenario(files: Demo, folder: Path, *flags: str, kills: list[Any]) -> dict[str, Any]:
-    argv = [str(files.labels), "--images", str(files.images), "--unlabeled", str(files.unlabeled),
-            "--val", str(files.val), "--val-images", str(files.val_images), "--out", str(folder), *FLAGS]  # fmt: skip
+    argv = [
+        str(files.labels),
+        "--images",
+        str(files.images),
+        "--unlabeled",
+        str(files.unlabeled),
+        "--val",
+        str(files.val),
+        "--val-images",
+        str(files.val_images),
+        "--out",
+        str(folder),
+        *FLAGS,
+    ]
     return {"train": [*argv, *flags], "kills": kills}
 
 
 def play(*scenarios: dict[str, Any]) -> list[list[int]]:
     """Run the scenarios; the exit codes of the processes of each."""
-    done = subprocess.run([sys.executable, "-m", "tests.tasks.killing"], input=json.dumps(scenarios), cwd=ROOT,
-                          capture_output=True, text=True, timeout=900)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.tasks.killing"],
+        input=json.dumps(scenarios),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert done.returncode == 0, done.stderr
     codes: list[list[int]] = json.loads(done.stdout)
     assert all(row[-1] == 0 for row in codes), done.stderr
@@ -70,17 +105,22 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(files: De
         ["half of .last.safetensors", 1],  # the checkpoint of update 4
         ["half a row", 3],
         ["before updates.json", 2],  # trained, but not said so
-        ["step", 4],  # in the first twin, between checkpoints
+        ["step", 4],  # in the first baseline, between checkpoints
         ["half of .last.safetensors", 4],  # in the second
         ["before metrics.json", 1],
     ]
     codes = play(
-        scenario(files, tmp_path / "whole", "--twin", kills=[]),
-        scenario(files, tmp_path / "broken", "--twin", kills=kills),
+        scenario(files, tmp_path / "whole", "--baseline", kills=[]),
+        scenario(files, tmp_path / "broken", "--baseline", kills=kills),
         scenario(files, tmp_path / "cons", "--method", "pose_cons", kills=[]),
-        scenario(files, tmp_path / "broken-cons", "--method", "pose_cons",
-                 kills=[["step", 6], ["before last.safetensors", 1]]),
-    )  # fmt: skip
+        scenario(
+            files,
+            tmp_path / "broken-cons",
+            "--method",
+            "pose_cons",
+            kills=[["step", 6], ["before last.safetensors", 1]],
+        ),
+    )
     assert codes == [[0], [-9] * len(kills) + [0], [0], [-9, -9, 0]]
     same(tmp_path / "whole", tmp_path / "broken")
     same(tmp_path / "cons", tmp_path / "broken-cons")
@@ -90,7 +130,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(files: De
 @pytest.mark.parametrize("method", ["mean_teacher", "supervised", "pose_cons", "pseudo_label", "pose_dual"])
 def test_a_run_may_be_killed_at_every_moment(method: str, files: Demo, tmp_path: Path) -> None:
     """At each single one of the moments that the driver knows, and at random times."""
-    flags = ["--method", method, "--clip", "1", *["--twin"] * (method != "supervised")]
+    flags = ["--method", method, "--clip", "1", *["--baseline"] * (method != "supervised")]
     chance = random.Random(method)
     kills = {f"moment{nth}": [["", nth]] for nth in range(1, 100, 3)}
     kills |= {f"time{n}": [["seconds", chance.uniform(0.05, 2.5)] for _ in range(4)] for n in range(4)}

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from semipose.formats.coco import load_labels
 from semipose.errors import DataError, UsageError
+from semipose.formats.coco import load_labels
 from semipose.pose.skeleton import PRESETS
-from semipose.tasks.predict import Output, predict
 from semipose.runs.run import Run
-from tests.tasks.conftest import header_only
+from semipose.tasks.predict import Output, predict
+from tests.finished_run import header_only
 from tests.inference.test_model import write_video
 
 

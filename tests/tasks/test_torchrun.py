@@ -25,10 +25,28 @@ def test_an_interrupted_run_of_two_processes_goes_on_with_two(tmp_path: Path) ->
     files = write_demo(tmp_path / "people", labeled=6, unlabeled=8, val=10, size=(72, 64))
     run = tmp_path / "run"
     process = start(
-        "train", files.labels, "--images", files.images, "--unlabeled", files.unlabeled, "--val", files.val,
-        "--val-images", files.val_images, "--out", run, "--network=mobilenet_v1", "--width=0.125", "--head-channels=8",
-        "--input-size=64x64", "--batch-size=4", "--duration=200", "--eval-every=100", "--log-every=5", "--device=cpu",
-    )  # fmt: skip
+        "train",
+        files.labels,
+        "--images",
+        files.images,
+        "--unlabeled",
+        files.unlabeled,
+        "--val",
+        files.val,
+        "--val-images",
+        files.val_images,
+        "--out",
+        run,
+        "--network=mobilenet_v1",
+        "--width=0.125",
+        "--head-channels=8",
+        "--input-size=64x64",
+        "--batch-size=4",
+        "--duration=200",
+        "--eval-every=100",
+        "--log-every=5",
+        "--device=cpu",
+    )
     for _ in range(600):
         if (run / "log.jsonl").is_file() and (run / "log.jsonl").stat().st_size:
             break

@@ -20,19 +20,26 @@ import torch
 
 import semipose as sp
 from semipose.cli.main import main
-from semipose.synthetic.single import Demo, write_demo
 from semipose.engine.checkpoint import load, read_record
 from semipose.engine.log import read_log
 from semipose.engine.trainer import Trainer
 from semipose.errors import DataError, SemiposeError, UsageError, WriteError
-from semipose.system.files import is_leftover, locked
 from semipose.runs.folder import free_folder
 from semipose.runs.phases import read_phases
+from semipose.synthetic.single import Demo, write_demo
+from semipose.system.files import is_leftover, locked
 
 TINY: dict[str, Any] = {
-    "network": "mobilenet_v1", "width": 0.25, "head_channels": 8, "input_size": "64x64", "batch_size": 4,
-    "duration": 4, "eval_every": 2, "log_every": 2, "device": "cpu",
-}  # fmt: skip
+    "network": "mobilenet_v1",
+    "width": 0.25,
+    "head_channels": 8,
+    "input_size": "64x64",
+    "batch_size": 4,
+    "duration": 4,
+    "eval_every": 2,
+    "log_every": 2,
+    "device": "cpu",
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +55,21 @@ def weights(run: sp.Run, name: str) -> dict[str, torch.Tensor]:
     return load(run.folder / "checkpoints" / f"{name}.safetensors")[0]
 
 
-def test_the_twin_has_the_auxiliary_heads_of_the_method(files: Demo, tmp_path: Path) -> None:
+def test_the_baseline_has_the_auxiliary_heads_of_the_method(files: Demo, tmp_path: Path) -> None:
     settings = TINY | {"method": "mean_teacher_levels"}
-    run = sp.train(read(files), out=tmp_path / "run", twin=True, method_settings={"levels": (0.0, 0.4)}, **settings)
+    run = sp.train(read(files), out=tmp_path / "run", baseline=True, method_settings={"levels": (0.0, 0.4)}, **settings)
     for kind in ("weak", "strong"):
-        twin = sp.Run(run.folder / "twin" / kind)
-        assert twin.config["method_settings"]["levels"] == [0, 0.4]
-    losses = [next(row["losses"]["labeled"] for row in one.log() if row["kind"] == "train")
-              for one in (run, sp.Run(run.folder / "twin" / "weak"))]  # fmt: skip
+        baseline = sp.Run(run.folder / "baseline" / kind)
+        assert baseline.config["method_settings"]["levels"] == [0, 0.4]
+    losses = [
+        next(row["losses"]["labeled"] for row in one.log() if row["kind"] == "train")
+        for one in (run, sp.Run(run.folder / "baseline" / "weak"))
+    ]
     assert losses[0] == pytest.approx(losses[1])
 
 
 def test_the_main_job_ends_in_a_model_an_answer_and_a_report(files: Demo, tmp_path: Path) -> None:
-    run = sp.train(read(files), out=tmp_path / "run", twin=True, **TINY)
+    run = sp.train(read(files), out=tmp_path / "run", baseline=True, **TINY)
     metrics = run.metrics
     assert metrics is not None
     assert metrics["deployed"]["network"] == "teacher"
@@ -70,13 +79,13 @@ def test_the_main_job_ends_in_a_model_an_answer_and_a_report(files: Demo, tmp_pa
     assert "unlabeled 0.00 GB in ram" in (run.folder / "report.html").read_text()
     assert set(metrics["val"]) == {"teacher", "student"}
     assert set(metrics["val"]["teacher"]) == {"best", "last"}
-    assert metrics["twin"]["folder"] in ("twin/weak", "twin/strong")
+    assert metrics["baseline"]["folder"] in ("baseline/weak", "baseline/strong")
     assert metrics["answer"]["helped"] in ("yes", "no", "unclear")
     assert metrics["answer"]["images"] == 10
-    twin = sp.Run(run.folder / "twin" / "strong")
-    assert twin.config["method_settings"]["augmentation"] == "strong"
-    assert twin.config["method_settings"]["levels"] == [0.1, 0.3]
-    assert twin.config["settings"]["duration"] == run.config["settings"]["duration"]
+    baseline = sp.Run(run.folder / "baseline" / "strong")
+    assert baseline.config["method_settings"]["augmentation"] == "strong"
+    assert baseline.config["method_settings"]["levels"] == [0.1, 0.3]
+    assert baseline.config["settings"]["duration"] == run.config["settings"]["duration"]
     assert "Did the unlabeled images help" in (run.folder / "report.html").read_text()
     model = run.model()
     found = model.predict(files.unlabeled)
@@ -107,13 +116,13 @@ def phases(folder: Path) -> list[tuple[int, int, int | None]]:
     return [tuple(phase) for phase in read_phases(folder)]
 
 
-def test_a_finished_run_trains_longer_in_a_phase_of_its_own_and_so_do_its_twins(
+def test_a_finished_run_trains_longer_in_a_phase_of_its_own_and_so_do_its_baselines(
     files: Demo, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run = sp.train(read(files), out=tmp_path / "run", twin=True, **TINY)
+    run = sp.train(read(files), out=tmp_path / "run", baseline=True, **TINY)
     before = run.metrics
     longer = sp.resume(run.folder, duration=6)
-    for folder in (run.folder, run.folder / "twin" / "weak", run.folder / "twin" / "strong"):
+    for folder in (run.folder, run.folder / "baseline" / "weak", run.folder / "baseline" / "strong"):
         assert phases(folder) == [(0, 4, 4), (4, 6, 10)]
         assert read_record(folder / "checkpoints" / "last.safetensors")["update"] == 10
         events = [(row["update"], row["text"]) for row in read_log(folder / "log.jsonl") if row["kind"] == "event"]
@@ -137,14 +146,14 @@ def test_only_a_finished_run_trains_longer(files: Demo, tmp_path: Path, monkeypa
     assert phases(sp.resume(tmp_path / "run").folder) == [(0, 4, 4)]
 
 
-def test_the_twins_of_a_run_that_stopped_early_train_as_long_as_it_did(files: Demo, tmp_path: Path) -> None:
+def test_the_baselines_of_a_run_that_stopped_early_train_as_long_as_it_did(files: Demo, tmp_path: Path) -> None:
     few = TINY | {"duration": 60, "lr": 1e-9}  # nothing gets better, once batch norm has found its statistics
-    run = sp.train(read(files), out=tmp_path / "run", twin=True, patience=2, **few)
+    run = sp.train(read(files), out=tmp_path / "run", baseline=True, patience=2, **few)
     ((_, _, end),) = phases(run.folder)
     assert end is not None
     assert end < 60
     for kind in ("weak", "strong"):
-        assert phases(run.folder / "twin" / kind) == [(0, 60, end)]
+        assert phases(run.folder / "baseline" / kind) == [(0, 60, end)]
     assert "stopped early" in (run.folder / "report.html").read_text()
     with pytest.raises(UsageError, match="--patience 2 needs people to validate on"):
         sp.train(sp.load(files.labels, files.images, files.unlabeled), out=tmp_path / "blind", patience=2, **TINY)
@@ -169,8 +178,12 @@ def test_a_time_is_measured_once(files: Demo, tmp_path: Path, monkeypatch: pytes
 def test_what_a_resumed_run_does_not_find_as_it_was_is_said_or_refused(
     files: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    mine = Demo(**{name: tmp_path / "p" / path.relative_to(files.labels.parent) if path else None
-                   for name, path in vars(files).items()})  # fmt: skip
+    mine = Demo(
+        **{
+            name: tmp_path / "p" / path.relative_to(files.labels.parent) if path else None
+            for name, path in vars(files).items()
+        }
+    )
     shutil.copytree(files.labels.parent, tmp_path / "p")
     with killed(monkeypatch, after=3):
         sp.train(read(mine), out=tmp_path / "run", method="supervised", **TINY)
@@ -224,14 +237,35 @@ def test_a_full_disk_loses_nothing(
     ],
 )
 def test_what_cannot_be_trained_is_one_line_and_leaves_no_folder(
-    flags: list[str], code: int, words: str, files: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    code: int,
+    words: str,
+    files: Demo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     shutil.copytree(files.labels.parent, tmp_path / "p")
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    assert main(["train", "p/labels.json", "--images", "p/images", "--val", "p/val/labels.json", "--val-images",
-                 "p/val/images", "--duration", "2", *flags]) == code  # fmt: skip
+    assert (
+        main(
+            [
+                "train",
+                "p/labels.json",
+                "--images",
+                "p/images",
+                "--val",
+                "p/val/labels.json",
+                "--val-images",
+                "p/val/images",
+                "--duration",
+                "2",
+                *flags,
+            ]
+        )
+        == code
+    )
     assert words in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -257,8 +291,8 @@ def test_runs_that_are_not_named_take_the_next_free_folder(
     assert [free_folder(None, data, "a.b:C").as_posix() for _ in range(2)] == ["runs/labels-C-1", "runs/labels-C-2"]
 
 
-def test_a_twin_goes_on_with_its_run(files: Demo, tmp_path: Path) -> None:
-    folder = tmp_path / "run" / "twin" / "weak"
+def test_a_baseline_goes_on_with_its_run(files: Demo, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "baseline" / "weak"
     folder.mkdir(parents=True)
     config = dict.fromkeys(("method", "settings", "skeleton", "network", "input_size", "data"))
     (folder / "run.json").write_text(json.dumps(config | {"format": 1}))
@@ -269,8 +303,20 @@ def test_a_twin_goes_on_with_its_run(files: Demo, tmp_path: Path) -> None:
 def test_ctrl_c_saves_exits_with_130_and_says_how_to_go_on(files: Demo, tmp_path: Path) -> None:
     """The real thing: a process of its own, interrupted in the middle of training."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in (TINY | {"duration": 100000}).items()]
-    command = [sys.executable, "-m", "semipose", "train", str(files.labels), "--images", str(files.images),
-               "--unlabeled", str(files.unlabeled), "--out", str(tmp_path / "run"), *flags]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "semipose",
+        "train",
+        str(files.labels),
+        "--images",
+        str(files.images),
+        "--unlabeled",
+        str(files.unlabeled),
+        "--out",
+        str(tmp_path / "run"),
+        *flags,
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "run" / "log.jsonl"
     for _ in range(600):
@@ -296,17 +342,20 @@ def test_labels_of_the_unlabeled_part_are_never_read(files: Demo, tmp_path: Path
     other = tmp_path / "corrupted.json"
     other.write_text(json.dumps(corrupted))
     runs = [
-        sp.train(sp.load(path, files.images, split=split, val=files.val, val_images=files.val_images),
-                 out=tmp_path / path.stem, **TINY)
+        sp.train(
+            sp.load(path, files.images, split=split, val=files.val, val_images=files.val_images),
+            out=tmp_path / path.stem,
+            **TINY,
+        )
         for path in (files.labels, other)
-    ]  # fmt: skip
+    ]
     for name in ("best-teacher", "last"):
         first, second = (weights(run, name) for run in runs)
         assert all(torch.equal(value, second[key]) for key, value in first.items())
 
 
 def test_without_anybody_held_out_the_last_checkpoint_is_deployed(files: Demo, tmp_path: Path) -> None:
-    run = sp.train(sp.load(files.labels, files.images, files.unlabeled), out=tmp_path / "run", twin=True, **TINY)
+    run = sp.train(sp.load(files.labels, files.images, files.unlabeled), out=tmp_path / "run", baseline=True, **TINY)
     assert run.metrics is not None
     assert run.metrics["val"] is None
     assert "last checkpoint" in run.metrics["deployed"]["rule"]

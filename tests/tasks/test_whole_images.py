@@ -9,22 +9,22 @@ import pytest
 import torch
 
 from semipose.checks.checks import check
-from semipose.synthetic.crowd import reduced, write_crowds
-from semipose.formats.load import Data, load
-from semipose.inference.predict import score_whole_images
-from semipose.config.settings import Settings
-from semipose.errors import UsageError
-from semipose.pose.poses import Poses
 from semipose.comparison import job
-from semipose.tasks.check import sheet
-from semipose.comparison.rows import Judge
+from semipose.comparison.rows import Scorer
+from semipose.config.settings import Settings
 from semipose.drawing import draw, person_colors
-from semipose.tasks.evaluate import evaluate
-from semipose.tasks.export import export
+from semipose.errors import UsageError
+from semipose.formats.load import Data, load
 from semipose.inference.model import Model
-from semipose.tasks.predict import predict
+from semipose.inference.predict import score_whole_images
+from semipose.pose.poses import Poses
 from semipose.report.whole_images import unlabeled_pictures, val_pictures
 from semipose.runs.run import Run
+from semipose.synthetic.crowd import reduced, write_crowds
+from semipose.tasks.check import sheet
+from semipose.tasks.evaluate import evaluate
+from semipose.tasks.export import export
+from semipose.tasks.predict import predict
 from semipose.tasks.train import resume, train
 from tests.scenes import SETTINGS, Told, crowds
 
@@ -176,9 +176,9 @@ def test_a_comparison_keeps_whom_a_run_found_and_judges_it_by_them(run: Run, dat
     assert data.val is not None
     settings, file = Settings.from_record(run.config["settings"]), tmp_path / "found.safetensors"
     job._find(run, settings, data.val, file)
-    kept = job.read_found(file, data.val.poses)
+    kept = job.read_predictions(file, data.val.poses)
     assert set(kept) == {"best-teacher", "best-student", "last-teacher"}
-    judge = Judge(tmp_path, data.val, "oks_ap", "val")
+    judge = Scorer(tmp_path, data.val, "oks_ap", "val")
     for name, found in kept.items():
         again = run.model(name).predict_people(data.val, device="cpu")
         assert len(found) == len(again)

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from semipose.views.color import Color, jitter, recolor
-from semipose.views.draw import Draw
 from semipose.views.policies import augment
+from semipose.views.random_key import RandomKey
 from semipose.views.view import Augmentation
 from tests.people import crops
 
-DRAW = Draw(0, 0, "unlabeled", 4, 4)
+DRAW = RandomKey(0, 0, "unlabeled", 4, 4)
 
 
 def test_color_changes_stay_in_range_and_differ_between_images() -> None:
@@ -45,12 +45,12 @@ def test_colors_are_not_rounded_under_autocast() -> None:
 @pytest.mark.parametrize(
     ("color", "strength", "expected"),
     [
-        ("none", None, lambda image, draw: image),
-        ("jitter", None, lambda image, draw: jitter(image, draw, "strong", 0.4)),
-        ("jitter", 0.7, lambda image, draw: jitter(image, draw, "strong", 0.7)),
-        ("randaugment", None, lambda image, draw: augment(image, draw, "strong", "randaugment", 1 / 3)),
-        ("randaugment", 0.7, lambda image, draw: augment(image, draw, "strong", "randaugment", 0.7)),
-        ("trivialaugment", None, lambda image, draw: augment(image, draw, "strong", "trivialaugment", 1.0)),
+        ("none", None, lambda image, random: image),
+        ("jitter", None, lambda image, random: jitter(image, random, "strong", 0.4)),
+        ("jitter", 0.7, lambda image, random: jitter(image, random, "strong", 0.7)),
+        ("randaugment", None, lambda image, random: augment(image, random, "strong", "randaugment", 1 / 3)),
+        ("randaugment", 0.7, lambda image, random: augment(image, random, "strong", "randaugment", 0.7)),
+        ("trivialaugment", None, lambda image, random: augment(image, random, "strong", "trivialaugment", 1.0)),
     ],
 )
 def test_the_strong_view_has_the_colors_that_were_asked_for(color: Color, strength: float | None, expected) -> None:  # type: ignore[no-untyped-def]
@@ -61,5 +61,5 @@ def test_the_strong_view_has_the_colors_that_were_asked_for(color: Color, streng
     )
     without, found = plain.strong(plain.weak()), asked.strong(asked.weak())
     assert torch.equal(found.affine.matrix, without.affine.matrix)
-    assert torch.equal(found.image, expected(without.image, people.draw))
+    assert torch.equal(found.image, expected(without.image, people.random))
     assert torch.equal(asked.weak().image, plain.weak().image)

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from semipose.views.cut_occlude import cut_occlude, paste
-from semipose.views.draw import Draw
+from semipose.views.random_key import RandomKey
 
 SIZE = (64, 48)
-DRAW = Draw(0, 0, "unlabeled", 4, 4)
+DRAW = RandomKey(0, 0, "unlabeled", 4, 4)
 # Rows 0 and 1 are each other's partner, and 2 and 3.
 PARTNER = [1, 0, 3, 2]
 
@@ -81,11 +81,11 @@ def test_labels_images_and_masks_stay_as_they_were() -> None:
 
 
 def test_patches_grow_with_the_input() -> None:
-    draw, shares = Draw(0, 0, "unlabeled", 256, 256), []
+    random, shares = RandomKey(0, 0, "unlabeled", 256, 256), []
     for height, width in ((64, 48), (128, 96)):
         image = torch.rand(256, 3, height, width)
         middle = torch.tensor([width / 2, height / 2]).expand(256, 1, 2)
-        shares.append((cut_occlude(image, middle, draw, "c") != image).any(1).float().mean().item())
+        shares.append((cut_occlude(image, middle, random, "c") != image).any(1).float().mean().item())
     assert abs(shares[0] - shares[1]) < 0.005
     assert 0.02 < shares[0] < 0.06
 
@@ -97,8 +97,9 @@ def sources(exists: Tensor, keypoints: Tensor) -> Tensor:
     for number, (x, y) in enumerate(((0, 0), (60, 0), (120, 0), (0, 60), (60, 60), (120, 60))):
         image[:, :, y : y + 60, x : x + 60] = (number + 1) / 8
     image[0::2] = 1.0
-    found = cut_occlude(image, keypoints.expand(count, -1, -1), Draw(0, 0, "u", count, count), "c", 1,
-                        exists.expand(count, -1))  # fmt: skip
+    found = cut_occlude(
+        image, keypoints.expand(count, -1, -1), RandomKey(0, 0, "u", count, count), "c", 1, exists.expand(count, -1)
+    )
     colors = (found[0::2, 0] * 8).round().long()
     pixels = torch.stack([(colors == number + 1).flatten(1).sum(1) for number in range(6)])
     return pixels.argmax(0).bincount(minlength=6)

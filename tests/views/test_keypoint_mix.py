@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from semipose.views.draw import Draw
 from semipose.views.keypoint_mix import blend, keypoint_mix
+from semipose.views.random_key import RandomKey
 
-DRAW = Draw(0, 0, "unlabeled", 6, 6)
+DRAW = RandomKey(0, 0, "unlabeled", 6, 6)
 SIZE = (64, 48)
 
 
@@ -19,8 +19,13 @@ def inputs(count: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.rand(count, 3, *SIZE, generator=generator), keypoints
 
 
-def one(x: float, y: float, size: tuple[int, int] = (256, 192), half: float = 15.0,
-        shift: tuple[float, float] = (40.0, -20.0)) -> Tensor:
+def one(
+    x: float,
+    y: float,
+    size: tuple[int, int] = (256, 192),
+    half: float = 15.0,
+    shift: tuple[float, float] = (40.0, -20.0),
+) -> Tensor:
     """(H, W) bool: what a patch at (x, y) changes, when it reads `shift` away."""
     image = torch.rand(1, 3, *size)
     centers, moved = torch.tensor([[[x, y]]]), torch.tensor([[shift]])
@@ -69,9 +74,9 @@ def pairs(exists: Tensor | None, others: float = 0.0, count: int = 1, images: in
     """(images, 6) the keypoint that was pasted near each one (the partner's + 6), -1 where none was."""
     ground = torch.arange(6.0).view(2, 3).repeat_interleave(20, 0).repeat_interleave(20, 1)
     image = (ground + 6 * (torch.arange(images) % 2).view(-1, 1, 1)).unsqueeze(1)
-    draw = Draw(0, 0, "unlabeled", images, images)
+    random = RandomKey(0, 0, "unlabeled", images, images)
     shown = None if exists is None else exists.expand(images, -1)
-    mixed = keypoint_mix(image, SPREAD.expand(images, -1, -1), draw, "m", count, shown, others, own=(0.0, 0.0))
+    mixed = keypoint_mix(image, SPREAD.expand(images, -1, -1), random, "m", count, shown, others, own=(0.0, 0.0))
     pasted = torch.where(mixed == image, -1.0, mixed).unflatten(3, (3, 20)).unflatten(2, (2, 20))
     found = pasted.amax((1, 3, 5)).flatten(1).long()
     partner = (found >= 6) != (torch.arange(images) % 2 == 1)[:, None]
@@ -148,7 +153,7 @@ def test_k4_near_borders_both_patches_shrink_to_what_they_have_in_common(
 def test_k5_x_is_the_column() -> None:
     image = torch.rand(1, 3, 256, 192)
     keypoints = torch.tensor([[[150.0, 20.0], [150.0, 240.0]]])
-    mixed = keypoint_mix(image, keypoints, Draw(0, 0, "u", 1, 1), "m", 2, others=0.0)
+    mixed = keypoint_mix(image, keypoints, RandomKey(0, 0, "u", 1, 1), "m", 2, others=0.0)
     rows, columns = (mixed != image).any(1)[0].nonzero(as_tuple=True)
     assert (columns - 150).abs().max() < 40
     assert ((rows < 60) | (rows > 200)).all()
@@ -159,7 +164,7 @@ def test_k5_x_is_the_column() -> None:
 def test_patches_are_moved_by_whole_pixels() -> None:
     place = torch.arange(64.0 * 48).view(1, 1, 64, 48)
     keypoints = torch.tensor([[[13.3, 20.4], [30.7, 40.9]]])
-    mixed = keypoint_mix(place, keypoints, Draw(0, 0, "u", 1, 1), "m", 1, others=0.0, own=(0.0, 0.0))
+    mixed = keypoint_mix(place, keypoints, RandomKey(0, 0, "u", 1, 1), "m", 1, others=0.0, own=(0.0, 0.0))
     moved = (mixed - place)[mixed != place]
     # 17.4 to the right and 20.5 down, or back.
     assert moved.abs().unique().tolist() in ([20 * 48 + 17], [21 * 48 + 17])
@@ -176,10 +181,10 @@ def test_k6_the_other_images_do_not_matter_where_sources_are_the_image_itself() 
 def test_patches_grow_with_the_image() -> None:
     shares = []
     for size in ((64, 48), (128, 96)):
-        draw = Draw(0, 0, "unlabeled", 256, 256)
+        random = RandomKey(0, 0, "unlabeled", 256, 256)
         keypoints = (0.3 + 0.4 * torch.rand(256, 7, 2)) * torch.tensor([size[1], size[0]])
         image = torch.rand(256, 3, *size)
-        shares.append((keypoint_mix(image, keypoints, draw, "m") != image).any(1).float().mean().item())
+        shares.append((keypoint_mix(image, keypoints, random, "m") != image).any(1).float().mean().item())
     assert abs(shares[0] - shares[1]) < 0.01
     assert 0.02 < shares[0] < 0.06
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from semipose.views.draw import Draw
 from semipose.views.mix import Mix, cutmix, mixup, partners
 from semipose.views.occlude import rectangles
+from semipose.views.random_key import RandomKey
 
-DRAW = Draw(0, 0, "unlabeled", 6, 6)
+DRAW = RandomKey(0, 0, "unlabeled", 6, 6)
 
 
 @pytest.mark.parametrize("keypoints", [None, torch.rand(6, 5, 2, generator=torch.Generator().manual_seed(0)) * 48])
@@ -61,4 +61,4 @@ def test_targets_are_mixed_where_and_as_much_as_the_pixels() -> None:
     ],
 )
 def test_partners_exchange_within_the_processes_slice(count: int, total: int, start: int, expected: list[int]) -> None:
-    assert partners(Draw(0, 0, "unlabeled", count, total, start)).tolist() == expected
+    assert partners(RandomKey(0, 0, "unlabeled", count, total, start)).tolist() == expected

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from semipose.views import occlude
-from semipose.views.draw import Draw
 from semipose.views.occlude import BELOW_ONE, FILL, cover, cutout, joint_cutout, rectangles
+from semipose.views.random_key import RandomKey
 
-DRAW = Draw(0, 0, "unlabeled", 4, 4)
-MANY = Draw(0, 0, "unlabeled", 600, 600)
+DRAW = RandomKey(0, 0, "unlabeled", 4, 4)
+MANY = RandomKey(0, 0, "unlabeled", 600, 600)
 SIZE = (64, 48)
 
 
@@ -64,10 +64,10 @@ def test_no_rectangles_change_nothing() -> None:
 
 
 def test_cutouts_reach_all_of_the_image_and_grow_with_it() -> None:
-    draw = Draw(0, 0, "unlabeled", 256, 256)
+    random = RandomKey(0, 0, "unlabeled", 256, 256)
     shares = []
     for size in ((64, 48), (128, 96)):
-        cut = cutout(torch.ones(256, 3, *size), draw, "c", count=5)
+        cut = cutout(torch.ones(256, 3, *size), random, "c", count=5)
         hidden = (cut != 1).any(1).float()
         shares.append(hidden.mean().item())
         assert hidden.amax(0).mean() > 0.99

@@ -9,32 +9,33 @@ from torch import Tensor
 from benchmarks.operators import Operators, on_meta
 from semipose.views.color import jitter
 from semipose.views.cut_occlude import cut_occlude
-from semipose.views.draw import Draw
 from semipose.views.keypoint_mix import keypoint_mix
 from semipose.views.mix import cutmix, mixup
 from semipose.views.occlude import cutout, joint_cutout
 from semipose.views.policies import augment
+from semipose.views.random_key import RandomKey
 from semipose.views.tiles import Tiles
 from tests.people import SKELETON, crops
 
-Change = Callable[[Tensor, Tensor, Draw], Tensor]
+Change = Callable[[Tensor, Tensor, RandomKey], Tensor]
 
 CHANGES: dict[str, tuple[Change, int]] = {
-    "jitter": (lambda image, keypoints, draw: jitter(image, draw, "c", 0.4), 10),
-    "randaugment": (lambda image, keypoints, draw: augment(image, draw, "c", "randaugment"), 140),
-    "trivialaugment": (lambda image, keypoints, draw: augment(image, draw, "c", "trivialaugment"), 66),
-    "cutout": (lambda image, keypoints, draw: cutout(image, draw, "c"), 25),
-    "joint_cutout": (lambda image, keypoints, draw: joint_cutout(image, keypoints, draw, "c"), 45),
+    "jitter": (lambda image, keypoints, random: jitter(image, random, "c", 0.4), 10),
+    "randaugment": (lambda image, keypoints, random: augment(image, random, "c", "randaugment"), 140),
+    "trivialaugment": (lambda image, keypoints, random: augment(image, random, "c", "trivialaugment"), 66),
+    "cutout": (lambda image, keypoints, random: cutout(image, random, "c"), 25),
+    "joint_cutout": (lambda image, keypoints, random: joint_cutout(image, keypoints, random, "c"), 45),
     "visible": (
-        lambda image, keypoints, draw: joint_cutout(image, keypoints, draw, "c", exists=keypoints[..., 0] > 20), 50
+        lambda image, keypoints, random: joint_cutout(image, keypoints, random, "c", exists=keypoints[..., 0] > 20),
+        50,
     ),
-    "cutmix": (lambda image, keypoints, draw: cutmix(image, draw, "c")[0], 30),
-    "cutmix_keypoints": (lambda image, keypoints, draw: cutmix(image, draw, "c", keypoints=keypoints)[0], 50),
-    "keypoint_mix": (lambda image, keypoints, draw: keypoint_mix(image, keypoints, draw, "c"), 85),
-    "cut_occlude": (lambda image, keypoints, draw: cut_occlude(image, keypoints, draw, "c"), 90),
-    "mixup": (lambda image, keypoints, draw: mixup(image, draw, "c")[0], 15),
-    "tiles": (lambda image, keypoints, draw: Tiles.drawn(draw, "c", (4, 3)).mix(image), 10),
-}  # fmt: skip
+    "cutmix": (lambda image, keypoints, random: cutmix(image, random, "c")[0], 30),
+    "cutmix_keypoints": (lambda image, keypoints, random: cutmix(image, random, "c", keypoints=keypoints)[0], 50),
+    "keypoint_mix": (lambda image, keypoints, random: keypoint_mix(image, keypoints, random, "c"), 85),
+    "cut_occlude": (lambda image, keypoints, random: cut_occlude(image, keypoints, random, "c"), 90),
+    "mixup": (lambda image, keypoints, random: mixup(image, random, "c")[0], 15),
+    "tiles": (lambda image, keypoints, random: Tiles.drawn(random, "c", (4, 3)).mix(image), 10),
+}
 
 
 def operators(code: Callable[[], object]) -> Operators:
@@ -54,7 +55,7 @@ def inputs(count: int = 8) -> tuple[Tensor, Tensor]:
 def test_changes_cost_few_operators_the_same_for_any_batch_and_none_waits(name: str) -> None:
     change, limit = CHANGES[name]
     small, large = (
-        operators(lambda count=count: change(*inputs(count), Draw(0, 0, "u", count, count))) for count in (4, 16)
+        operators(lambda count=count: change(*inputs(count), RandomKey(0, 0, "u", count, count))) for count in (4, 16)
     )
     # What makes the inputs is counted too: at most six.
     assert small.count == large.count
@@ -67,17 +68,18 @@ def test_changes_need_no_number_of_their_device(name: str) -> None:
     """On the meta device there are none."""
     change, (image, keypoints) = CHANGES[name][0], inputs()
     with on_meta() as device:
-        image, keypoints, draw = image.to(device), keypoints.to(device), Draw(0, 0, "u", 8, 8, device=device)
-        assert change(image, keypoints, draw).is_meta
-        assert not operators(lambda: change(image, keypoints, draw)).blocking
+        image, keypoints, random = image.to(device), keypoints.to(device), RandomKey(0, 0, "u", 8, 8, device=device)
+        assert change(image, keypoints, random).is_meta
+        assert not operators(lambda: change(image, keypoints, random)).blocking
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_two_processes_change_the_two_halves_of_what_one_changes(name: str) -> None:
     change, (image, keypoints) = CHANGES[name][0], inputs()
-    whole = change(image, keypoints, Draw(3, 5, "u", 8, 8))
+    whole = change(image, keypoints, RandomKey(3, 5, "u", 8, 8))
     halves = [
-        change(image[rows], keypoints[rows], Draw(3, 5, "u", 4, 8, rows.start)) for rows in (slice(0, 4), slice(4, 8))
+        change(image[rows], keypoints[rows], RandomKey(3, 5, "u", 4, 8, rows.start))
+        for rows in (slice(0, 4), slice(4, 8))
     ]
     assert torch.equal(torch.cat(halves), whole)
 
@@ -85,9 +87,9 @@ def test_two_processes_change_the_two_halves_of_what_one_changes(name: str) -> N
 @pytest.mark.parametrize("name", CHANGES)
 def test_changes_follow_the_seed_and_the_update(name: str) -> None:
     change, (image, keypoints) = CHANGES[name][0], inputs()
-    first = change(image, keypoints, Draw(3, 5, "u", 8, 8))
-    assert torch.equal(change(image, keypoints, Draw(3, 5, "u", 8, 8)), first)
-    for other in (Draw(4, 5, "u", 8, 8), Draw(3, 6, "u", 8, 8), Draw(3, 5, "v", 8, 8)):
+    first = change(image, keypoints, RandomKey(3, 5, "u", 8, 8))
+    assert torch.equal(change(image, keypoints, RandomKey(3, 5, "u", 8, 8)), first)
+    for other in (RandomKey(4, 5, "u", 8, 8), RandomKey(3, 6, "u", 8, 8), RandomKey(3, 5, "v", 8, 8)):
         assert not torch.equal(change(image, keypoints, other), first)
 
 
@@ -97,7 +99,7 @@ def test_views_cost_few_operators_the_same_for_any_batch_and_none_waits() -> Non
     for limit, view in (
         (30, lambda count: people[count].weak()),
         (40, lambda count: people[count].strong(weak[count])),
-        (24, lambda count: people[count].plain()),
+        (24, lambda count: people[count].canonical()),
         (10, lambda count: people[count].labels(weak[count], SKELETON.flip)),
     ):
         small, large = (operators(lambda count=count, view=view: view(count)) for count in (4, 16))

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from semipose.views.cut_occlude import cut_occlude
-from semipose.views.draw import Draw
 from semipose.views.mix import cutmix
 from semipose.views.occlude import cutout, joint_cutout
 from semipose.views.paths import PATHS, yoco
 from semipose.views.policies import augment
+from semipose.views.random_key import RandomKey
 
-DRAW = Draw(0, 3, "unlabeled", 8, 8)
+DRAW = RandomKey(0, 3, "unlabeled", 8, 8)
 IMAGE = torch.rand(8, 3, 64, 48, generator=torch.Generator().manual_seed(1))
 KEYPOINTS = torch.rand(8, 6, 2, generator=torch.Generator().manual_seed(2)) * torch.tensor([47.0, 63.0])
 
@@ -37,10 +37,10 @@ def test_joco_occludes_and_then_cuts_and_jccm_cuts_and_then_mixes() -> None:
 
 
 def test_yoco_joins_two_copies_along_the_lower_or_the_right_half() -> None:
-    draw = Draw(0, 0, "unlabeled", 64, 64)
+    random = RandomKey(0, 0, "unlabeled", 64, 64)
     image = IMAGE.repeat(8, 1, 1, 1)
-    first, second = (augment(image, draw, f"y/{copy}", "trivialaugment") for copy in ("first", "second"))
-    joined = yoco(image, draw, "y", "trivialaugment")
+    first, second = (augment(image, random, f"y/{copy}", "trivialaugment") for copy in ("first", "second"))
+    joined = yoco(image, random, "y", "trivialaugment")
     lower = (joined[:, :, 32:] == second[:, :, 32:]).all(-1).all(-1).all(-1)
     right = (joined[..., 24:] == second[..., 24:]).all(-1).all(-1).all(-1)
     assert (lower | right).all()

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from semipose.views import policies
-from semipose.views.draw import Draw
 from semipose.views.policies import LUMA, Change, Policy, apply, augment, choices, operations
+from semipose.views.random_key import RandomKey
 
 NAMES = list(operations(1.0, 1))
 LEVELS = (0.1, 1 / 3, 2 / 3, 1.0)
@@ -165,8 +165,11 @@ def test_every_operation_is_as_likely(policy: Policy, names: int, rows: int, mon
     table = choices(policy, 0.5)
     assert len(table) == names * rows
     kinds = {tuple((row != np.array(Change(), np.float32)).tolist()) for row in table}
-    expected = {tuple(np.not_equal(change, Change()).tolist()) for name, change in operations(0.5, 1).items()
-                if policy == "randaugment" or name not in ("invert", "solarize_add", "cutout")}  # fmt: skip
+    expected = {
+        tuple(np.not_equal(change, Change()).tolist())
+        for name, change in operations(0.5, 1).items()
+        if policy == "randaugment" or name not in ("invert", "solarize_add", "cutout")
+    }
     assert kinds - {(False,) * len(Change())} == expected
     seen: Counter[bytes] = Counter()
     monkeypatch.setattr(
@@ -174,7 +177,7 @@ def test_every_operation_is_as_likely(policy: Policy, names: int, rows: int, mon
         "apply",
         lambda image, changes, *rest: seen.update(row.tobytes() for row in changes.reshape(-1, len(Change()))),
     )
-    augment(torch.zeros(1), Draw(0, 0, "unlabeled", 20000, 20000), "a", policy, 0.5)
+    augment(torch.zeros(1), RandomKey(0, 0, "unlabeled", 20000, 20000), "a", policy, 0.5)
     assert len(seen) == len(np.unique(table, axis=0))
     mean = 20000 * policies.OPERATIONS[policy] / len(table)
     weights = Counter(row.tobytes() for row in table)
@@ -193,7 +196,7 @@ def test_strength_bounds_what_is_drawn() -> None:
 def test_images_stay_in_range_and_are_not_changed_in_place(policy: Policy) -> None:
     image = torch.rand(64, 3, 24, 16)
     before = image.clone()
-    changed = augment(image, Draw(0, 0, "unlabeled", 64, 64), "a", policy, 1.0)
+    changed = augment(image, RandomKey(0, 0, "unlabeled", 64, 64), "a", policy, 1.0)
     assert torch.equal(image, before)
     assert changed.shape == image.shape
     assert changed.min() >= 0

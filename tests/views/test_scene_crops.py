@@ -8,7 +8,7 @@ import torch
 
 from semipose.engine.batches import split
 from semipose.scene import Labels
-from semipose.views.draw import Draw
+from semipose.views.random_key import RandomKey
 from semipose.views.view import Augmentation, Batch, SceneCrops
 
 FLIP = (1, 0)
@@ -31,8 +31,8 @@ def scenes(count: int = 8, augmentation: Augmentation = STRONG, labeled: bool = 
         images[..., color] = 255 * torch.exp(-((x - at[:, 0]) ** 2 + (y - at[:, 1]) ** 2) / 12)
     known = torch.ones(count, 1, 18, 18)
     known[:, :, :2] = known[:, :, -2:] = 0
-    draw = Draw(0, 5, "labeled", count, count)
-    crops = SceneCrops(images.to(torch.uint8), (64, 64), 72 / 64, augmentation, draw, known=known)
+    random = RandomKey(0, 5, "labeled", count, count)
+    crops = SceneCrops(images.to(torch.uint8), (64, 64), 72 / 64, augmentation, random, known=known)
     if not labeled:
         return crops
     people = Labels(keypoints.numpy(), visible.numpy() > 0, np.full((count, 2, 2), 20.0, np.float32))
@@ -46,15 +46,15 @@ def spots(image: torch.Tensor) -> torch.Tensor:
     return torch.stack([(image * x).sum((2, 3)) / mass, (image * y).sum((2, 3)) / mass], -1)
 
 
-@pytest.mark.parametrize("kind", ["plain", "weak", "strong"])
+@pytest.mark.parametrize("kind", ["canonical", "weak", "strong"])
 def test_everybody_follows_the_pixels(kind: str) -> None:
     crops = scenes()
     weak = crops.weak()
-    view = {"plain": crops.plain, "weak": lambda: weak, "strong": lambda: crops.strong(weak)}[kind]()
+    view = {"canonical": crops.canonical, "weak": lambda: weak, "strong": lambda: crops.strong(weak)}[kind]()
     scene = crops.scene(view, FLIP)
     # In a mirrored view the left keypoint is where the right one's color is.
     mirrored = view.affine.mirrored
-    assert kind == "plain" or (mirrored.any() and not mirrored.all())
+    assert kind == "canonical" or (mirrored.any() and not mirrored.all())
     first = torch.where(mirrored[:, None, None], scene.keypoints[:, :, 1], scene.keypoints[:, :, 0])
     second = torch.where(mirrored[:, None], scene.keypoints[:, 0, 0], scene.keypoints[:, 0, 1])
     found, expected = spots(view.image), torch.stack([first[:, 0], second, first[:, 1]], 1)
@@ -79,7 +79,7 @@ def test_keypoints_outside_of_the_view_are_not_visible() -> None:
 
 def test_what_is_known_moves_with_the_view_and_ends_with_the_image() -> None:
     for crops in (scenes(), scenes(labeled=False)):
-        plain = crops.known_in(crops.plain())
+        plain = crops.known_in(crops.canonical())
         assert plain.shape == (8, 1, 16, 16)
         assert plain[0, 0, :, 8].tolist() == [0, 0, *[1] * 12, 0, 0]
         view = crops.weak()
@@ -97,17 +97,17 @@ def test_what_is_known_moves_with_the_view_and_ends_with_the_image() -> None:
 def test_unlabeled_images_have_no_people() -> None:
     crops = scenes(labeled=False)
     with pytest.raises(ValueError, match="unlabeled"):
-        crops.scene(crops.plain(), FLIP)
+        crops.scene(crops.canonical(), FLIP)
 
 
 def test_views_are_moved_by_up_to_their_share_and_without_one_not_at_all() -> None:
     many = scenes(400, Augmentation(0, 0, 0, "none", shift=0.2))
-    steps = many.weak().affine.matrix[:, :2, 2] - many.plain().affine.matrix[:, :2, 2]
+    steps = many.weak().affine.matrix[:, :2, 2] - many.canonical().affine.matrix[:, :2, 2]
     assert 12 < steps.amax() <= 12.8
     assert -12.8 <= steps.amin() < -12
     assert steps.mean(0).abs().max() < 1
     still = replace(many, augmentation=Augmentation(0, 0, 0, "none"))
-    torch.testing.assert_close(still.weak().affine.matrix, still.plain().affine.matrix)
+    torch.testing.assert_close(still.weak().affine.matrix, still.canonical().affine.matrix)
     moved = replace(many, augmentation=STRONG)
     turned = replace(many, augmentation=replace(STRONG, shift=0.0))
     # The shift has numbers of its own: all others stay as they are without it.

@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semipose.errors import UsageError
-from semipose.views.draw import Draw
+from semipose.views.random_key import RandomKey
 from semipose.views.tiles import Tiles, read_grid, usual_grid, usual_group
 
 GRIDS = [(1, 1), (2, 2), (4, 4), (4, 3)]
 
 
 def drawn(grid: tuple[int, int] = (4, 3), count: int = 8, group: int = 4, name: str = "t", seed: int = 0) -> Tiles:
-    return Tiles.drawn(Draw(seed, 0, "unlabeled", count, count), name, grid, group)
+    return Tiles.drawn(RandomKey(seed, 0, "unlabeled", count, count), name, grid, group)
 
 
 def images(size: tuple[int, int] = (48, 24), count: int = 8, channels: int = 3) -> Tensor:
@@ -118,13 +118,13 @@ def test_m8_maps_that_do_not_divide_are_refused(size: tuple[int, int], grid: tup
 @pytest.mark.parametrize(("count", "start"), [(6, 0), (4, 2)])
 def test_m9_people_who_do_not_divide_into_groups_are_refused(count: int, start: int) -> None:
     with pytest.raises(ValueError, match=f"{count} people cannot be divided into groups of 4"):
-        Tiles.drawn(Draw(0, 0, "unlabeled", count, 12, start), "t", (4, 3))
+        Tiles.drawn(RandomKey(0, 0, "unlabeled", count, 12, start), "t", (4, 3))
 
 
 def test_m9_processes_and_parts_exchange_what_one_would_and_nothing_with_each_other() -> None:
     whole = drawn(count=12).source
     for start in (0, 4, 8):
-        part = Tiles.drawn(Draw(0, 0, "unlabeled", 4, 12, start), "t", (4, 3)).source
+        part = Tiles.drawn(RandomKey(0, 0, "unlabeled", 4, 12, start), "t", (4, 3)).source
         assert np.array_equal(part + start, whole[start : start + 4])
         assert part.min() == 0
         assert part.max() == 3
@@ -146,11 +146,17 @@ def test_images_before_the_mixed_ones_keep_their_tiles() -> None:
 @pytest.mark.parametrize(
     ("size", "grid"),
     [
-        ((256, 192), (4, 3)), ((128, 96), (4, 3)), ((96, 96), (3, 3)),  # those that Pose-MUM names
-        ((384, 288), (4, 3)), ((256, 256), (4, 4)), ((64, 64), (2, 2)),
-        ((224, 160), (7, 5)), ((320, 448), (5, 2)), ((32, 64), (1, 2)),
+        ((256, 192), (4, 3)),
+        ((128, 96), (4, 3)),
+        ((96, 96), (3, 3)),  # those that Pose-MUM names
+        ((384, 288), (4, 3)),
+        ((256, 256), (4, 4)),
+        ((64, 64), (2, 2)),
+        ((224, 160), (7, 5)),
+        ((320, 448), (5, 2)),
+        ((32, 64), (1, 2)),
     ],
-)  # fmt: skip
+)
 def test_the_usual_grid_is_near_4_and_of_whole_cells(size: tuple[int, int], grid: tuple[int, int]) -> None:
     assert usual_grid(size, 32) == grid
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from semipose.geometry import Affine
-from semipose.views.draw import Draw
+from semipose.views.random_key import RandomKey
 from semipose.views.view import Augmentation, Crops
 from tests.people import CROP, SKELETON, crops
 
@@ -20,9 +20,14 @@ def dot_crops(xy: torch.Tensor, augmentation: Augmentation | None = None, update
     image = (255 * torch.exp(-square / 18)).to(torch.uint8)[..., None].expand(-1, -1, -1, 3)
     count = len(xy)
     return Crops(
-        image.contiguous(), (64, 64), 1.0, augmentation or Augmentation(), Draw(0, update, "labeled", count, count),
-        xy[:, None], torch.full((count, 1), 2, dtype=torch.uint8),
-    )  # fmt: skip
+        image.contiguous(),
+        (64, 64),
+        1.0,
+        augmentation or Augmentation(),
+        RandomKey(0, update, "labeled", count, count),
+        xy[:, None],
+        torch.full((count, 1), 2, dtype=torch.uint8),
+    )
 
 
 def brightest(image: torch.Tensor) -> torch.Tensor:
@@ -33,14 +38,14 @@ def brightest(image: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_plain_view_shows_the_middle_of_the_crop() -> None:
-    view = dot_crops(torch.tensor([[47.5, 47.5], [50.0, 40.0]])).plain()
+    view = dot_crops(torch.tensor([[47.5, 47.5], [50.0, 40.0]])).canonical()
     torch.testing.assert_close(brightest(view.image), torch.tensor([[31.5, 31.5], [34.0, 24.0]]), atol=0.1, rtol=0)
 
 
 def test_white_is_one_and_what_lies_beyond_the_crop_is_black() -> None:
     people = crops(labeled=False)
     white = replace(people, images=torch.full_like(people.images, 255), zoom=2.0)
-    image = white.plain().image
+    image = white.canonical().image
     torch.testing.assert_close(image[:, :, 10:-10, 10:-10], torch.ones(4, 3, 44, 44))
     assert not image[:, :, :6].any()
     assert not image[..., :6].any()
@@ -76,31 +81,33 @@ def test_augmentation_stays_within_its_bounds_and_off_is_off() -> None:
     assert 30 < angle.abs().max() <= 40.01
     assert 0.3 < (angle.abs() < 1e-3).float().mean() < 0.5  # 40 % are not turned
     still = dot_crops(xy, Augmentation(rotation=0, scale=0, flip=0, color="none"))
-    torch.testing.assert_close(still.weak().image, still.plain().image)
-    torch.testing.assert_close(still.strong(still.weak()).image, still.plain().image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(still.weak().image, still.canonical().image)
+    torch.testing.assert_close(still.strong(still.weak()).image, still.canonical().image, atol=1e-5, rtol=0)
 
 
 def test_draws_depend_on_seed_update_stream_and_name_only() -> None:
     first = crops(labeled=False, update=3).weak().affine.matrix
     assert torch.equal(first, crops(labeled=False, update=3).weak().affine.matrix)
     for other in (
-        crops(labeled=False, update=4).weak(), crops(labeled=False, update=3, stream="other").weak(),
-        crops(labeled=False, update=3).weak("second"), crops(labeled=False, update=3, seed=1).weak(),
-    ):  # fmt: skip
+        crops(labeled=False, update=4).weak(),
+        crops(labeled=False, update=3, stream="other").weak(),
+        crops(labeled=False, update=3).weak("second"),
+        crops(labeled=False, update=3, seed=1).weak(),
+    ):
         assert not torch.equal(first, other.affine.matrix)
 
 
 def test_views_are_made_of_their_named_draws() -> None:
     """Pins which random number does what: committed results rest on it."""
     people = crops(labeled=True)
-    draw, weak = people.draw, people.weak()
+    random, weak = people.random, people.weak()
 
     def turned(name: str, share: float) -> tuple[np.ndarray, np.ndarray]:
-        normal = draw.normal(f"{name}/turn", 2).clip(-2, 2)
-        angle = normal[:, 0] * math.radians(30) * (draw.uniform(f"{name}/turned") < share)
+        normal = random.normal(f"{name}/turn", 2).clip(-2, 2)
+        angle = normal[:, 0] * math.radians(30) * (random.uniform(f"{name}/turned") < share)
         return angle, 1 + (normal[:, 1] * 0.25).clip(-0.25, 0.25)
 
-    mirrored, still = draw.uniform("weak", 2)[:, 0] < 0.5, np.zeros(4, bool)
+    mirrored, still = random.uniform("weak", 2)[:, 0] < 0.5, np.zeros(4, bool)
     expected = Affine.about(*turned("weak", 0.6), mirrored, (47.5, 47.5), (31.5, 31.5))
     torch.testing.assert_close(weak.affine.matrix, expected.matrix, atol=1e-4, rtol=0)
     further = Affine.about(*turned("strong", 0.8), still, (31.5, 31.5), (31.5, 31.5))
@@ -110,7 +117,7 @@ def test_views_are_made_of_their_named_draws() -> None:
 def test_unlabeled_crops_have_no_labels_to_give() -> None:
     people = crops(labeled=False)
     with pytest.raises(ValueError, match="unlabeled"):
-        people.labels(people.plain(), SKELETON.flip)
+        people.labels(people.canonical(), SKELETON.flip)
 
 
 def angles(rotation: float, strong: bool) -> torch.Tensor:
@@ -118,7 +125,7 @@ def angles(rotation: float, strong: bool) -> torch.Tensor:
     count = 4000
     images = torch.zeros(count, 4, 4, 3, dtype=torch.uint8)
     policy = Augmentation(rotation=rotation, flip=0.0, color="none")
-    people = Crops(images, (4, 4), 1.0, policy, Draw(0, 0, "unlabeled", count, count))
+    people = Crops(images, (4, 4), 1.0, policy, RandomKey(0, 0, "unlabeled", count, count))
     weak = people.weak()
     matrix = (weak.to(people.strong(weak)) if strong else weak.affine).matrix
     return torch.atan2(matrix[:, 1, 0], matrix[:, 0, 0]).rad2deg()

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from semipose.synthetic.single import write_demo
-from semipose.formats.load import Data, load
-from semipose.engine.checkpoint import save
-from semipose.inference.predict import predict_people
 from semipose.config.settings import Settings
+from semipose.engine.checkpoint import save
+from semipose.formats.load import Data, load
+from semipose.inference.predict import predict_people
 from semipose.metrics.intervals import difference
 from semipose.metrics.score import Score, score
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import PRESETS, Skeleton
 from semipose.runs.run import Run
+from semipose.synthetic.single import write_demo
 
 SKELETON = PRESETS["lsp_14"]
 SIZE = (64, 64)
@@ -31,8 +31,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Files of drawn people: labels, images, unlabeled, val, val_images."""
     folder = tmp_path_factory.mktemp("pictures")
     demo = write_demo(folder, labeled=6, unlabeled=14, val=12, seed=3, size=(96, 72))
-    return SimpleNamespace(**{name: getattr(demo, name) for name in
-                              ("labels", "images", "unlabeled", "val", "val_images")})
+    return SimpleNamespace(
+        **{name: getattr(demo, name) for name in ("labels", "images", "unlabeled", "val", "val_images")}
+    )
 
 
 @pytest.fixture(scope="session")
@@ -43,11 +44,11 @@ def data(pictures: SimpleNamespace) -> Data:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Path:
-    """The folder of a mean_teacher run with a twin; tests that write take `folder` instead."""
+    """The folder of a mean_teacher run with a baseline; tests that write take `folder` instead."""
     return write_run(tmp_path_factory.mktemp("runs") / "demo-run", data)
 
 
-def write_run(folder: Path, data: Data, twin: bool = True) -> Path:
+def write_run(folder: Path, data: Data, baseline: bool = True) -> Path:
     """Write all files of a finished run of two randomly initialized networks."""
     networks = {"teacher": make_network(1), "student": make_network(2)}
     write_plan(folder, data)
@@ -59,16 +60,20 @@ def write_run(folder: Path, data: Data, twin: bool = True) -> Path:
     write_log(folder / "log.jsonl", values)
     metrics: dict[str, Any] = {
         "metric": "pck@0.1",
-        "deployed": {"network": "teacher", "file": "checkpoints/best-teacher.safetensors", "update": 100,
-                     "rule": "best on val by pck@0.1"},
+        "deployed": {
+            "network": "teacher",
+            "file": "checkpoints/best-teacher.safetensors",
+            "update": 100,
+            "rule": "best on val by pck@0.1",
+        },
         "val": {name: {"best": result.to_dict(), "last": result.to_dict()} for name, result in scores.items()},
     }
-    if twin:
+    if baseline:
         other = score_on(make_network(5), data)
         for kind in ("weak", "strong"):
-            write_plan(folder / "twin" / kind, data)
-            write_log(folder / "twin" / kind / "log.jsonl", {"raw": {"values": other.values}})
-        metrics["twin"] = {"folder": "twin/weak", "network": "ema", "score": other.to_dict()}
+            write_plan(folder / "baseline" / kind, data)
+            write_log(folder / "baseline" / kind / "log.jsonl", {"raw": {"values": other.values}})
+        metrics["baseline"] = {"folder": "baseline/weak", "network": "ema", "score": other.to_dict()}
         metrics["answer"] = difference(scores["teacher"], other, "pck@0.1").to_dict()
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
@@ -78,16 +83,27 @@ def write_plan(folder: Path, data: Data, /, **changes: Any) -> None:
     """Write run.json."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = {
-        "format": 1, "semipose": "0.1.0", "command": ["semipose", "train", "labels.json"],
-        "started": "2026-11-21T09:00:00+00:00", "method": "mean_teacher", "method_settings": {"threshold": None},
+        "format": 1,
+        "semipose": "0.1.0",
+        "command": ["semipose", "train", "labels.json"],
+        "started": "2026-11-21T09:00:00+00:00",
+        "method": "mean_teacher",
+        "method_settings": {"threshold": None},
         "settings": Settings.from_values({"network": "mobilenet_v1", "width": 0.25}).record(),
-        "skeleton": SKELETON.to_dict(), "network": make_network(0).config, "input_size": list(SIZE),
+        "skeleton": SKELETON.to_dict(),
+        "network": make_network(0).config,
+        "input_size": list(SIZE),
         "data": {
-            "labeled": about(data.labeled), "unlabeled": about(data.unlabeled), "val": about(data.val),
-            "val_source": data.val_source, "notes": list(data.notes),
+            "labeled": about(data.labeled),
+            "unlabeled": about(data.unlabeled),
+            "val": about(data.val),
+            "val_source": data.val_source,
+            "notes": list(data.notes),
         },
-        "versions": {"python": "3.12.0", "torch": torch.__version__}, "device": "cpu", "precision": "fp32",
-    }  # fmt: skip
+        "versions": {"python": "3.12.0", "torch": torch.__version__},
+        "device": "cpu",
+        "precision": "fp32",
+    }
     (folder / "run.json").write_text(json.dumps(plan | changes))
 
 
@@ -104,8 +120,17 @@ def write_log(file: Path, networks: dict[str, Any]) -> None:
     for update in range(10, 101, 10):
         losses = {"labeled": 0.01 / update, "consistency": 0.002 / update}
         signals = {"confidence": update / 200, "trusted": 0.5, "gradient": 3.0}
-        rows.append({"kind": "train", "update": update, "losses": losses, "signals": signals, "lr": 1e-3,
-                     "images_per_s": 210.0, "data_wait": 0.02})
+        rows.append(
+            {
+                "kind": "train",
+                "update": update,
+                "losses": losses,
+                "signals": signals,
+                "lr": 1e-3,
+                "images_per_s": 210.0,
+                "data_wait": 0.02,
+            }
+        )
         if update % 50 == 0:
             rows.append({"kind": "eval", "update": update, "networks": networks})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -115,8 +140,12 @@ def about(people: Any) -> dict[str, Any] | None:
     """What run.json says of one stream."""
     if people is None:
         return None
-    return {"people": len(people), "images": len(people.images), "source": people.source,
-            "box_source": people.box_source}
+    return {
+        "people": len(people),
+        "images": len(people.images),
+        "source": people.source,
+        "box_source": people.box_source,
+    }
 
 
 def make_network(seed: int, skeleton: Skeleton = SKELETON) -> PoseNetwork:
@@ -131,8 +160,14 @@ def make_network(seed: int, skeleton: Skeleton = SKELETON) -> PoseNetwork:
 
 def save_network(file: Path, network: PoseNetwork, name: str, /, **changes: Any) -> Path:
     """Write a checkpoint as the trainer does."""
-    record = {"network": network.config, "skeleton": SKELETON.to_dict(), "input_size": list(SIZE), "update": 100,
-              "name": name, "values": {"pck@0.1": 1.0}}
+    record = {
+        "network": network.config,
+        "skeleton": SKELETON.to_dict(),
+        "input_size": list(SIZE),
+        "update": 100,
+        "name": name,
+        "values": {"pck@0.1": 1.0},
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     save(file, network.state_dict(), record | changes)
     return file

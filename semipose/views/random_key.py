@@ -19,7 +19,7 @@ def generator(*key: int | str) -> torch.Generator:
 
 
 @dataclass(frozen=True)
-class Draw:
+class RandomKey:
     """Draws for one stream of one update: rows `start` to `start + count` of a global batch of `total` samples.
 
     Numbers are drawn on the host for the global batch and sliced, so that two processes get what one would get. There
@@ -50,9 +50,9 @@ class Draw:
         """(count,) in 0..1 from Beta(alpha, alpha), by its inverse distribution: one number each, none rejected."""
         from scipy.special import betaincinv  # slow to load, and few methods mix
 
-        return self.place(betaincinv(alpha, alpha, self.uniform(name)).astype(np.float32))
+        return self.to_device(betaincinv(alpha, alpha, self.uniform(name)).astype(np.float32))
 
-    def place(self, values: NDArray[Any]) -> Tensor:
+    def to_device(self, values: NDArray[Any]) -> Tensor:
         """What was computed from the host's numbers, on the device."""
         return torch.from_numpy(values).to(self.device, non_blocking=True)
 
