@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from semipose.config.settings import Settings
-from semipose.engine.checkpoint import save
 from semipose.formats.load import Data, load
 from semipose.inference.predict import predict_people
 from semipose.metrics.intervals import difference
@@ -19,8 +18,9 @@ from semipose.metrics.score import Score, score
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import PRESETS, Skeleton
-from semipose.runs.run import Run
+from semipose.runs.run import FORMAT, Run
 from semipose.synthetic.single import write_demo
+from semipose.system.tensor_file import save
 
 SKELETON = PRESETS["lsp_14"]
 SIZE = (64, 64)
@@ -83,7 +83,7 @@ def write_plan(folder: Path, data: Data, /, **changes: Any) -> None:
     """Write run.json."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = {
-        "format": 1,
+        "format": FORMAT,
         "semipose": "0.1.0",
         "command": ["semipose", "train", "labels.json"],
         "started": "2026-11-21T09:00:00+00:00",

@@ -20,10 +20,10 @@ from semipose.config.settings import DIFFERING, Settings
 from semipose.data.make_split import make_split
 from semipose.data.people import People
 from semipose.data.splits import hold_out
-from semipose.engine.setup import choose_device
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.formats.coco import load_labels
 from semipose.formats.video import Sampling
+from semipose.system.device import choose_device
 from semipose.system.files import locked, read_json, write_json
 
 Place = str | Path

@@ -18,9 +18,7 @@ from semipose.config.settings import Settings
 from semipose.crops.store import CropStore
 from semipose.crops.whole_images import WholeImageStore, one_row_per_image
 from semipose.data.people import People
-from semipose.engine.checkpoint import load as read_tensors
-from semipose.engine.checkpoint import read_record, save
-from semipose.engine.setup import choose_device, choose_precision, make_method, predictor
+from semipose.engine.setup import choose_precision, make_method, predictor
 from semipose.errors import SemiposeError
 from semipose.formats.load import load
 from semipose.formats.video import Sampling
@@ -29,7 +27,10 @@ from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
 from semipose.pose.poses import Poses
 from semipose.runs.run import Run
+from semipose.system.device import choose_device
 from semipose.system.files import read_json
+from semipose.system.tensor_file import load as read_tensors
+from semipose.system.tensor_file import read_record, save
 from semipose.tasks.train import resume, train
 
 # What `load` is told where only labels are of interest.

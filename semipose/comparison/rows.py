@@ -11,7 +11,6 @@ from semipose.comparison.job import read_predictions
 from semipose.comparison.plan import BOUND, PLAIN_BASELINES, protocol, refuse_unlike
 from semipose.config.settings import Settings
 from semipose.data.people import People
-from semipose.engine.checkpoint import read_record
 from semipose.formats.load import skeleton_of
 from semipose.inference.predict import score_whole_images
 from semipose.metrics.intervals import mean_difference
@@ -21,6 +20,7 @@ from semipose.pose.poses import Poses
 from semipose.runs.baseline import higher_is_better_value
 from semipose.runs.phases import read_phases
 from semipose.runs.run import Run
+from semipose.system.tensor_file import read_record
 
 OTHER_METRICS = ("pck@0.1", "pck@0.2", "oks_ap", "pixel_error")
 

@@ -1,15 +1,9 @@
 """Boxes of people (x, y, w, h in image pixels): from labels, from a detector's json, or the whole image."""
 
-from collections import defaultdict
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
-
-from semipose.errors import DataError
 
 HULL_MARGIN = 0.12
 """The hull of the labeled keypoints grows by this share of its longer side on every side."""
@@ -69,70 +63,6 @@ def overlaps(a: Boxes, b: Boxes) -> NDArray[np.float32]:
     union = a[:, 2:].prod(-1)[:, None] + b[:, 2:].prod(-1)[None] - shared
     ratio: Boxes = shared / np.maximum(union, 1e-9)
     return ratio
-
-
-class _Detection(msgspec.Struct, gc=False):
-    bbox: tuple[float, float, float, float]
-    image_id: int | str | None = None
-    file_name: str | None = None
-    score: float = 1.0
-    category_id: int | None = None
-
-
-@dataclass
-class Detections:
-    """A detector's boxes (D, 4), scores (D,) and category ids (D,), found by image id or file name."""
-
-    boxes: Boxes
-    scores: NDArray[np.float32]
-    categories: NDArray[np.int64]
-    rows: dict[int | str, list[int]]
-    path: str
-
-    def of(self, *keys: int | str) -> NDArray[np.int64]:
-        """Positions of the boxes of the image known by any of `keys`, the surest first."""
-        found = next((self.rows[key] for key in keys if key in self.rows), [])
-        return np.array(sorted(found, key=lambda row: -float(self.scores[row])), np.int64)
-
-    def only(self, keep: NDArray[np.bool_]) -> "Detections":
-        """Those where `keep` (D,) is true."""
-        rows = {key: kept for key, at in self.rows.items() if (kept := [row for row in at if keep[row]])}
-        return Detections(self.boxes, self.scores, self.categories, rows, self.path)
-
-
-def load_detections(path: str | Path, categories: frozenset[int] = frozenset()) -> Detections:
-    """Read COCO results: [{"image_id" or "file_name", "bbox", "score", "category_id"}, ...].
-
-    Boxes without area are left out. Where the file holds several category ids, those of `categories` are kept.
-    """
-    try:
-        found = msgspec.json.decode(Path(path).read_bytes(), type=list[_Detection])
-    except OSError as error:
-        raise DataError(f"{path}: the detections cannot be read ({error.strerror}). Check --detections.") from error
-    except msgspec.MsgspecError as error:
-        raise DataError(
-            f"{path}: no COCO detections: {error}. Expected a list of objects with image_id (or file_name), "
-            "bbox [x, y, w, h] and score."
-        ) from error
-    rows: dict[int | str, list[int]] = defaultdict(list)
-    for row, one in enumerate(found):
-        key = one.image_id if one.image_id is not None else one.file_name
-        if key is None:
-            raise DataError(f"{path}: detection {row} has neither image_id nor file_name; expected one of them.")
-        rows[key].append(row)
-    boxes = np.array([one.bbox for one in found], np.float32).reshape(-1, 4)
-    kinds = np.array([-1 if one.category_id is None else one.category_id for one in found], np.int64)
-    keep: NDArray[np.bool_] = np.all(np.isfinite(boxes) & (boxes[:, [2, 3, 2, 3]] > 0), axis=1)
-    if len(np.unique(kinds)) > 1:
-        keep = keep & np.isin(kinds, list(categories))
-    scores = np.array([one.score for one in found], np.float32)
-    detections = Detections(boxes, scores, kinds, dict(rows), str(path)).only(keep)
-    if not detections.rows:
-        raise DataError(
-            f"{path}: none of its {len(found)} detections is usable; expected boxes with an area, of category "
-            f"{', '.join(map(str, sorted(categories))) or 'any'} (found: {', '.join(map(str, np.unique(kinds)))})."
-        )
-    return detections
 
 
 def match(people: Boxes, detected: Boxes) -> NDArray[np.int64]:

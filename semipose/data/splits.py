@@ -108,11 +108,6 @@ def group_field(people: People) -> str | None:
     return None
 
 
-def group_keys(people: People) -> Ids:
-    """(N,) which group a person belongs to: images of one `group_field` together, else each image alone."""
-    return _image_groups(people)[people.image_index]
-
-
 def _image_groups(people: People) -> Ids:
     """(I,) which group an image belongs to."""
     name = group_field(people)

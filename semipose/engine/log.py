@@ -10,7 +10,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from semipose.engine import ddp as distributed
+from semipose.system import processes
 from semipose.system.files import write_text, writing
 
 
@@ -20,7 +20,7 @@ class RunLog:
     def __init__(self, path: Path, update: int = 0) -> None:
         self.path = path
         self._rows: list[dict[str, Any]] = []
-        if not distributed.is_first():
+        if not processes.is_first():
             self._file = open(os.devnull, "w")  # noqa: SIM115 (closed by close)
             return
         # Rows beyond the checkpoint will be written again: without this a resumed log would tell them twice.
@@ -67,7 +67,7 @@ class Live:
     """One line on the console: how far, loss terms, val, speed, share of time spent waiting for data, time left."""
 
     def __init__(self, title: str, updates: int, start: int = 0, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, quiet=not distributed.is_first())
+        self.console = console or Console(stderr=True, quiet=not processes.is_first())
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=20),

@@ -15,7 +15,6 @@ from semipose.config.settings import Settings
 from semipose.crops.store import CropStore, choose_cache
 from semipose.crops.whole_images import WholeImageStore, one_row_per_image
 from semipose.data.people import People
-from semipose.engine import ddp as distributed
 from semipose.engine.batches import Batches, Stream
 from semipose.engine.trainer import Trainer
 from semipose.errors import UsageError
@@ -28,6 +27,7 @@ from semipose.networks.network import PoseNetwork
 from semipose.networks.weights import load_weights
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
+from semipose.system import processes
 from semipose.system.memory import keep_freed_memory, peak_memory
 from semipose.views.random_key import generator
 from semipose.views.view import Augmentation
@@ -52,7 +52,7 @@ class Stores:
     @classmethod
     def read(cls, data: Data, settings: Settings, device: torch.device) -> "Stores":
         """Decode the data; unreadable labeled images are refused, unlabeled ones left out and counted."""
-        workers = settings.workers or max(1, (os.cpu_count() or 1) // distributed.local_count())
+        workers = settings.workers or max(1, (os.cpu_count() or 1) // processes.local_count())
         size, limit = (settings.input_size[0], settings.input_size[1]), int(settings.cache_limit * 1e9)
         rows, labels = _rows(data, settings)
 
@@ -63,21 +63,21 @@ class Stores:
             beside = [part for part in rows.values() if part is not people]
             make = partial(WholeImageStore, everybody=labels.get(name)) if settings.detector_free else CropStore
             # Counted over all machines: on another there may be more processes, and all take part in what follows.
-            if not by_all or distributed.count() == 1:
+            if not by_all or processes.count() == 1:
                 return make(people, size, cache, device, workers, strict, limit, beside)
             if cache == "auto":
                 # What the first keeps in memory leaves less for the others to see.
                 frame = (WholeImageStore if settings.detector_free else CropStore).frame_of(size)
-                cache = distributed.from_first(choose_cache(len(people), frame, device, limit, sum(map(len, beside))))
-            first, agree = distributed.local_rank() == 0, distributed.from_local_first
+                cache = processes.from_first(choose_cache(len(people), frame, device, limit, sum(map(len, beside))))
+            first, agree = processes.local_rank() == 0, processes.from_local_first
             return make(people, size, cache, device, workers, strict, limit, beside, first, agree)
 
         labeled = store("labeled")
         if labeled is None:
             raise UsageError("there are no labeled people left to train on; give more labels or a smaller hold-out")
         unlabeled = store("unlabeled", strict=False)
-        distributed.refuse_unequal("unlabeled images that cannot be decoded", unlabeled.unreadable if unlabeled else [])
-        return cls(labeled, unlabeled, store("val", by_all=False) if distributed.is_first() else None)
+        processes.refuse_unequal("unlabeled images that cannot be decoded", unlabeled.unreadable if unlabeled else [])
+        return cls(labeled, unlabeled, store("val", by_all=False) if processes.is_first() else None)
 
     def memory(self) -> dict[str, Any]:
         """Where each stream's crops are, what they take, and the most memory this process had so far; in bytes."""
@@ -96,37 +96,6 @@ def _rows(data: Data, settings: Settings) -> tuple[dict[str, People], dict[str, 
     labeled = {name: people for name in ("labeled", "val") if (people := getattr(data, name)) is not None}
     rows = {name: one_row_per_image(people) for name, people in labeled.items()} if settings.detector_free else labeled
     return rows | ({} if data.unlabeled is None else {"unlabeled": data.unlabeled}), labeled
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one; of several processes each takes its own.
-
-    Raises UsageError for a device that is not there.
-    """
-    several = distributed.started() > 1
-    if name == "auto":
-        apple = torch.backends.mps.is_available() and not several
-        name = "cuda" if torch.cuda.is_available() else "mps" if apple else "cpu"
-    if several and name != "cpu":
-        name = _own_device(name)
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {name} cannot be used here: {reason}. Use --device auto or cpu.") from error
-    return device
-
-
-def _own_device(name: str) -> str:
-    """The GPU of this one of several processes."""
-    place, there = distributed.local_rank(), torch.cuda.device_count()
-    if name != "cuda" or place >= there > 0:
-        raise UsageError(
-            f"--device {name}: torchrun started {distributed.local_count()} processes on this machine, each needs one "
-            f"GPU of its own, and {there} are visible. Use --device cuda (or cpu) and --nproc-per-node {max(1, there)}."
-        )
-    return f"cuda:{place}"
 
 
 def choose_precision(settings: Settings, device: torch.device) -> str:
@@ -181,7 +150,7 @@ def make_method(
 
 def make_batches(stores: Stores, settings: Settings, uses_unlabeled: bool) -> Batches:
     """Both streams of batches, this process's part of them."""
-    part, parts = distributed.rank(), distributed.count()
+    part, parts = processes.rank(), processes.count()
     policy = Augmentation(
         settings.rotation,
         settings.scale,
@@ -258,10 +227,10 @@ def make_trainer(
 
     def trainer(count: int, told: Callable[[str], None] | None) -> Trainer:
         method = make_method(settings, options, skeleton, device, told)
-        if method.needs_validation and distributed.is_first() and evaluate is None:
+        if method.needs_validation and processes.is_first() and evaluate is None:
             raise UsageError(f"{method.needs_validation} needs people to validate on, and there are none: give --val.")
         if batches.unlabeled is not None:
-            parts = distributed.count() * settings.accumulate
+            parts = processes.count() * settings.accumulate
             method.check(settings.input_size, batches.unlabeled.batch_size // parts)
         return Trainer(method, batches, settings, folder, count, device, precision, evaluate, settings.method)
 
@@ -269,7 +238,7 @@ def make_trainer(
         timed = settings.duration.unit == "seconds"
         seconds = _seconds_per_update(trainer(_TIMED_UPDATES, None)) if timed else 0.0
         # Each process measures its own time; all must train for the same number of updates.
-        updates = distributed.from_first(settings.duration.updates(batches.updates_per_epoch, seconds))
+        updates = processes.from_first(settings.duration.updates(batches.updates_per_epoch, seconds))
     return trainer(updates, report)
 
 

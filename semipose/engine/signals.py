@@ -5,7 +5,7 @@ import threading
 from types import FrameType
 from typing import Self
 
-from semipose.engine import ddp as distributed
+from semipose.system import processes
 
 
 class Stop:
@@ -28,7 +28,7 @@ class Stop:
     def _heard(self, number: int, _: FrameType | None) -> None:
         self.asked = number
         # torchrun passes on signals that its processes may have heard themselves: there a second one is no haste.
-        if distributed.count() == 1:
+        if processes.count() == 1:
             self.__exit__()
 
     def obey(self, asked: int) -> None:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from semipose.config.settings import Settings
-from semipose.engine import ddp as distributed
+from semipose.engine import ddp
 from semipose.engine.batches import Batches, joined, split
-from semipose.engine.checkpoint import load_training, read_record, save, save_training
+from semipose.engine.checkpoint import load_training, save_training
 from semipose.engine.log import Clock, Live, RunLog
 from semipose.engine.nonfinite import Health
 from semipose.engine.optimizer import learning_rate, make_optimizer
@@ -24,6 +24,8 @@ from semipose.losses.heatmap import total
 from semipose.methods.method import Method, Progress, Step
 from semipose.metrics.score import Score
 from semipose.networks.network import PoseNetwork
+from semipose.system import processes
+from semipose.system.tensor_file import read_record, save
 from semipose.system.threads import threads_for
 from semipose.views.view import Batch
 
@@ -61,7 +63,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.method.prepare(self.updates)
         self.optimizer = make_optimizer(self.method, self.settings)
-        self._wrapped = distributed.parallel(self.method)
+        self._wrapped = ddp.parallel(self.method)
         self.update = 0
         self.best: dict[str, dict[str, Any]] = {}
         self.last: dict[str, dict[str, Any]] = {}
@@ -80,21 +82,21 @@ class Trainer:
         if self.checkpoint.exists() or self.start:
             self._resume()
         self._promote()
-        distributed.refuse_unequal(f"{self.checkpoint}: update", self.update)
+        processes.refuse_unequal(f"{self.checkpoint}: update", self.update)
         self.log = RunLog(self.folder / "log.jsonl", self.update)
         if self.start and self.update == self.start:
             self.log.event(self.update, f"a new phase of {self.updates} updates: a warm-up and a schedule of its own")
         if self.event:
             self.log.event(self.update, self.event)
         self._lose_patience()
-        clock, poll = Clock(), distributed.Poll()
+        clock, poll = Clock(), processes.Poll()
         with Live(self.title, self.goal, self.update) as self.live, closing(self.log), Stop() as stop:
             while self.update < self.goal:
                 self._one(clock)
                 # A signal that only one process heard stops all, after the same update.
                 if asked := poll(stop.asked, now=self.update == self.goal):
                     self.save()
-                    distributed.wait()
+                    processes.wait()
                     stop.obey(asked)
         self._finish()
 
@@ -108,7 +110,7 @@ class Trainer:
         if self._logs(self.update):
             self._log(step, lr, clock)
         if self.update % self.eval_every == 0 or self.update == self.goal:
-            self.method.after_evaluation(distributed.from_first(self._evaluate()))
+            self.method.after_evaluation(processes.from_first(self._evaluate()))
             self.save()
             self._promote()
             self._lose_patience()
@@ -125,11 +127,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         *before, last = split(batch, self.settings.accumulate)
-        with distributed.unsent(self._wrapped):
+        with ddp.unsent(self._wrapped):
             passes = [self._backward(part, progress) for part in before]
         passes.append(self._backward(last, progress))
         step, loss = joined(passes)
-        loss = distributed.average(self.method, loss)
+        loss = ddp.average(self.method, loss)
         with threads_for([p for group in self.optimizer.param_groups for p in group["params"]]):
             bad = self._bad(loss)
             self.optimizer.found_inf = bad  # type: ignore[attr-defined]
@@ -174,7 +176,7 @@ class Trainer:
         """Read this update's numbers from the device, in one go, and write them down."""
         values = {**step.losses, **{f"signal/{name}": value for name, value in step.signals.items()}}
         stacked = torch.stack([*(value.detach().float() for value in values.values()), *self.health.counts])
-        read = distributed.means(stacked.tolist())
+        read = processes.means(stacked.tolist())
         # json has no NaN; a null says "not finite".
         numbers = {name: value if math.isfinite(value) else None for name, value in zip(values, read, strict=False)}
         losses = {name: value for name, value in numbers.items() if not name.startswith("signal/")}
@@ -224,7 +226,7 @@ class Trainer:
     def _lose_patience(self) -> None:
         """End the training after too many evaluations without a better one."""
         # The others were waiting for the first, which alone evaluates.
-        self.waited = distributed.from_first(self.waited)
+        self.waited = processes.from_first(self.waited)
         if self.settings.patience is not None and self.waited >= self.settings.patience and self.update < self.goal:
             text = f"stopped early: {self.waited} evaluations without a better {self.settings.metric}"
             self.log.event(self.update, text)
@@ -232,7 +234,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint to resume from."""
-        if not distributed.is_first():
+        if not processes.is_first():
             return
         self.log.sync()
         record = {
@@ -259,7 +261,7 @@ class Trainer:
 
         Only then: a run that is killed before its checkpoint is whole goes on from the old one, with the old best.
         """
-        if not distributed.is_first():
+        if not processes.is_first():
             return
         for file in (self.folder / "checkpoints").glob("next-*.safetensors"):
             name = file.stem.removeprefix("next-")
@@ -269,7 +271,7 @@ class Trainer:
                 file.unlink()
 
     def _finish(self) -> None:
-        if not distributed.is_first():
+        if not processes.is_first():
             return
         for name, network in self.method.networks().items():
             self._save_network("last", name, network)

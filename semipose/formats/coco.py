@@ -14,11 +14,12 @@ from semipose.data.image_size import image_sizes
 from semipose.data.paths import image_folder
 from semipose.data.people import People
 from semipose.data.splits import refuse_unknown, refuse_unknown_people
-from semipose.data.unposed import BoxRows, blank_people, detected_rows, whole_image_rows
+from semipose.data.unposed import BoxRows, blank_people, whole_image_rows
 from semipose.errors import DataError, UsageError
 from semipose.formats.categories import read_skeleton_file
 from semipose.formats.coco_errors import explain_errors, without_labels
 from semipose.formats.coco_records import CocoTable, InvalidCoco, ReadOptions, parse_coco
+from semipose.formats.detections import Detections, detected_rows, load_detections
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
 
@@ -119,7 +120,7 @@ def read_table(request: ReadOptions) -> CocoTable:
 def blind_people(
     table: CocoTable,
     skeleton: Skeleton,
-    found: box.Detections | None,
+    found: Detections | None,
     source: str,
     image_ids: Collection[int] | None = None,
     whole_images: bool = False,
@@ -160,13 +161,13 @@ def _given_rows(table: CocoTable, every: Rows, wanted: NDArray[np.bool_]) -> Box
     return rows
 
 
-def _detections(table: CocoTable, path: str | Path | None) -> box.Detections | None:
+def _detections(table: CocoTable, path: str | Path | None) -> Detections | None:
     if path is None:
         return None
-    return box.load_detections(path, frozenset(one["id"] for one in table.categories))
+    return load_detections(path, frozenset(one["id"] for one in table.categories))
 
 
-def _labeled(table: CocoTable, request: ReadOptions, skeleton: Skeleton, found: box.Detections | None) -> People:
+def _labeled(table: CocoTable, request: ReadOptions, skeleton: Skeleton, found: Detections | None) -> People:
     labeled = table.labeled & ~table.crowd
     if not labeled.any():
         raise DataError(
@@ -229,7 +230,7 @@ def _boxes(table: CocoTable, rows: Rows, request: ReadOptions) -> tuple[box.Boxe
 def _use_detections(
     table: CocoTable,
     rows: Rows,
-    found: box.Detections,
+    found: Detections,
     boxes: box.Boxes,
     sources: Rows,
     scores: NDArray[np.float32],

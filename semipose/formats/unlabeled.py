@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from semipose.data.boxes import Detections, load_detections
 from semipose.data.paths import files_inside, image_folder, leads_out
 from semipose.data.people import Images, People
-from semipose.data.unposed import blank_people, detected_rows, whole_image_rows
+from semipose.data.unposed import blank_people, whole_image_rows
 from semipose.errors import DataError, UsageError
 from semipose.formats.coco import blind_people, read_table
 from semipose.formats.coco_records import ReadOptions
+from semipose.formats.detections import Detections, detected_rows, load_detections
 from semipose.formats.video import EVERY_FIFTH, SUFFIXES, Sampling, frame_files, is_video
 from semipose.pose.skeleton import Skeleton
 

@@ -18,8 +18,6 @@ from semipose.codecs.rescoring import Rescorer
 from semipose.crops.store import CropStore
 from semipose.crops.whole_images import WholeImageStore, one_row_per_image
 from semipose.data.people import People
-from semipose.engine.checkpoint import load
-from semipose.engine.setup import choose_device
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.formats.unlabeled import load_unlabeled
 from semipose.formats.video import Clip, is_video
@@ -29,6 +27,8 @@ from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
+from semipose.system.device import choose_device
+from semipose.system.tensor_file import load
 
 Frame = tuple[int, NDArray[np.uint8]]
 Source = str | Path | NDArray[np.uint8] | Sequence[str | Path]

@@ -2,7 +2,7 @@
 together.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from semipose.errors import DataError, UsageError
 from semipose.metrics.average_precision import Floats
+from semipose.metrics.bootstrap import Interval, bootstrap
 
 if TYPE_CHECKING:
     from semipose.metrics.evidence import Evidence
@@ -19,10 +20,6 @@ LOWER_IS_BETTER = frozenset({"pixel_error"})
 # With fewer images the percentile bootstrap is far too sure of itself: of three images that all happen to
 # gain, every resample gains.
 FEWEST_IMAGES = 10
-# Numbers held at once while resampling (8 bytes each, a handful of such arrays).
-BLOCK = 2_000_000
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -115,36 +112,6 @@ def _evidence(score: "Score", name: str, metric: str) -> "Evidence":
     if metric not in score.values:
         raise UsageError(f"the {name} score has no {metric!r}; it has {', '.join(score.values)}.")
     return score.evidence
-
-
-def bootstrap(
-    estimate: Callable[[Floats], dict[str, Floats]], images: int, *, resamples: int, seed: int, width: int
-) -> dict[str, Interval]:
-    """95 % percentile interval of every value that `estimate` gives for weights (R, `images`).
-
-    A resample in which a value cannot be measured (NaN) does not count for it; a value never measured is
-    absent.
-    """
-    blocks = [estimate(weights) for weights in draws(images, resamples=resamples, seed=seed, width=width)]
-    spans = {}
-    for name in blocks[0]:
-        samples = np.concatenate([block[name] for block in blocks])
-        samples = samples[~np.isnan(samples)]
-        if len(samples):
-            low, high = np.percentile(samples, [2.5, 97.5])
-            spans[name] = (float(low), float(high))
-    return spans
-
-
-def draws(images: int, *, resamples: int, seed: int, width: int) -> Iterator[Floats]:
-    """How often each image is drawn in each resample, in blocks (R, `images`) that keep R x `width` small."""
-    if resamples < 1:
-        raise UsageError(f"{resamples} resamples, expected at least 1.")
-    generator = np.random.default_rng(seed)
-    share = np.full(images, 1 / images)
-    rows = max(1, BLOCK // width)
-    for start in range(0, resamples, rows):
-        yield generator.multinomial(images, share, size=min(rows, resamples - start)).astype(np.float64)
 
 
 def _verdict(better: Interval, images: int) -> Literal["yes", "no", "unclear"]:

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from semipose.errors import DataError
 from semipose.metrics.average_precision import THRESHOLDS, Matches
+from semipose.metrics.bootstrap import Interval, bootstrap
 from semipose.metrics.crowding import EDGES, classes_of
 from semipose.metrics.evidence import Evidence
-from semipose.metrics.intervals import Interval, bootstrap
 from semipose.metrics.oks import read_matches, read_values, run_evaluator
 from semipose.metrics.score import MOST_PER_IMAGE, Score
 from semipose.metrics.truth import areas_of, digest_of, to_coco

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from semipose.errors import DataError
 from semipose.metrics.average_precision import Floats
+from semipose.metrics.bootstrap import Interval, bootstrap
 from semipose.metrics.evidence import Evidence, Totals
-from semipose.metrics.intervals import Interval, bootstrap
 from semipose.metrics.oks import read_matches, read_values, run_evaluator
 from semipose.metrics.pck import box_side, distances, torso_length, within
 from semipose.metrics.truth import areas_of, digest_of, to_coco

@@ -72,6 +72,10 @@ class Poses:
         at = rows if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64 if len(rows) == 0 else None)
         return Poses(**{field.name: getattr(self, field.name)[at] for field in fields(self)})
 
+    def confident(self) -> "Poses":
+        """The people scored above `RESCORE_THRESHOLD`: what a detector-free network is sure enough of to show."""
+        return self[self.box_scores > RESCORE_THRESHOLD]
+
     @classmethod
     def empty(cls, keypoints: int) -> "Poses":
         """No people, of a skeleton with `keypoints` keypoints."""

@@ -14,7 +14,7 @@ from semipose.crops.store import CropStore
 from semipose.data.people import People
 from semipose.drawing import contact_sheet, draw, person_tile
 from semipose.engine.checkpoint import load_method
-from semipose.engine.setup import builder, choose_device
+from semipose.engine.setup import builder
 from semipose.errors import DataError, SemiposeError
 from semipose.formats.coco import load_labels
 from semipose.geometry import Affine
@@ -26,6 +26,7 @@ from semipose.pose.poses import Poses
 from semipose.report.crops import MOST_UNLABELED, SHOWN, TILE, Predicted, image_of, legend, name_of, person_errors
 from semipose.report.html import metric_name, number, picture, table, text
 from semipose.runs.run import Run
+from semipose.system.device import choose_device
 
 METRICS = ("pck@0.1", "pixel_error")
 _BATCH = 32

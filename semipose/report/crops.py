@@ -10,12 +10,12 @@ from semipose.crops.crop import read_image
 from semipose.crops.store import CropStore
 from semipose.data.people import People
 from semipose.drawing import SIDE_COLORS, contact_sheet, draw, person_tile
-from semipose.engine.setup import choose_device
 from semipose.errors import DataError
 from semipose.inference.model import Model
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
 from semipose.report.html import picture, text
+from semipose.system.device import choose_device
 
 MOST_VAL = 200  # people of val looked at for the best and the worst
 MOST_UNLABELED = 120

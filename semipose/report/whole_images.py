@@ -13,7 +13,6 @@ from semipose.inference.model import Model
 from semipose.metrics.multi_person import people_found
 from semipose.pose.poses import Poses
 from semipose.report.html import picture, text
-from semipose.tasks.predict import sure
 
 MOST_VAL = 100  # images of val looked at for the best and the worst
 MOST_UNLABELED = 60
@@ -74,14 +73,17 @@ def _look(model: Model, people: People, most: int, device: str, seed: int = 0) -
 def _quality(found: Poses, people: People, row: int, model: Model) -> float:
     """Harmonic mean in 0..100 of precision and recall of the people who are drawn in image `row`."""
     image = people.images.ids[row]
-    here, there = sure(found[found.image_ids == image]), people.poses[people.image_index == row]
+    here, there = found[found.image_ids == image].confident(), people.poses[people.image_index == row]
     precision, recall = np.nan_to_num(people_found(here, there, model.skeleton, [image]))
     return float(2 * precision * recall / max(precision + recall, 1e-9))
 
 
 def _pair(people: People, found: Poses, row: int, model: Model, quality: float) -> str:
     truth = people.poses[(people.image_index == row) & people.labeled]
-    pair = [_drawn(people, truth, row, model, faded=False), _drawn(people, sure(_of(found, people, row)), row, model)]
+    pair = [
+        _drawn(people, truth, row, model, faded=False),
+        _drawn(people, _of(found, people, row).confident(), row, model),
+    ]
     name = Path(people.images.files[row]).name
     return picture(contact_sheet(pair, 2, gap=0), f"Labels and people found in {name}", f"{quality:.0f}  {name}")
 
@@ -89,7 +91,9 @@ def _pair(people: People, found: Poses, row: int, model: Model, quality: float) 
 def _single(people: People, found: Poses, row: int, model: Model, best: float) -> str:
     name = Path(people.images.files[row]).name
     return picture(
-        _drawn(people, sure(_of(found, people, row)), row, model), f"People found in {name}", f"{best:.2f}  {name}"
+        _drawn(people, _of(found, people, row).confident(), row, model),
+        f"People found in {name}",
+        f"{best:.2f}  {name}",
     )
 
 

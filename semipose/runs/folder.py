@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from semipose.engine import ddp as distributed
 from semipose.errors import SemiposeError, UsageError, WriteError
 from semipose.formats.load import Data
+from semipose.system import processes
 from semipose.system.files import is_leftover, locked, remove_leftovers, writing
 
 LOCK = ".lock"
@@ -38,7 +38,7 @@ def refuse_nonempty(folder: Path) -> None:
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Keep other runs out of `folder`, and remove what a killed one did not finish writing there."""
-    if not distributed.is_first():
+    if not processes.is_first():
         yield
         return
     with locked(folder / LOCK, wait=False):
@@ -54,6 +54,6 @@ def undo_plan_on_error(folder: Path) -> Iterator[None]:
     except WriteError:
         raise  # may go on when there is room
     except SemiposeError:
-        if distributed.is_first() and not (folder / "updates.json").exists():
+        if processes.is_first() and not (folder / "updates.json").exists():
             (folder / "run.json").unlink(missing_ok=True)
         raise

@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 
-from semipose import __version__
 from semipose.config.settings import Settings
 from semipose.data.people import People
-from semipose.engine import ddp as distributed
-from semipose.engine.setup import choose_device, choose_precision
+from semipose.engine.setup import choose_precision
 from semipose.errors import SemiposeError
 from semipose.formats.load import Data
 from semipose.networks import TIMM
 from semipose.networks.build import build_network
+from semipose.runs.run import FORMAT
+from semipose.system import processes
+from semipose.system.device import choose_device
 
 _PACKAGES = ("torch", "numpy", "opencv-python-headless", "faster-coco-eval", "safetensors")
 
@@ -39,8 +40,8 @@ def make_plan(
         **settings.network_options(),
     ).config
     return {
-        "format": 1,
-        "semipose": __version__,
+        "format": FORMAT,
+        "semipose": version("semipose"),
         "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "method": settings.method,
@@ -75,14 +76,14 @@ def environment(settings: Settings) -> dict[str, Any]:
         "chip": chip,
         "threads": torch.get_num_threads(),
         "precision": choose_precision(settings, device),
-        "processes": distributed.count(),
+        "processes": processes.count(),
     }
 
 
 def environment_changes(plan: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What of the `environment` is no longer as the plan says, such as "threads 2, now 1"."""
     old = {**plan, **plan["versions"], "semipose": plan["semipose"]}
-    new = {**now, **now["versions"], "semipose": __version__}
+    new = {**now, **now["versions"], "semipose": version("semipose")}
     names = [name for name in new if name != "versions" and name in old]
     return [f"{name} {old[name]}, now {new[name]}" for name in names if old[name] != new[name]]
 

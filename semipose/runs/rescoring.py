@@ -15,7 +15,7 @@ from semipose.metrics.truth import areas_of
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
 from semipose.runs.run import Run
-from semipose.tasks.train import same_data
+from semipose.runs.run_data import same_data
 
 
 def rescored(run: Run | Model | str | Path, which: str, device: str) -> Model:

@@ -11,10 +11,10 @@ from semipose.pose.skeleton import Skeleton
 from semipose.system.files import read_json
 
 if TYPE_CHECKING:
-    from semipose.formats.load import Data
     from semipose.inference.model import Model
 
-FORMAT = 1
+FORMAT = 2
+"""Of run.json. Format 1 had other names: `twin` for the baseline, and options of methods that were renamed."""
 NEEDED = ("method", "settings", "skeleton", "network", "input_size", "data")
 
 
@@ -42,8 +42,9 @@ class Run:
         found = config.get("format")
         if found != FORMAT:
             raise DataError(
-                f"{file}: format {found!r}, this version of semipose reads {FORMAT}; "
-                f"it was written by semipose {config.get('semipose', 'of unknown version')}."
+                f"{file}: format {found!r}, and this version of semipose reads {FORMAT}. It was written by semipose "
+                f"{config.get('semipose', 'of unknown version')}: open it with that version, or train again. Its "
+                "checkpoints (checkpoints/*.safetensors) can be used as they are."
             )
         missing = [key for key in NEEDED if key not in config]
         if missing:
@@ -107,24 +108,6 @@ class Run:
 
         return Model.load(self.checkpoint(which))
 
-    def report(self, data: "Data | None" = None) -> Path:
-        """Write report.html and return its path; pictures are drawn only with the `data` of the run.
-
-        Without `data` an existing report is kept, as it may have pictures.
-        """
-        from semipose.report.page import write_report
-
-        file = self.folder / "report.html"
-        if data is None and file.is_file():
-            return file
-        return write_report(self, val=data.val if data else None, unlabeled=data.unlabeled if data else None)
-
-    def resume(self, duration: str | int | None = None, device: str | None = None) -> "Run":
-        """Go on where the training stopped, to its end; with `duration` train a finished run that much longer."""
-        from semipose.tasks.train import resume
-
-        return resume(self.folder, duration, device)
-
     def _saved(self, which: str) -> list[str]:
         folder = self.folder / "checkpoints"
         return sorted(file.stem.removeprefix(f"{which}-") for file in folder.glob(f"{which}-*.safetensors"))
@@ -142,8 +125,3 @@ class Run:
         if not file.resolve().is_relative_to(self.folder.resolve()):
             raise DataError(f"{file}: is a link out of the run's folder; copy the file there instead.")
         return file
-
-
-def as_run(run: Run | str | Path) -> Run:
-    """`run` itself, or the run in that folder."""
-    return run if isinstance(run, Run) else Run(run)

@@ -10,6 +10,7 @@ from semipose.formats.coco import load_labels
 from semipose.metrics.score import Score, score
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
+from semipose.runs.open_model import as_model
 from semipose.runs.run import Run
 from semipose.system.files import write_json
 
@@ -82,8 +83,8 @@ def _written(result: Score, out: str | Path | None, how: dict[str, Any]) -> Scor
 
 def _score_images(model: "Model", people: People, easy_below: float | None, *, device: str, **options: Any) -> Score:
     """Score whom a detector-free network finds in all images of `people`."""
-    from semipose.engine.setup import choose_device
     from semipose.inference.predict import score_whole_images
+    from semipose.system.device import choose_device
 
     store = model.store(people, choose_device(device), strict=True, scales=options["scales"])
     found = model.predict_store(store, **options)
@@ -96,24 +97,9 @@ def flat(result: Score, how: dict[str, Any]) -> dict[str, Any]:
     return {**result.values, **rest, **how}
 
 
-def as_model(run: "Run | Model | str | Path", which: str, rescore: bool = False, device: str = "auto") -> "Model":
-    """The model itself, the named network of a run, or the model of a checkpoint file; see `rescored`."""
-    from semipose.inference.model import Model
-
-    if rescore:
-        from semipose.runs.rescoring import rescored
-
-        return rescored(run, which, device)
-    if isinstance(run, Model):
-        return run
-    if isinstance(run, Run):
-        return run.model(which)
-    return Model.load(run) if Path(run).suffix == ".safetensors" else Run(run).model(which)
-
-
 def _predict(model: "Model", people: People, **options: Any) -> Poses:
-    from semipose.engine.setup import choose_device
     from semipose.inference.predict import predict_people
+    from semipose.system.device import choose_device
 
     device = choose_device(options.pop("device"))
     return predict_people(

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from semipose.errors import SemiposeError, UsageError
+from semipose.runs.open_model import as_model
 from semipose.runs.run import Run
 from semipose.system.files import replacing
-from semipose.tasks.evaluate import as_model
 
 if TYPE_CHECKING:
     from semipose.inference.model import Model

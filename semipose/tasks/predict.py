@@ -15,9 +15,9 @@ from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.formats.video import Clip, frame_name, is_video
 from semipose.pose.poses import RESCORE_THRESHOLD, Poses
 from semipose.pose.skeleton import Skeleton
+from semipose.runs.open_model import as_model
 from semipose.runs.run import Run
 from semipose.system.files import write_json
-from semipose.tasks.evaluate import as_model
 
 if TYPE_CHECKING:
     from semipose.data.people import People
@@ -114,7 +114,7 @@ class Output:
         if not self.detector_free:
             return draw(image, poses, self.skeleton)
         # The order of scores would change from frame to frame.
-        poses = left_to_right(sure(poses))
+        poses = left_to_right(poses.confident())
         return draw(image, poses, self.skeleton, colors=person_colors(len(poses)))
 
     def write(self, how: dict[str, Any]) -> None:
@@ -122,18 +122,13 @@ class Output:
         poses = Poses.concatenate([Poses.empty(len(self.skeleton)), *self.parts])
         rescored = not self.detector_free
         write_json(self.out / "predictions.json", poses.to_coco_results(rescored=rescored))
-        poses = sure(poses) if self.detector_free else poses
+        poses = poses.confident() if self.detector_free else poses
         write_json(self.out / "poses.json", coco(poses, self.images, self.skeleton, how, rescored))
         console = Console(stderr=True)
         text = f"{len(poses)} people in {len(self.images)} images -> {self.out}"
         if self.skipped:
             text += f"; {len(self.skipped)} could not be decoded and were skipped: {', '.join(self.skipped[:3])}"
         console.print("\n".join([text, *self.notes]), markup=False, highlight=False)
-
-
-def sure(poses: Poses) -> Poses:
-    """Those of the people found by a detector-free network who are not hardly sure (score <= 0.2)."""
-    return poses[poses.box_scores > RESCORE_THRESHOLD]
 
 
 def coco(
@@ -172,8 +167,8 @@ def _predict_images(
     flip_test: bool,
     scales: Sequence[float],
 ) -> None:
-    from semipose.engine.setup import choose_device
     from semipose.formats.unlabeled import load_unlabeled
+    from semipose.system.device import choose_device
 
     people = load_unlabeled(
         sources, skeleton=model.skeleton, detections=detections, sampling=None, whole_images=model.detector_free

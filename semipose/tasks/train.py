@@ -17,19 +17,21 @@ from rich.markup import escape
 from semipose import methods
 from semipose.checks.checks import check
 from semipose.config.settings import Duration, Settings
-from semipose.engine import ddp as distributed
 from semipose.engine.batches import refuse_uneven
-from semipose.engine.setup import Stores, choose_device, make_trainer
+from semipose.engine.setup import Stores, make_trainer
 from semipose.errors import DataError, UsageError, WriteError
-from semipose.formats.load import Data, load
+from semipose.formats.load import Data
 from semipose.metrics.intervals import Difference
 from semipose.pose.skeleton import Skeleton
 from semipose.report.page import crops_summary, write_report
 from semipose.runs.baseline import BASELINES, auxiliary_heads, baseline_options, measure_run
 from semipose.runs.folder import free_folder, refuse_nonempty, run_lock, undo_plan_on_error
 from semipose.runs.phases import Phase, durations, extend, read_phases, write_phases
-from semipose.runs.plan import environment, environment_changes, files_fingerprint, fingerprint, make_plan
+from semipose.runs.plan import environment, environment_changes, fingerprint, make_plan
 from semipose.runs.run import Run
+from semipose.runs.run_data import same_data
+from semipose.system import processes
+from semipose.system.device import choose_device
 from semipose.system.files import write_json
 
 
@@ -59,18 +61,18 @@ def train(
         raise UsageError(f"--patience {settings.patience} needs people to validate on, and there are none: give --val.")
     if settings.weights is not None:
         settings = replace(settings, weights=settings.weights.absolute())
-    refuse_uneven(settings, distributed.started())
-    with distributed.together(choose_device(settings.device)):
+    refuse_uneven(settings, processes.started())
+    with processes.together(choose_device(settings.device)):
         folder, console, plan = None, _console(), {}
-        if distributed.is_first():
+        if processes.is_first():
             if out is not None:
                 refuse_nonempty(Path(out))
             _refuse_faults(data, console)
             plan = make_plan(data, settings, options, baseline, list(command or sys.argv))
             folder = str(free_folder(out, data, settings.method))
-        place = Path(distributed.from_first(folder))
+        place = Path(processes.from_first(folder))
         with run_lock(place):
-            if distributed.is_first():
+            if processes.is_first():
                 refuse_nonempty(place)
                 write_json(place / "run.json", plan)
                 _print_plan(plan, methods.describe(settings.method).summary, place, console)
@@ -79,7 +81,7 @@ def train(
 
 
 def _console() -> Console:
-    return Console(stderr=True, quiet=not distributed.is_first())
+    return Console(stderr=True, quiet=not processes.is_first())
 
 
 def resume(folder: str | Path, duration: str | int | None = None, device: str | None = None) -> Run:
@@ -97,49 +99,32 @@ def resume(folder: str | Path, duration: str | int | None = None, device: str | 
     settings = Settings.from_record(run.config["settings"])
     if device is not None:
         settings = settings.chosen("flag", "semipose resume", device=device).validate()
-    refuse_uneven(settings, distributed.started())
-    with distributed.together(choose_device(settings.device)), run_lock(run.folder):
+    refuse_uneven(settings, processes.started())
+    with processes.together(choose_device(settings.device)), run_lock(run.folder):
         data, console = same_data(run), _console()
         event = "; ".join(environment_changes(run.config, environment(settings)))
         if event:
             event = f"resumed with {event}: the weights will not be those of an uninterrupted run bit for bit"
             console.print(f"[yellow]{event}", highlight=False)
-        if duration is not None and distributed.is_first():
+        if duration is not None and processes.is_first():
             extend(run, str(duration))
         return _complete(run.folder, data, settings, event, console)
-
-
-def same_data(run: Run) -> Data:
-    """Load the data of a run again; anything else than it was started with is refused."""
-    recorded = run.config["data"]
-    arguments = recorded.get("arguments")
-    if arguments is None:
-        raise DataError(f"{run.folder}: run.json does not say which files the data came from, so it cannot be resumed.")
-    data = load(**arguments)
-    for what, found in (("fingerprint", fingerprint(data)), ("files", files_fingerprint(data))):
-        if found != recorded.get(what, found):
-            kind = "labels or boxes" if what == "fingerprint" else "image files"
-            raise DataError(
-                f"{arguments['labels']}: the {kind} are not those this run was started with (fingerprint {found}, "
-                f"expected {recorded[what]}); restore the files, or start a new run."
-            )
-    return data
 
 
 def _complete(folder: Path, data: Data, settings: Settings, event: str, console: Console) -> Run:
     """Do what is left of the plan in `folder`; when that is stopped, say how to go on."""
     try:
-        plan = distributed.from_first(Run(folder).config if distributed.is_first() else None)
-        distributed.refuse_unequal("fingerprint of the data", fingerprint(data))
+        plan = processes.from_first(Run(folder).config if processes.is_first() else None)
+        processes.refuse_unequal("fingerprint of the data", fingerprint(data))
         stores = Stores.read(data, settings, choose_device(settings.device))
         skipped = len(stores.unlabeled.unreadable) if stores.unlabeled else 0
         if skipped:
             console.print(f"[yellow]{skipped} unlabeled image(s) could not be decoded and are left out")
         console.print(f"  crops: {crops_summary(stores.memory())}", highlight=False)
         _train_all(folder, plan, settings, stores, event, console)
-        if distributed.is_first():
+        if processes.is_first():
             _conclude(folder, plan, settings, data, stores, console)
-        distributed.wait()
+        processes.wait()
         return Run(folder)
     except (KeyboardInterrupt, SystemExit, WriteError):
         console.print(f"[bold]stopped[/]; what is done is saved, go on with: semipose resume {folder}", highlight=False)
@@ -156,7 +141,7 @@ def _train_all(
         baseline = replace(settings, method="supervised", deploy=None, patience=None)
         options = baseline_options(name, auxiliary_heads(plan["method_settings"]))
         changes = {"baseline": False, "method": "supervised", "method_settings": options, "settings": baseline.record()}
-        if distributed.is_first():
+        if processes.is_first():
             write_json(folder / "baseline" / name / "run.json", plan | changes)
         _train_one(folder / "baseline" / name, baseline, plan | changes, stores, phase, event, console)
 
@@ -172,7 +157,7 @@ def _train_one(
 ) -> Phase:
     """Train the last phase of one run, unless its folder says that it is done; as long as `model`, where given."""
     asked = durations(plan)
-    found = distributed.from_first(read_phases(folder) if distributed.is_first() else None)
+    found = processes.from_first(read_phases(folder) if processes.is_first() else None)
     phases = [Phase(*row) for row in found]
     earlier, phase = phases[: len(asked) - 1], phases[-1] if len(phases) == len(asked) else None
     if phase is not None and phase.end is not None:
@@ -184,11 +169,11 @@ def _train_one(
     trainer = make_trainer(settings, plan["method_settings"], skeleton, stores, folder, updates, console.print)
     trainer.start, trainer.end, trainer.event = start, model.end if model else None, event
     phase = Phase(start, trainer.updates)
-    if distributed.is_first():
+    if processes.is_first():
         write_phases(folder, [*earlier, phase])
     trainer.run()
     phase = phase._replace(end=trainer.update)
-    if distributed.is_first():
+    if processes.is_first():
         write_phases(folder, [*earlier, phase])
     return phase
 

@@ -19,11 +19,11 @@ from semipose.comparison.job import read_predictions
 from semipose.comparison.launch import Cluster
 from semipose.comparison.table import tables
 from semipose.data.splits import load_split
-from semipose.engine.checkpoint import load
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.metrics.intervals import mean_difference
 from semipose.metrics.score import score
 from semipose.system.files import read_json
+from semipose.system.tensor_file import load
 from tests.comparison import comparing
 from tests.comparison.comparing import compare
 

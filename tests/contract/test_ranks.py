@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from semipose import methods
-from semipose.engine import ddp as distributed
 from semipose.engine.trainer import Trainer
+from semipose.system import processes
 from tests import ranks, training
 
 BURN_IN = "tests.contract.burn_in:BurnIn"
@@ -24,7 +24,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def train_all(folder: Path) -> dict[str, Any]:
     left: dict[str, Any] = {}
-    with distributed.together(training.CPU):
+    with processes.together(training.CPU):
         for name in ALL:
             trainer = training.trainer(folder, folder / "out", method=name)
             training.steps(trainer, 2)

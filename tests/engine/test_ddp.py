@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from semipose.config.settings import Settings
-from semipose.engine import ddp as distributed
-from semipose.engine import setup
+from semipose.engine import ddp, setup
 from semipose.engine.batches import refuse_uneven, split
-from semipose.engine.checkpoint import load
-from semipose.engine.setup import choose_device
 from semipose.engine.trainer import Trainer
 from semipose.errors import DataError, UsageError
 from semipose.methods.method import Progress, Step
+from semipose.system import processes
+from semipose.system.device import choose_device
+from semipose.system.tensor_file import load
 from tests import ranks, training
 from tests.people import batch
 
@@ -35,10 +35,10 @@ def train(people: Path, out: Path, **changes: Any) -> tuple[list[float], dict[st
     replace_file = os.replace
 
     def by_the_first(old: Path, new: Path) -> None:
-        assert distributed.is_first() or out not in Path(new).parents, new
+        assert processes.is_first() or out not in Path(new).parents, new
         replace_file(old, new)
 
-    with training.group_norm(), distributed.together(training.CPU), pytest.MonkeyPatch.context() as patch:
+    with training.group_norm(), processes.together(training.CPU), pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.replace", by_the_first)
         trainer = training.trainer(people, out, **changes)
         norms, bad = [], trainer._bad
@@ -92,9 +92,9 @@ def test_parts_of_a_batch_see_what_the_whole_sees() -> None:
 
 
 def agree() -> dict[str, Any]:
-    with distributed.together(training.CPU):
-        rank = distributed.rank()
-        poll = distributed.Poll()
+    with processes.together(training.CPU):
+        rank = processes.rank()
+        poll = processes.Poll()
         polled = [poll(rank * number) for number in (0, 15, 0, 0)]
         polled += [poll(2, now=True)]
         bad = torch.tensor(math.inf if rank else 1.0)
@@ -102,10 +102,10 @@ def agree() -> dict[str, Any]:
         method.running_mean.fill_(rank)
         method.networks_wait = True
         return {
-            "first": distributed.from_first({"rank": rank, "list": [rank, "é"]}),
-            "means": distributed.means([float(rank), 2.0]),
+            "first": processes.from_first({"rank": rank, "list": [rank, "é"]}),
+            "means": processes.means([float(rank), 2.0]),
             "polled": polled,
-            "loss": float(distributed.average(method, bad)),
+            "loss": float(ddp.average(method, bad)),
             "statistics": method.running_mean.tolist(),
         }
 
@@ -122,7 +122,7 @@ def test_small_things_are_agreed_on() -> None:
 
 def train_with(people: Path, out: Path, act: Callable[[Trainer], None]) -> Any:
     """Train after `act` has tampered with the trainer; returns the number of updates it knew of."""
-    with distributed.together(training.CPU):
+    with processes.together(training.CPU):
         trainer = training.trainer(people, out, duration=1000, eval_every=1000)
         act(trainer)
         trainer.run()
@@ -134,7 +134,7 @@ def at_third_update(trainer: Trainer, act: Callable[[], None]) -> None:
 
     def acting(progress: Progress) -> None:
         after_update(progress)
-        if progress.update == 2 and distributed.rank() == 1:
+        if progress.update == 2 and processes.rank() == 1:
             act()
 
     trainer.method.after_update = acting
@@ -184,7 +184,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_update_and_one_goes_on
 
 
 def silent_burn_in(people: Path, out: Path) -> None:
-    with distributed.together(training.CPU), pytest.MonkeyPatch.context() as patch:
+    with processes.together(training.CPU), pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.contract.burn_in.BurnIn.networks_wait", False)
         training.steps(training.trainer(people, out, method="tests.contract.burn_in:BurnIn"), 1)
 
@@ -197,7 +197,7 @@ def test_a_method_must_say_that_its_networks_wait(people: Path, tmp_path: Path) 
 
 def inf_in_the_second(people: Path, out: Path) -> list[dict[str, str]]:
     """A loss that is infinite in one process only, with finite gradients."""
-    with distributed.together(training.CPU):
+    with processes.together(training.CPU):
         trainer = training.trainer(people, out)
         forward = trainer.method.forward
         training.steps(trainer, 1)
@@ -205,7 +205,7 @@ def inf_in_the_second(people: Path, out: Path) -> list[dict[str, str]]:
 
         def bad(*arguments: Any) -> Step:
             step = forward(*arguments)
-            return replace(step, losses=step.losses | {"bad": torch.tensor(math.inf if distributed.rank() else 0.0)})
+            return replace(step, losses=step.losses | {"bad": torch.tensor(math.inf if processes.rank() else 0.0)})
 
         trainer.method.forward = bad
         training.steps(trainer, 1)
@@ -219,7 +219,7 @@ def test_a_loss_that_is_infinite_in_one_process_changes_nothing_in_any(people: P
 
 
 def train_without_patience(people: Path, out: Path) -> int:
-    with distributed.together(training.CPU):
+    with processes.together(training.CPU):
         trainer = training.trainer(people, out, duration=50, lr=1e-9, eval_every=1, patience=1)
         trainer.run()
         return trainer.update
@@ -231,8 +231,8 @@ def test_all_stop_early_when_the_first_who_alone_evaluates_does(people: Path, tm
 
 
 def updates_of_an_hour(people: Path, out: Path) -> int:
-    with pytest.MonkeyPatch.context() as patch, distributed.together(training.CPU):
-        patch.setattr(setup, "_seconds_per_update", lambda trainer: 1.0 + distributed.rank())
+    with pytest.MonkeyPatch.context() as patch, processes.together(training.CPU):
+        patch.setattr(setup, "_seconds_per_update", lambda trainer: 1.0 + processes.rank())
         return training.trainer(people, out, duration="1h").updates
 
 

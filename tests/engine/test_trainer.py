@@ -14,7 +14,7 @@ import torch
 
 from semipose.config.settings import Settings
 from semipose.crops.sampler import Sampler
-from semipose.engine.checkpoint import load, read_record, save_training
+from semipose.engine.checkpoint import save_training
 from semipose.engine.log import read_log
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer, learning_rate
@@ -22,6 +22,7 @@ from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.formats.load import Data
 from semipose.methods.method import Method, Progress, Step
 from semipose.metrics.score import Score
+from semipose.system.tensor_file import load, read_record
 from semipose.views.view import Batch
 from tests import drawn
 

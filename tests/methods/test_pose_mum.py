@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semipose.engine import ddp as distributed
 from semipose.engine.batches import split
 from semipose.errors import UsageError
 from semipose.fields import Fields
@@ -24,6 +23,7 @@ from semipose.networks.build import build_network
 from semipose.networks.heads import DeconvHead
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
+from semipose.system import processes
 from semipose.views.random_key import RandomKey
 from semipose.views.tiles import Tiles
 from tests import ranks, training
@@ -341,7 +341,7 @@ class OwnStatistics(PoseMum):
 
 
 def train_without_eman(folder: Path) -> dict[str, str]:
-    with distributed.together(training.CPU):
+    with processes.together(training.CPU):
         trainer = training.trainer(folder, folder / "out", method=f"{__name__}:OwnStatistics")
         training.steps(trainer, 3)
         return training.digests(trainer)

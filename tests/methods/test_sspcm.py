@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from semipose.config.settings import Settings
-from semipose.engine.checkpoint import save
 from semipose.engine.setup import make_method
 from semipose.fields import Field, Fields
 from semipose.methods.method import Progress
 from semipose.methods.sspcm import Sspcm
 from semipose.networks.build import build_network
+from semipose.system.tensor_file import save
 from tests.people import SKELETON, batch, builder
 
 NAMES = ("student", "first", "second")

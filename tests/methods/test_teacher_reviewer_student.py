@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from semipose import methods
-from semipose.engine import ddp as distributed
-from semipose.engine.checkpoint import load
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer
 from semipose.errors import UsageError
@@ -23,6 +21,8 @@ from semipose.metrics.score import Score
 from semipose.networks.build import build_network
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
+from semipose.system import processes
+from semipose.system.tensor_file import load
 from tests import drawn, ranks, training
 from tests.people import SKELETON, batch, builder
 
@@ -295,7 +295,7 @@ def test_the_best_one_needs_people_to_validate_on(folder: Path, tmp_path: Path) 
 
 
 def reviewing(folder: Path, out: Path) -> dict[str, str]:
-    with distributed.together(training.CPU):
+    with processes.together(training.CPU):
         made = trainer(folder, out, reviewer="best")
         made.run()
         return training.digests(made)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from semipose.errors import DataError, UsageError
-from semipose.metrics.intervals import BLOCK, Difference, bootstrap, difference, draws, mean_difference
+from semipose.metrics.bootstrap import BLOCK, bootstrap, draws
+from semipose.metrics.intervals import Difference, difference, mean_difference
 from semipose.metrics.score import Score, score
 from semipose.pose.skeleton import PRESETS
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from semipose.engine.checkpoint import save
 from semipose.errors import DataError
 from semipose.inference.model import Model
 from semipose.networks.ensemble import Ensemble
+from semipose.system.tensor_file import save
 from tests.people import SIZE, SKELETON, builder
 
 

@@ -186,13 +186,6 @@ def test_nothing_from_files_becomes_markup(folder: Path, data: Data) -> None:
     assert seen.text.count("alert(1)") >= 15
 
 
-def test_a_report_is_kept_when_it_cannot_be_drawn_again(run: Run, report: Path, data: Data) -> None:
-    before = report.read_bytes()
-    assert run.report() == report
-    assert report.read_bytes() == before
-    assert run.report(data).stat().st_size > 100_000
-
-
 def test_missing_pictures_do_not_stop_the_report(folder: Path, data: Data, tmp_path: Path) -> None:
     from dataclasses import replace
 

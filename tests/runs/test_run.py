@@ -34,7 +34,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, finished: Path) -> N
         ("{", "not json"),
         ("[1]", "json list"),
         ('{"format": 9, "semipose": "7.0"}', "format 9.*7.0"),
-        ('{"format": 1}', "lacks method"),
+        ('{"format": 2}', "lacks method"),
     ],
 )
 def test_a_damaged_run_json_is_named(tmp_path: Path, text: str, found: str) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from semipose.engine.checkpoint import load, read_record, save
 from semipose.errors import SemiposeError, WriteError
 from semipose.system.files import is_leftover, locked, remove_leftovers, replacing, write_json, write_text
+from semipose.system.tensor_file import load, read_record, save
 
 HOLDS = """
 import sys, time

@@ -20,7 +20,6 @@ import torch
 
 import semipose as sp
 from semipose.cli.main import main
-from semipose.engine.checkpoint import load, read_record
 from semipose.engine.log import read_log
 from semipose.engine.trainer import Trainer
 from semipose.errors import DataError, SemiposeError, UsageError, WriteError
@@ -28,6 +27,7 @@ from semipose.runs.folder import free_folder
 from semipose.runs.phases import read_phases
 from semipose.synthetic.single import Demo, write_demo
 from semipose.system.files import is_leftover, locked
+from semipose.system.tensor_file import load, read_record
 
 TINY: dict[str, Any] = {
     "network": "mobilenet_v1",
@@ -295,7 +295,7 @@ def test_a_baseline_goes_on_with_its_run(files: Demo, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "baseline" / "weak"
     folder.mkdir(parents=True)
     config = dict.fromkeys(("method", "settings", "skeleton", "network", "input_size", "data"))
-    (folder / "run.json").write_text(json.dumps(config | {"format": 1}))
+    (folder / "run.json").write_text(json.dumps(config | {"format": 2}))
     with pytest.raises(UsageError, match=f"semipose resume {tmp_path / 'run'}"):
         sp.resume(folder)
 

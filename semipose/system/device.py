@@ -1,0 +1,37 @@
+"""Choose the device that a run computes on."""
+
+import torch
+
+from semipose.errors import UsageError
+from semipose.system import processes
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one; of several processes each takes its own.
+
+    Raises UsageError for a device that is not there.
+    """
+    several = processes.started() > 1
+    if name == "auto":
+        apple = torch.backends.mps.is_available() and not several
+        name = "cuda" if torch.cuda.is_available() else "mps" if apple else "cpu"
+    if several and name != "cpu":
+        name = _own_device(name)
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name} cannot be used here: {reason}. Use --device auto or cpu.") from error
+    return device
+
+
+def _own_device(name: str) -> str:
+    """The GPU of this one of several processes."""
+    place, there = processes.local_rank(), torch.cuda.device_count()
+    if name != "cuda" or place >= there > 0:
+        raise UsageError(
+            f"--device {name}: torchrun started {processes.local_count()} processes on this machine, each needs one "
+            f"GPU of its own, and {there} are visible. Use --device cuda (or cpu) and --nproc-per-node {max(1, there)}."
+        )
+    return f"cuda:{place}"
