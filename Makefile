@@ -17,12 +17,13 @@ test: lint types quick wheel
 
 lint: $(STAMP)
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check --quiet
 
 types: $(STAMP)
 	$(BIN)/mypy
 
 quick: $(STAMP)
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --durations=10
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
