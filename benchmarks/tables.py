@@ -1,12 +1,15 @@
-"""The tables of README.md and docs, made from the json files in benchmarks/results.
+"""The tables of README.md and docs: measured ones from benchmarks/results, those of the methods from their source.
 
 python -m benchmarks.tables          # writes them
-python -m benchmarks.tables --check  # exits 1 when a page is not what the results say
+python -m benchmarks.tables --check  # exits 1 when a page is out of date
 """
 
 import argparse
 import json
+import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,12 @@ from benchmarks.speed_tables import (
     step_speed,
     views_speed,
 )
+from semipose.config.parsing import expected
+from semipose.methods import available, describe
+from semipose.methods._table import table
 
 ROOT = Path(__file__).parents[1]
-DOCS = ("decisions", "detector_free", "methods", "speed")
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in DOCS))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 # Detector-free rows with less are not set against each other.
 LEAST_AP = 5
 OVERHEAD = ("pck@0.1", "oks_ap", "oks_ap50")
@@ -52,32 +57,33 @@ def main() -> int:
 
 
 def filled(text: str) -> str:
-    """`text` with every table between its markers as the results say; a page has some of them."""
-    tables = (
-        accuracy,
-        measured,
-        ablations,
-        overhead,
-        demo,
-        demo_choice,
-        ladder,
-        step_speed,
-        decode_speed,
-        correction,
-        scoring,
-        scene_speed,
-        views_speed,
-        loading,
-    )
-    for make in tables:
-        name = make.__name__
-        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        if start not in text:
-            continue
-        before, _, rest = text.partition(start)
-        _, _, after = rest.partition(end)
-        text = before + start + make() + end + after
+    """`text` with every table between its markers up to date; most pages have none."""
+    for make in MEASURED:
+        text = _filled(text, make.__name__, make)
+    text = _filled(text, "methods", lambda: table(markdown=True) + "\n")
+    for name in available():
+        text = _filled(text, f"options {name}", partial(options, name))
     return text
+
+
+def _filled(text: str, name: str, make: Callable[[], str]) -> str:
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    if start not in text:
+        return text
+    before, _, rest = text.partition(start)
+    old, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{start.strip()} has no {end}")
+    return before + start + make() + end + after
+
+
+def options(name: str) -> str:
+    """The options of method `name`: flag, values, default, help."""
+    rows = [
+        (f"`--method.{option.name.replace('_', '-')}`", expected(option.type), f"`{option.default}`", option.help)
+        for option in describe(name).options
+    ]
+    return lined(("option", "value", "default", "meaning"), ([re.sub(r"\|", "\\|", cell) for cell in row] for row in rows))
 
 
 def accuracy() -> str:
@@ -266,6 +272,23 @@ def _compared(row: dict[str, Any]) -> tuple[str, str, str]:
     span = f"{answer['value']:+.1f} ({answer['low']:+.1f} to {answer['high']:+.1f})"
     return f"{row['baseline']:.1f}", f"{row['deployed']:.1f}", span
 
+
+MEASURED: tuple[Callable[[], str], ...] = (
+    accuracy,
+    measured,
+    ablations,
+    overhead,
+    demo,
+    demo_choice,
+    ladder,
+    step_speed,
+    decode_speed,
+    correction,
+    scoring,
+    scene_speed,
+    views_speed,
+    loading,
+)
 
 if __name__ == "__main__":
     sys.exit(main())
