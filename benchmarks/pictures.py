@@ -37,7 +37,7 @@ def main() -> None:
     if not (args.demo / "run" / "report.html").is_file():
         demo(args.demo)
     args.out.mkdir(parents=True, exist_ok=True)
-    report = screenshot(args.demo / "run" / "report.html", args.chromium, height=1000)
+    report = screenshot(args.demo / "run" / "report.html", args.chromium, height=930)
     write(args.out / "report.webp", report)
     people = load_labels(args.demo / "people" / "labels.json", args.demo / "people" / "images")
     labels = cv2.cvtColor(sheet(people), cv2.COLOR_RGB2BGR)
@@ -47,25 +47,29 @@ def main() -> None:
 def screenshot(page: Path, chromium: str, height: int) -> Picture:
     """The first `height` pixels of `page`, (H, W, 3) BGR."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "page.png"
+        copy, file = Path(folder) / "page.html", Path(folder) / "page.png"
+        # A reader's folder, not that of the machine.
+        here = str(page.resolve().parents[1])
+        copy.write_text(page.read_text(encoding="utf-8").replace(here, "runs/demo"), encoding="utf-8")
         flags = ["--headless", "--disable-gpu", "--hide-scrollbars", f"--window-size={WIDTH},{height}"]
         # Chromium's sandbox does not start as root, as in containers. The page is our own and has no scripts.
         flags += ["--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else []
-        subprocess.run([chromium, *flags, f"--screenshot={file}", page.resolve().as_uri()], check=True)
+        subprocess.run([chromium, *flags, f"--screenshot={file}", copy.as_uri()], check=True)
         image = cv2.imread(str(file))
     assert image is not None, f"{chromium} took no screenshot"
     return np.asarray(image, np.uint8)
 
 
 def beside(left: Picture, right: Picture) -> Picture:
-    """Both at the height of the left one, where the right one is not enlarged."""
-    scale = min(1.0, left.shape[0] / right.shape[0])
+    """Both as wide as the left one, where the right one is not enlarged."""
+    scale = min(1.0, left.shape[1] / right.shape[1])
     right = np.asarray(cv2.resize(right, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    below = left.shape[0] - right.shape[0]
+    rest = max(0, left.shape[0] - right.shape[0])
+    above = rest // 2
     right = np.asarray(
-        cv2.copyMakeBorder(right, 0, below, GAP, GAP, cv2.BORDER_CONSTANT, value=PAPER[::-1]), np.uint8
+        cv2.copyMakeBorder(right, above, rest - above, GAP, GAP, cv2.BORDER_CONSTANT, value=PAPER[::-1]), np.uint8
     )
-    return np.concatenate([left, right], axis=1)
+    return np.concatenate([left, right[: left.shape[0]]], axis=1)
 
 
 def write(file: Path, image: Picture) -> None:
