@@ -26,7 +26,7 @@ from benchmarks.speed_tables import (
 )
 from semipose.config.parsing import expected
 from semipose.methods import available, describe
-from semipose.methods._table import table
+from semipose.methods._table import deployed
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -60,7 +60,7 @@ def filled(text: str) -> str:
     """`text` with every table between its markers up to date; most pages have none."""
     for make in MEASURED:
         text = _filled(text, make.__name__, make)
-    text = _filled(text, "methods", lambda: table(markdown=True) + "\n")
+    text = _filled(text, "methods", methods_table)
     for name in available():
         text = _filled(text, f"options {name}", partial(options, name))
     return text
@@ -71,10 +71,19 @@ def _filled(text: str, name: str, make: Callable[[], str]) -> str:
     if start not in text:
         return text
     before, _, rest = text.partition(start)
-    old, found, after = rest.partition(end)
+    _, found, after = rest.partition(end)
     if not found:
         raise SystemExit(f"{start.strip()} has no {end}")
     return before + start + make() + end + after
+
+
+def methods_table() -> str:
+    """All methods with links to their pages: what they do, what is deployed, which networks they train."""
+    rows = []
+    for info in map(describe, available()):
+        kinds = [kind for kind, able in (("one person", info.top_down), ("several people", info.detector_free)) if able]
+        rows.append((f"[`{info.name}`]({info.name}.md)", info.summary, deployed(info), ", ".join(kinds)))
+    return lined(("method", "what it does", "deployed", "networks"), rows)
 
 
 def options(name: str) -> str:
@@ -83,7 +92,9 @@ def options(name: str) -> str:
         (f"`--method.{option.name.replace('_', '-')}`", expected(option.type), f"`{option.default}`", option.help)
         for option in describe(name).options
     ]
-    return lined(("option", "value", "default", "meaning"), ([re.sub(r"\|", "\\|", cell) for cell in row] for row in rows))
+    return lined(
+        ("option", "value", "default", "meaning"), ([re.sub(r"\|", "\\|", cell) for cell in row] for row in rows)
+    )
 
 
 def accuracy() -> str:
@@ -174,7 +185,7 @@ def overhead() -> str:
     found = json.loads((RESULTS / "overhead.json").read_text())
     pictures, settings = found["pictures"], found["settings"]
     head = (
-        f"Drawn people seen from overhead through a fisheye lens, WEPDTOF-Pose's keypoints: {pictures['labeled']} "
+        f"Synthetic people seen from overhead through a fisheye lens, WEPDTOF-Pose's keypoints: {pictures['labeled']} "
         f"labeled and {pictures['unlabeled']:,} unlabeled,\n{settings['network']} {settings['width']}, "
         f"{settings['input_size']}, {settings['duration']:,} updates of {settings['batch_size']} labeled (+ "
         f"{settings['batch_size']} unlabeled), any rotation, seed {found['seed']}, test:\n\n"

@@ -1,7 +1,7 @@
 """The recipes of docs/extending, followed to the letter in a copy of the package.
 
-Blocks with a title are files: python ones are written, diffs are applied to the copy. Then the commands of these pages run
-in one process that imports the copy: `train` with tiny settings, on a few synthetic people, and `eval` on its run.
+Blocks with a title are files: python ones are written, diffs are applied to the copy. Then the commands of these pages
+run in one process that imports the copy: `train` with tiny settings, on a few synthetic people, and `eval` on its run.
 """
 
 import json

@@ -1,12 +1,12 @@
 """Every command and snippet of README, CONTRIBUTING and docs, on a few synthetic people.
 
-Run for real, in this process: `semipose check`, `split`, `methods`, `predict`, `eval`, `--version`; the `train` command of
-README, with tiny settings; and python blocks, whose `sp.train` gets tiny settings too. Json and yaml blocks are read by
-the readers that they are for.
+Run for real, in this process: `semipose check`, `split`, `methods`, `predict`, `eval` and `--version`; the `train`
+command of README, with tiny settings; and python blocks, whose `sp.train` gets tiny settings too. Json and yaml blocks
+are read by the readers that they are for.
 
 Parsed, by the real command line and with the real data, up to the call of their task: the other `train` commands,
-`resume`, `compare`, `demo`, `export`, and commands on runs that are not trained here (`NOT_TRAINED`). The same holds for
-commands behind `torchrun`, also in blocks that need GPUs.
+`resume`, `compare`, `demo`, `export`, and commands on runs that are not trained here (`NOT_TRAINED`). The same holds
+for commands behind `torchrun`, also in blocks that need GPUs.
 
 Looked up: `make` (the target exists), `pip install` (the extra exists), `python -m` (module and flags exist).
 Not looked at: `SET_UP`. Blocks with a title are recipes: see test_recipes.py.
