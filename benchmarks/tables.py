@@ -6,9 +6,8 @@ python -m benchmarks.tables --check  # exits 1 when a page is out of date
 
 import argparse
 import json
-import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,11 @@ from benchmarks.speed_tables import (
     step_speed,
     views_speed,
 )
+from semipose.cli.flags import CHECK, COMPARE, INPUTS, OUTPUTS
+from semipose.cli.main import VERBS
 from semipose.config.parsing import expected
-from semipose.methods import available, describe
+from semipose.config.settings import Settings, flag
+from semipose.methods import REQUIRED, available, describe
 from semipose.methods._table import deployed
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +63,11 @@ def filled(text: str) -> str:
     for make in MEASURED:
         text = _filled(text, make.__name__, make)
     text = _filled(text, "methods", methods_table)
+    text = _filled(text, "verbs", verbs)
+    for name, rows in (("inputs", INPUTS | OUTPUTS), ("check", CHECK), ("compare", COMPARE)):
+        text = _filled(text, f"flags {name}", partial(flags, rows))
+    settings = {name: (kind, getattr(Settings, name), Settings.help(name)) for name, kind in Settings.types().items()}
+    text = _filled(text, "flags settings", partial(flags, settings))
     for name in available():
         text = _filled(text, f"options {name}", partial(options, name))
     return text
@@ -75,6 +82,22 @@ def _filled(text: str, name: str, make: Callable[[], str]) -> str:
     if not found:
         raise SystemExit(f"{start.strip()} has no {end}")
     return before + start + make() + end + after
+
+
+def verbs() -> str:
+    """What `semipose VERB` does, for each verb."""
+    rows = ((f"`semipose {name}`", (verb.__doc__ or "").partition("\n")[0]) for name, verb in VERBS.items())
+    return lined(("command", "what it does"), rows)
+
+
+def flags(rows: Mapping[str, tuple[Any, Any, str]]) -> str:
+    """Flags from rows of type, default and help; without a row for what stands on its own, as LABELS."""
+    cells = [
+        (f"`{flag(name)}`", expected(kind), "" if default in (None, ()) else f"`{default}`", help)
+        for name, (kind, default, help) in rows.items()
+        if default is not REQUIRED or name != "labels"
+    ]
+    return _escaped(("option", "value", "default", "meaning"), cells)
 
 
 def methods_table() -> str:
@@ -92,9 +115,12 @@ def options(name: str) -> str:
         (f"`--method.{option.name.replace('_', '-')}`", expected(option.type), f"`{option.default}`", option.help)
         for option in describe(name).options
     ]
-    return lined(
-        ("option", "value", "default", "meaning"), ([re.sub(r"\|", "\\|", cell) for cell in row] for row in rows)
-    )
+    return _escaped(("option", "value", "default", "meaning"), rows)
+
+
+def _escaped(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table whose cells may hold the sign that separates cells."""
+    return lined(head, ([cell.replace("|", "\\|") for cell in row] for row in rows))
 
 
 def accuracy() -> str:

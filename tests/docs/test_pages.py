@@ -114,3 +114,12 @@ def test_the_architecture_page_describes_every_package() -> None:
     described = re.findall(r"^\| `(\w+)` \|", (DOCS / "architecture.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(described) == packages
     assert len(described) == len(packages)
+
+
+@all_pages
+def test_words_are_those_of_the_field(page: Path) -> None:
+    """Old names, British spelling, and words that make a sentence a riddle."""
+    old = r"twins?|lessons?|drawn (?:people|figures)|nobody|somebody|everybody|whoever|whom|of which"
+    spelling = r"(?:un)?labelled|colour\w*|centres?|centred|behaviour"
+    written = re.sub(r"<!-- ([\w ]+) -->\n.*?<!-- /\1 -->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert re.findall(rf"\b(?:{old}|{spelling})\b", written, re.IGNORECASE) == []

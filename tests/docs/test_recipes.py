@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,8 @@ def commands() -> list[list[str]]:
                 continue
             if words[1] == "train":
                 values = TINY | {"out": f"runs/{len(found)}"}
-                words = [*words, *(word for name, value in values.items() if f"--{name}" not in words
-                                   for word in (f"--{name}", str(value)))]  # fmt: skip
+                missing = [(f"--{name}", str(value)) for name, value in values.items() if f"--{name}" not in words]
+                words = [*words, *chain.from_iterable(missing)]
             elif words[1] == "eval":
                 words = [word.replace("runs/labels-mean_teacher_levels-1", f"runs/{len(found) - 1}") for word in words]
             found.append(words[1:])
