@@ -1,7 +1,9 @@
 """The errors a user sees: each says what was found, where, what was expected and what to do."""
 
+import difflib
 import os
 import time
+from collections.abc import Iterable
 
 
 class SemiposeError(Exception):
@@ -28,3 +30,9 @@ def tells_errors() -> bool:
 def give_way(seconds: float) -> None:
     """Let another process tell what is wrong: torchrun ends all as soon as one has ended."""
     time.sleep(seconds)
+
+
+def suggestion(name: object, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the known name most like `name`, or an empty text."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

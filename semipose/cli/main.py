@@ -13,8 +13,7 @@ import tyro
 from tyro.conf import arg
 
 from semipose import __version__
-from semipose.config.parsing import suggestion
-from semipose.errors import SemiposeError, UsageError, give_way, tells_errors
+from semipose.errors import SemiposeError, UsageError, give_way, suggestion, tells_errors
 
 RunFolder = Annotated[Path, arg(metavar="RUN", help="Run folder, or a checkpoint file.")]
 Labels = Annotated[Path, arg(metavar="LABELS", help="COCO-keypoint json.")]

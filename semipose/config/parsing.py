@@ -4,12 +4,12 @@ Understood types: int, float, bool, str, Path, Literal[...], X | None, tuple[X, 
 classmethods `parse(value)`, which raises ValueError, and `expected()`, which says what it reads.
 """
 
-import difflib
 import math
 import types
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
+
+from semipose.errors import suggestion
 
 # type -> what it is called in a message, and in a flag's help
 PLAIN: dict[Any, tuple[str, str]] = {
@@ -57,12 +57,6 @@ def metavar(wanted: Any) -> str:
     if get_origin(wanted) in (Union, types.UnionType) and len(parts) == 1:
         return metavar(parts[0])
     return PLAIN[wanted][1] if wanted in PLAIN else str(getattr(wanted, "__name__", "value")).upper()
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the known name most like `name`, or an empty text."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _optional(value: object, wanted: Any) -> Any:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_type_hints
 
-from semipose.config.parsing import parse_value, suggestion
-from semipose.errors import UsageError
+from semipose.config.parsing import parse_value
+from semipose.errors import UsageError, suggestion
 from semipose.networks import DEFAULT_BACKBONE, DETECTOR_FREE
 
 Source = Literal["flag", "yaml", "default", "data"]

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from semipose.config.parsing import parse_value, suggestion
-from semipose.errors import UsageError
+from semipose.config.parsing import parse_value
+from semipose.errors import UsageError, suggestion
 
 
 @dataclass

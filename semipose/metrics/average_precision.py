@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from semipose.metrics.pck import Floats
+
 Bools = NDArray[np.bool_]
 
 AREAS = ("all", "medium", "large")

@@ -1,15 +1,11 @@
 """95 % intervals by bootstrap over images: people of one image are drawn or left out together."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from semipose.errors import UsageError
-from semipose.metrics.average_precision import Floats
-
-if TYPE_CHECKING:
-    pass
+from semipose.metrics.pck import Floats
 
 # Numbers held at once while resampling (8 bytes each, a handful of such arrays).
 BLOCK = 2_000_000

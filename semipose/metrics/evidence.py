@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from semipose.metrics.average_precision import Bools, Floats, Matches, weighted_values
+from semipose.metrics.average_precision import Bools, Matches, weighted_values
+from semipose.metrics.pck import Floats
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from semipose.errors import DataError, UsageError
-from semipose.metrics.average_precision import Floats
 from semipose.metrics.bootstrap import Interval, bootstrap
+from semipose.metrics.metric import IN_PIXELS, digits, sign
+from semipose.metrics.pck import Floats
 
 if TYPE_CHECKING:
     from semipose.metrics.evidence import Evidence
     from semipose.metrics.score import Score
 
-LOWER_IS_BETTER = frozenset({"pixel_error"})
+
 # With fewer images the percentile bootstrap is far too sure of itself: of three images that all happen to
 # gain, every resample gains.
 FEWEST_IMAGES = 10
@@ -97,7 +98,7 @@ def mean_difference(
     values = {name: float(gain[0]) for name, gain in once.items() if not np.isnan(gain[0])}
     spans = bootstrap(gains, first.images, resamples=resamples, seed=seed, width=width)
     value, (low, high) = values.pop(""), spans[""]
-    better = (-high, -low) if metric in LOWER_IS_BETTER else (low, high)
+    better = (low, high) if sign(metric) > 0 else (-high, -low)
     helped = _verdict(better, first.images)
     text = _sentence(metric, value, (low, high), first.images, helped, cause)
     per_keypoint = {name: (v, *spans[name]) for name, v in values.items()}
@@ -122,9 +123,9 @@ def _verdict(better: Interval, images: int) -> Literal["yes", "no", "unclear"]:
 
 
 def _sentence(metric: str, value: float, span: Interval, images: int, helped: str, cause: str) -> str:
-    digits, unit = (2, " px") if metric in LOWER_IS_BETTER else (1, "")
+    places, unit = digits(metric), " px" if metric in IN_PIXELS else ""
     # Adding 0.0 turns -0.0, which would read as a loss, into 0.0.
-    said, low, high = (f"{round(number, digits) + 0.0:+.{digits}f}{unit}" for number in (value, *span))
+    gain, low, high = (f"{round(number, places) + 0.0:+.{places}f}{unit}" for number in (value, *span))
     verdict = {
         "yes": f"{cause} helped",
         "no": f"{cause} hurt",
@@ -133,7 +134,7 @@ def _sentence(metric: str, value: float, span: Interval, images: int, helped: st
     if images < FEWEST_IMAGES:
         verdict = f"too few images to say whether {cause} helped"
     drawn = "1 image" if images == 1 else f"{images} images"
-    return f"{metric} {said} (95 % interval {low} to {high}, bootstrap over {drawn}): {verdict}."
+    return f"{metric} {gain} (95 % interval {low} to {high}, bootstrap over {drawn}): {verdict}."
 
 
 def _unlike(a: "Score", b: "Score") -> str:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from semipose.errors import DataError
 from semipose.metrics.average_precision import AREAS, METRICS, THRESHOLDS, Matches, match_image
 from semipose.metrics.pck import Floats, distances
-from semipose.metrics.truth import BOX_SHARE
+from semipose.pose.poses import AREA_SHARE
 
 if TYPE_CHECKING:
     from faster_coco_eval import COCOeval_faster
@@ -144,7 +144,7 @@ def _complete(annotation: Mapping[str, Any], number: int, keypoints: int) -> dic
     filled = {"iscrowd": 0, "num_keypoints": sum(v > 0 for v in flat[2::3])}
     record = filled | dict(annotation) | {"id": number}
     if "area" not in record:
-        record["area"] = BOX_SHARE * record["bbox"][2] * record["bbox"][3]
+        record["area"] = AREA_SHARE * record["bbox"][2] * record["bbox"][3]
     return record
 
 

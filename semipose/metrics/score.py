@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semipose.errors import DataError
-from semipose.metrics.average_precision import Floats
 from semipose.metrics.bootstrap import Interval, bootstrap
 from semipose.metrics.evidence import Evidence, Totals
 from semipose.metrics.oks import read_matches, read_values, run_evaluator
-from semipose.metrics.pck import box_side, distances, torso_length, within
+from semipose.metrics.pck import Floats, box_side, distances, torso_length, within
 from semipose.metrics.truth import areas_of, digest_of, to_coco
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton

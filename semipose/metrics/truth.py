@@ -7,16 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from semipose.metrics.pck import Floats
-from semipose.pose.poses import Poses
+from semipose.pose.poses import AREA_SHARE, Poses
 from semipose.pose.skeleton import Skeleton
-
-BOX_SHARE = 0.53
-"""COCO's area of a person as a share of the box, customary where the true area is not known (CrowdPose)."""
 
 
 def areas_of(people: Poses) -> tuple[Floats, NDArray[np.bool_]]:
     """Areas (N,) in square pixels, and which of them are 0.53 x the box: none was given, or that."""
-    from_box = BOX_SHARE * people.boxes[:, 2].astype(np.float64) * people.boxes[:, 3]
+    from_box = AREA_SHARE * people.boxes[:, 2].astype(np.float64) * people.boxes[:, 3]
     absent = ~(people.areas > 0)
     return np.where(absent, from_box, people.areas), absent | np.isclose(people.areas, from_box, rtol=1e-3)
 

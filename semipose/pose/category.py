@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from semipose.errors import DataError
-from semipose.pose.names import flip_by_names, nearest, normalized
+from semipose.errors import DataError, suggestion
+from semipose.pose.names import flip_by_names, normalized
 from semipose.pose.presets import TABLES, bone_names
 
 OVERRIDE_KEYS = ("category", "keypoints", "skeleton", "flip_pairs", "sigmas")
@@ -84,8 +84,8 @@ class CategoryReader:
             preset = TABLES.get(value)
             if preset is None or set(map(normalized, self.names)) - set(map(normalized, preset[0])):
                 raise DataError(
-                    f"{self.source}: 'sigmas: {value}' is no preset with these keypoints; known are "
-                    f"{', '.join(TABLES)}." + nearest(value, TABLES)
+                    f"{self.source}: 'sigmas: {value}' is no preset with these keypoints"
+                    f"{suggestion(value, TABLES)}; the presets are {', '.join(TABLES)}."
                 )
             return _by_name(self.names, preset[0]), f"{preset[2]}, chosen in {self.source}"
         if isinstance(value, Mapping):
@@ -120,7 +120,8 @@ class CategoryReader:
         key = normalized(name) if isinstance(name, str) else ""
         if key not in at:
             raise DataError(
-                f"{self.source}: {name!r} is no keypoint of {', '.join(self.names)}." + nearest(name, self.names)
+                f"{self.source}: {name!r} is no keypoint{suggestion(name, self.names)}; "
+                f"the keypoints are {', '.join(self.names)}."
             )
         return at[key]
 
@@ -135,8 +136,8 @@ def check_override(override: Mapping[str, Any], source: str) -> None:
     for key in override:
         if key not in OVERRIDE_KEYS:
             raise DataError(
-                f"{source}: unknown key {key!r}; expected any of {', '.join(OVERRIDE_KEYS)}."
-                + nearest(key, OVERRIDE_KEYS)
+                f"{source}: unknown key {key!r}{suggestion(key, OVERRIDE_KEYS)}; "
+                f"expected any of {', '.join(OVERRIDE_KEYS)}."
             )
 
 

@@ -1,8 +1,7 @@
 """Keypoint names: when two writings are the same name, and which name is another's mirror image."""
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
 _TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
@@ -11,12 +10,6 @@ _TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 def normalized(name: str) -> str:
     """A name without case, spaces and punctuation: "Right-ankle" and "right_ankle" are the same keypoint."""
     return re.sub(r"[\W_]+", "", name.casefold())
-
-
-def nearest(word: object, known: Iterable[str]) -> str:
-    """The sentence " Did you mean 'x'?" when a known name is close, else nothing."""
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def flip_by_names(names: Sequence[str]) -> tuple[int, ...]:

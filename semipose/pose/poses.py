@@ -12,6 +12,9 @@ from semipose.errors import DataError
 RESCORE_THRESHOLD = 0.2
 """Keypoints scored above this make a person's score: the customary rescoring of top-down networks."""
 
+AREA_SHARE = 0.53
+"""A person's area as a share of the box, for OKS where no area is given: COCO's mean, and CrowdPose's rule."""
+
 # Shape behind the number of people, and type, of every array of `Poses`; "K" is the number of keypoints.
 _LAYOUT: dict[str, tuple[tuple[int | str, ...], type]] = {
     "keypoints": (("K", 2), np.float32),

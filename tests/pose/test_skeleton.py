@@ -132,8 +132,8 @@ def test_an_override_replaces_partners_bones_and_sigmas() -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ({"flip_pair": []}, "Did you mean 'flip_pairs'"),
-        ({"flip_pairs": [["snout", "tial"]]}, "Did you mean 'tail'"),
+        ({"flip_pair": []}, "did you mean 'flip_pairs'"),
+        ({"flip_pairs": [["snout", "tial"]]}, "did you mean 'tail'"),
         ({"flip_pairs": [["snout", "tail"], ["tail", "leftear"]]}, "tail twice"),
         ({"flip_pairs": [["snout", "snout"]]}, "with itself"),
         ({"flip_pairs": "leftear"}, "pairs of names"),
