@@ -27,7 +27,7 @@ from semipose.data.splits import load_split
 from semipose.formats.coco import load_labels
 from semipose.formats.load import load
 from semipose.metrics.intervals import difference
-from semipose.metrics.multi_person import people_found
+from semipose.metrics.multi_person import precision_and_recall
 from semipose.metrics.score import Score
 from semipose.runs.run import Run
 from semipose.synthetic.crowd import write_crowds
@@ -209,7 +209,9 @@ def pseudo_people(run: Run, files: Files) -> dict[str, float | None]:
     hidden = np.isin(everybody.images.ids, load_split(files.split).unlabeled)
     people = everybody.within(np.flatnonzero(hidden)[:LOOKED_AT])
     found = run.model().predict_people(people)
-    precision, recall = people_found(found[found.box_scores >= SURE], people.poses, run.skeleton, people.images.ids)
+    precision, recall = precision_and_recall(
+        found[found.box_scores >= SURE], people.poses, run.skeleton, people.images.ids
+    )
     known = None if math.isnan(precision) else round(precision, 1)
     return {"least_score": SURE, "precision": known, "recall": round(recall, 1)}
 

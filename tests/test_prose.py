@@ -29,7 +29,6 @@ BUDGET = {
     "inference": 11,
     "losses": 4,
     "methods": 37,
-    "metrics": 20,
     "networks": 38,
     "pose": 8,
     "report": 13,

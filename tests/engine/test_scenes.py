@@ -204,7 +204,7 @@ def test_images_in_which_nobody_is_count_against_who_is_found_there(data: Data) 
         scores.append(evaluate(told(data)))
     alone, both = scores
     assert both.counts["images"] == 2
-    assert both.counts["found"] == 4
+    assert both.counts["detected"] == 4
     assert alone.values["oks_ap50"] - both.values["oks_ap50"] > 20
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from semipose.errors import UsageError
 from semipose.formats.load import load
-from semipose.metrics import crowding
+from semipose.pose import crowding
 from semipose.pose.skeleton import Skeleton
 from semipose.synthetic.crowd import EIGHT, crowd_index, draw_crowd, reduced, write_crowds
 
@@ -25,7 +25,7 @@ def test_a_crowd_depends_on_seed_and_index_alone() -> None:
 def test_crowds_spread_from_easy_to_hard_and_close_people_hide_each_other() -> None:
     crowds = [draw_crowd(0, index, (96, 96), 0.1) for index in range(40)]
     index = np.array([crowd_index(crowd.people) for crowd in crowds])
-    shares = [float(rows.mean()) for rows in crowding.classes_of(index).values()]
+    shares = [float(rows.mean()) for rows in crowding.crowding_classes(index).values()]
     assert min(shares) > 0.15
     hidden = [np.mean([(one.visible == 1).mean() for one in crowd.people]) for crowd in crowds]
     assert np.mean(np.array(hidden)[index > 0.8]) > 1.5 * np.mean(np.array(hidden)[index < 0.2])
