@@ -30,7 +30,6 @@ BUDGET = {
     "losses": 4,
     "methods": 37,
     "networks": 38,
-    "pose": 8,
     "report": 13,
     "runs": 7,
     "scene": 15,

@@ -13,9 +13,9 @@ CROWDING_LIMITS = (0.2, 0.8)
 def crowd_index(people: Poses, image_ids: ArrayLike) -> NDArray[np.float64]:
     """Return CrowdPose's index (I,) of the images `image_ids` (I,): 0 without overlap, above 0.8 crowded.
 
-    The mean, over the people of an image, of this ratio: labeled keypoints of other people inside the person's box
-    (border included) / labeled keypoints of the person. Crowd regions and people without labels do not count; an image
-    without people has 0.
+    For each person, divide the labeled keypoints of others inside the person's box (border included) by the person's
+    own labeled keypoints. The index is the mean over the image's people, 0 without people. Crowd regions and people
+    without labels do not count.
 
     An index given in the json takes precedence: this formula yields it, rounded, for 93 % of CrowdPose's images.
     """
