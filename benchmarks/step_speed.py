@@ -49,7 +49,7 @@ from semipose.networks.backbone import Backbone
 from semipose.networks.heads import DeconvHead, SceneHead
 from semipose.scene import Scene
 from semipose.synthetic.crowd import write_crowds
-from semipose.synthetic.single import write_figures
+from semipose.synthetic.single import write_people
 from semipose.system.files import write_json
 from semipose.system.memory import peak_memory
 from semipose.views.view import SceneCrops
@@ -128,7 +128,7 @@ def conditions(settings: Settings, args: argparse.Namespace) -> dict[str, Any]:
 
 def drawn(folder: Path, count: int) -> Data:
     """Drawn people, all of them once with and once without labels."""
-    labels = write_figures(folder, count, seed=0, size=(320, 240))
+    labels = write_people(folder, count, seed=0, size=(320, 240))
     people = load_labels(labels, folder / "images")
     return Data(people, people, None, "none")
 
