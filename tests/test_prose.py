@@ -33,7 +33,6 @@ BUDGET = {
     "report": 13,
     "runs": 7,
     "scene": 15,
-    "system": 4,
     "tasks": 8,
     "views": 28,
 }

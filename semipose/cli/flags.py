@@ -15,7 +15,7 @@ from semipose import methods
 from semipose.config.parsing import metavar, parse_value
 from semipose.config.settings import DIFFERING, Origin, Settings, refuse
 from semipose.config.yaml_file import Config
-from semipose.errors import UsageError, give_way, tells_errors
+from semipose.errors import UsageError, let_other_report, reports_errors
 from semipose.formats.video import Sampling
 from semipose.methods import REQUIRED
 
@@ -167,10 +167,10 @@ def _parse(flags: list[tuple[Any, ...]], doc: str, prog: str, argv: Sequence[str
     """Read `argv` as a dataclass of fields `flags`; wrong usage prints its reason and exits with 2."""
     kind = dataclasses.make_dataclass("Flags", flags, kw_only=True, namespace={"__doc__": doc})
     try:
-        return tyro.cli(kind, prog=prog, args=list(argv), config=(), console_outputs=tells_errors())
+        return tyro.cli(kind, prog=prog, args=list(argv), config=(), console_outputs=reports_errors())
     except SystemExit:
-        if not tells_errors():
-            give_way(5)
+        if not reports_errors():
+            let_other_report(5)
         raise
 
 

@@ -13,7 +13,7 @@ import tyro
 from tyro.conf import arg
 
 from semipose import __version__
-from semipose.errors import SemiposeError, UsageError, give_way, suggestion, tells_errors
+from semipose.errors import SemiposeError, UsageError, let_other_report, reports_errors, suggestion
 
 RunFolder = Annotated[Path, arg(metavar="RUN", help="Run folder, or a checkpoint file.")]
 Labels = Annotated[Path, arg(metavar="LABELS", help="COCO-keypoint json.")]
@@ -273,8 +273,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Under torchrun a fault found before the processes join is mostly found by all. Later only one raises, with a
         # note that says which.
         notes = getattr(error, "__notes__", [])
-        if not notes and not tells_errors():
-            give_way(5)
+        if not notes and not reports_errors():
+            let_other_report(5)
         print(f"semipose: {error}", *notes, file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
