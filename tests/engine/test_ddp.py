@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from semipose.config.settings import Settings
-from semipose.engine import ddp
+from semipose.engine import ddp, setup
 from semipose.engine.batches import refuse_uneven, split
 from semipose.engine.trainer import Trainer
 from semipose.errors import DataError, UsageError
