@@ -11,7 +11,7 @@ import semipose
 from benchmarks.tables import PAGES, filled
 from semipose import methods
 from semipose.cli.flags import CHECK, COMPARE, INPUTS, OUTPUTS
-from semipose.cli.main import VERBS
+from semipose.cli.main import COMMANDS
 from semipose.config.settings import Settings, flag
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -35,7 +35,7 @@ def test_its_python_parses_and_names_what_there_is() -> None:
 
 
 def test_its_flags_exist() -> None:
-    known = {flag(name) for verb in VERBS.values() for name in inspect.signature(verb).parameters}
+    known = {flag(name) for command in COMMANDS.values() for name in inspect.signature(command).parameters}
     known |= {flag(name) for name in {**INPUTS, **OUTPUTS, **CHECK, **COMPARE, **Settings.types()}}
     known |= {
         f"--method.{option.name.replace('_', '-')}"
