@@ -97,8 +97,8 @@ def correction() -> str:
     cells = "x".join(str(side) for side in results["cells"])
     return (
         f"SSPCM's correction of {results['crops']} people's pseudo-labels ({results['keypoints']} maps of {cells}, "
-        f"four networks) takes {results['cpu_ms']['correct']:.1f} ms of CPU time;\nmaking all four means and picking takes "
-        f"{results['cpu_ms']['four_means']:.0f} ms.\n"
+        f"four networks) takes {results['cpu_ms']['correct']:.1f} ms of CPU time;\n"
+        f"making all four means and picking takes {results['cpu_ms']['four_means']:.0f} ms.\n"
     )
 
 
