@@ -1,14 +1,19 @@
-"""Labels only against labels and unlabeled images, on real pictures, under one protocol.
+"""Accuracy of the methods against labels only, on real pictures, under one protocol.
 
     python -m benchmarks.accuracy --data lspet --profile small
     python -m benchmarks.accuracy --data lspet --profile full --rows baseline_weak baseline_strong pose_dual
     python -m benchmarks.accuracy --data lspet --updates 1200 --rows baseline_weak pose_mum pose_mum-no_eman
 
-Rows: `bound` (supervised on all training labels), `baseline_weak` and `baseline_strong` (labels alone, both
-kinds of augmentation), `labels_levels` (supervised, with auxiliary heads), and the methods. Everything is chosen on
-val; test is scored once per row, for the best and the last checkpoint of every network. Each finished row is written to
-`--out` at once, and a row that was interrupted is resumed. The data is found through SEMIPOSE_DATA (default
-../shared/data).
+Rows:
+
+- `bound`: supervised on all training labels
+- `baseline_weak`, `baseline_strong`: labels only, with both kinds of augmentation
+- `labels_levels`: labels only, with auxiliary heads
+- one row for each method, and for each ablation METHOD-CHANGE
+
+All choices are made on val. Test is scored once per row, for the best and the last checkpoint of every network. Each
+finished row is written to `--out` at once, and an interrupted row is resumed. SEMIPOSE_DATA names the folder of the
+data (default: ../shared/data).
 """
 
 import argparse
@@ -38,7 +43,7 @@ from semipose.tasks.train import resume, train
 
 @dataclass(frozen=True)
 class Profile:
-    """What all rows of a table share."""
+    """Settings that all rows of a table share."""
 
     input_size: str
     duration: int
@@ -81,9 +86,9 @@ ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "multi_augs": ("multi_augs", {}, False),
     "mean_teacher_levels": ("mean_teacher_levels", {}, False),
 }
-# Teacher-Reviewer-Student without its three parts.
+# Teacher-Reviewer-Student without each of its three parts.
 PLAIN = {"reviewer": "none", "levels": (0.0, 0.0), "mixes": 0}
-# One part changed at a time: what a gain, or its absence, comes from. Run by name, shown apart.
+# Ablations: each row changes one part. Run by name, shown in a table of their own.
 ABLATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "pose_cons-no_ramp": ("pose_cons", {"ramp": 0.0}, False),
     "pose_cons-as_published": ("pose_cons", {"ramp": 0.0, "batch_statistics": True}, False),
@@ -107,20 +112,22 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "mean_teacher_levels-no_levels": ("mean_teacher_levels", {"levels": (0.0, 0.0)}, False),
 }
 COMPARED = ("pck@0.1", "pck@0.2", "oks_ap")
-# Not a published method: set against the published one that is best on val, too, and against its heads on labels alone.
+# Not a published method: also compared with the published one that is best on val, and with `labels_levels`.
 OWN, HEADS_ALONE = "mean_teacher_levels", "labels_levels"
 
 
 def main() -> None:
-    """Run the rows that are asked for and not yet in the results."""
+    """Run the requested rows that are not yet in the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=["lspet", "coco_people"], required=True)
     parser.add_argument("--profile", choices=list(PROFILES), default="small")
     parser.add_argument("--rows", nargs="*", choices=[*ROWS, *ABLATIONS], default=list(ROWS))
     parser.add_argument("--labels", choices=["1pct", "5pct", "10pct", "20pct", "50pct"], default="10pct")
-    parser.add_argument("--seed", type=int, default=0, help="of the split and of all random numbers")
-    parser.add_argument("--updates", type=int, help="instead of the profile's; kept apart, for changes of one part")
-    parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), help="where run folders lie")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of split and training")
+    parser.add_argument(
+        "--updates", type=int, help="updates instead of the profile's, for ablations; saved in a file of their own"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), help="parent of the run folders")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     root = Path(os.environ.get("SEMIPOSE_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -138,7 +145,7 @@ def main() -> None:
 
 
 def run_row(name: str, profile: Profile, root: Path, data: str, folder: Path, seed: int) -> tuple[Run, float]:
-    """Train one row, or finish it; gives the run and the seconds that this call spent."""
+    """Train or resume one row; return the run and the seconds spent in this call."""
     start = time.perf_counter()
     if (folder / "metrics.json").is_file():
         return Run(folder), 0.0
@@ -173,7 +180,7 @@ def run_row(name: str, profile: Profile, root: Path, data: str, folder: Path, se
 
 
 def describe(run: Run, seconds: float) -> dict[str, Any]:
-    """What a row of the results says, test scores apart."""
+    """Describe a row for the results, without test scores."""
     metrics, config = run.metrics, run.config
     assert metrics is not None
     return {
@@ -197,7 +204,7 @@ def describe(run: Run, seconds: float) -> dict[str, Any]:
 
 
 def compare(file: Path, base: Path, data: Path, profile: Profile) -> None:
-    """Score what is not scored on test yet, and set every method against the baseline that is best on val."""
+    """Score missing rows on test, and compare every method with the baseline that is best on val."""
     results = json.loads(file.read_text())
     rows = results["rows"]
     people = load_labels(data / "annotations" / "person_keypoints_test.json", data / "images")
@@ -248,35 +255,35 @@ def compare(file: Path, base: Path, data: Path, profile: Profile) -> None:
 
 
 def best_published(rows: dict[str, Any], metric: str) -> str | None:
-    """The row of a published method, its options untouched, that is best on val."""
+    """Name of the published method, with default options, that is best on val."""
     known = [name for name in rows if name in ROWS and name not in (*BASELINES, "bound", OWN, HEADS_ALONE)]
     return max(known, key=lambda name: rows[name]["val"][rows[name]["deployed"]]["best"][metric], default=None)
 
 
 def differences(mine: Score, other: Score) -> dict[str, Any]:
-    """What `mine` is better by, in each metric that is compared, with its interval."""
+    """Paired differences in favor of `mine`, with intervals, for each compared metric."""
     return {
-        metric: {key: round(getattr(found, key), 2) for key in ("value", "low", "high")} | {"helped": found.helped}
+        metric: {key: round(getattr(change, key), 2) for key in ("value", "low", "high")} | {"helped": change.helped}
         for metric in COMPARED
-        for found in [difference(mine, other, metric)]
+        for change in [difference(mine, other, metric)]
     }
 
 
 def score_test(folder: Path, store: CropStore, people: People) -> dict[str, dict[str, Score]]:
-    """network -> best and last checkpoint's score on the test people."""
+    """Score the best and the last checkpoint of each network on the test people."""
     scores: dict[str, dict[str, Score]] = {}
     for best in sorted((folder / "checkpoints").glob("best-*.safetensors")):
         name = best.stem.removeprefix("best-")
         scores[name] = {}
         for which in ("best", "last"):
             model = Model.load(best.with_stem(f"{which}-{name}"))
-            found = predict_people(model.network, store, size=store.size, skeleton=model.skeleton)
-            scores[name][which] = score(found, people.poses, model.skeleton)
+            predicted = predict_people(model.network, store, size=store.size, skeleton=model.skeleton)
+            scores[name][which] = score(predicted, people.poses, model.skeleton)
     return scores
 
 
 def record(file: Path, profile: Profile, data: str, seed: int, rows: dict[str, Any]) -> None:
-    """Add rows to the results file; a row that was already there keeps its measured time."""
+    """Add rows to the results file; existing rows keep their measured time."""
     results = json.loads(file.read_text()) if file.is_file() else {}
     old = results.get("rows", {})
     for name, row in rows.items():
@@ -302,15 +309,15 @@ def record(file: Path, profile: Profile, data: str, seed: int, rows: dict[str, A
     )
 
 
-def short(found: dict[str, float]) -> dict[str, float]:
-    """The metrics that tables show."""
-    return {key: round(found[key], 2) for key in (*COMPARED, "pixel_error", "oks_ar") if key in found}
+def short(metrics: dict[str, float]) -> dict[str, float]:
+    """Select the metrics that tables show."""
+    return {key: round(metrics[key], 2) for key in (*COMPARED, "pixel_error", "oks_ar") if key in metrics}
 
 
-def values(found: Score) -> dict[str, Any]:
-    """Metrics of a test score with their intervals."""
-    spans = {key: [round(v, 2) for v in span] for key, span in found.intervals.items() if key in COMPARED}
-    return {**short(found.values), "intervals": spans, "people": found.counts["people"]}
+def values(result: Score) -> dict[str, Any]:
+    """Round the metrics of a test score, with their intervals."""
+    spans = {key: [round(v, 2) for v in span] for key, span in result.intervals.items() if key in COMPARED}
+    return {**short(result.values), "intervals": spans, "people": result.counts["people"]}
 
 
 if __name__ == "__main__":

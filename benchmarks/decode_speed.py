@@ -1,12 +1,15 @@
-"""What reading keypoints from heatmaps costs beside the search for each map's highest cell; how long scoring takes.
+"""Cost of decoding keypoints from heatmaps, of correcting pseudo-labels, and of scoring.
 
     python -m benchmarks.decode_speed --out benchmarks/results/decode_speed.json
 
-Decoding: a batch of maps with one Gaussian peak and noise, one thread, CPU time, all kinds in turn in one process, the
-first round dropped, medians of each round's own ratios. "argmax" is torch's `maps.flatten(2).max(-1)`, and "blocks" the
-search of ours in its place. Correction: SSPCM's of pseudo-labels, against the same answer taken from all four means of
-pairs, which is how it is vectorized at first sight. Evaluation: PCK and OKS-AP of random poses with errors, alone, as
-while training, and with bootstrap intervals, as at its end.
+Decoding: a batch of maps with one Gaussian peak and noise, CPU time on one thread. All variants take turns in one
+process; the first round is dropped; ratios are medians over rounds. "argmax" is torch's `maps.flatten(2).max(-1)`, and
+"blocks" the search that semipose uses instead.
+
+Correction: SSPCM's correction of pseudo-labels, against computing all four pairwise means, the obvious vectorization.
+
+Evaluation: PCK and OKS-AP of random poses with errors, without intervals (as during training) and with bootstrap
+intervals (as at its end).
 """
 
 import argparse
@@ -36,7 +39,7 @@ TARGETS = {"quarter": 1.2, "dark": 1.5}
 
 
 def main() -> None:
-    """Time both parts and save the figures."""
+    """Run all three measurements and save the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--batch", type=int, default=32)
@@ -44,18 +47,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    found = {
+    results = {
         "versions": {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()},
         "decoding": decoding(args.batch, args.rounds),
         "correction": correction(args.batch, args.rounds),
         "evaluation": evaluation(args.people),
     }
-    write_json(args.out, found)
-    print(found)
+    write_json(args.out, results)
+    print(results)
 
 
 def decoding(batch: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds of a batch, and each decoding's ratio to the two searches."""
+    """Milliseconds per batch, and each decoding's ratio to the two searches."""
     codec, fields = peaks(batch)
     maps = fields["heatmap"].maps
     ways: dict[str, Callable[[], object]] = {
@@ -78,10 +81,10 @@ def decoding(batch: int, rounds: int) -> dict[str, Any]:
 
 
 def correction(batch: int, rounds: int, keypoints: int = 24) -> dict[str, Any]:
-    """Milliseconds to correct a batch of pseudo-labels of four networks, and the ratio to making all four means."""
+    """Milliseconds to correct the pseudo-labels of four networks, and the ratio to computing all four means."""
     codec, _ = peaks(1)
     generator = torch.Generator().manual_seed(0)
-    answers = [
+    outputs = [
         Fields(
             {
                 "heatmap": Field(
@@ -94,7 +97,7 @@ def correction(batch: int, rounds: int, keypoints: int = 24) -> dict[str, Any]:
         )
         for _ in range(4)
     ]
-    now, before = (answers[0], answers[2]), (answers[1], answers[3])
+    now, before = (outputs[0], outputs[2]), (outputs[1], outputs[3])
     with torch.inference_mode():
         torch.testing.assert_close(four_means(now, before), correct(now, before).fields["heatmap"].maps)
     times = timed({"correct": lambda: correct(now, before), "four_means": lambda: four_means(now, before)}, rounds)
@@ -109,8 +112,8 @@ def correction(batch: int, rounds: int, keypoints: int = 24) -> dict[str, Any]:
 
 
 def four_means(now: tuple[Fields, Fields], before: tuple[Fields, Fields]) -> Tensor:
-    """The corrected maps, taken from the means of all four pairs."""
-    first, past, second, gone = (answer["heatmap"].maps for answer in (now[0], before[0], now[1], before[1]))
+    """Corrected maps, selected from the means of all four pairs."""
+    first, past, second, gone = (output["heatmap"].maps for output in (now[0], before[0], now[1], before[1]))
     pairs = ((first, second), (past, second), (first, gone), (past, gone))
     width = first.shape[-1]
     distances = []
@@ -134,17 +137,17 @@ def timed(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[
 
 
 def milliseconds(times: dict[str, list[float]]) -> dict[str, float]:
-    """The median of each way."""
+    """Median milliseconds of each variant."""
     return {name: round(1e3 * median(values), 3) for name, values in times.items()}
 
 
 def ratio(times: dict[str, list[float]], one: str, other: str) -> float:
-    """The median of each round's own ratio."""
+    """Median over rounds of the ratio within a round."""
     return round(median(a / b for a, b in zip(times[one], times[other], strict=True)), 3)
 
 
 def peaks(batch: int) -> tuple[HeatmapCodec, Fields]:
-    """Maps as a trained network gives them: a Gaussian somewhere, and a little noise."""
+    """Maps like those of a trained network: one Gaussian peak and a little noise."""
     codec = HeatmapCodec.for_size(SIZE, SKELETON.flip)
     generator = torch.Generator().manual_seed(0)
     at = torch.rand(batch, len(SKELETON), 2, generator=generator) * torch.tensor([SIZE[1] - 1.0, SIZE[0] - 1.0])
@@ -167,17 +170,17 @@ def evaluation(people: int) -> dict[str, Any]:
         image_ids=np.arange(people) // 2,
     )
     guess = replace(truth, keypoints=truth.keypoints + random.normal(0, 4, truth.keypoints.shape))
-    found: dict[str, Any] = {"people": people, "images": people // 2}
+    results: dict[str, Any] = {"people": people, "images": people // 2}
     for name, resamples in {"values": 0, "values_and_intervals": 1000}.items():
         wall, cpu = time.perf_counter(), time.process_time()
         score(guess, truth, SKELETON, resamples=resamples)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        found[name] = {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
-    return found
+        results[name] = {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
+    return results
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """CPU seconds of one call, over a few."""
+    """CPU seconds of one call, averaged over several."""
     start = time.process_time()
     for _ in range(5):
         call()

@@ -1,10 +1,10 @@
-"""Does the demo's answer hold? `semipose demo` over several seeds, and other settings beside the chosen ones.
+"""Repeatability of `semipose demo` over several seeds, and other settings for comparison.
 
     python -m benchmarks.demo --seeds 0 1 2
-    OMP_NUM_THREADS=2 python -m benchmarks.demo --seeds 0     # another number of threads rounds otherwise
+    OMP_NUM_THREADS=2 python -m benchmarks.demo --seeds 0     # another number of threads rounds differently
     python -m benchmarks.demo --seeds 0 --labeled 30 --difficulty 0.2 0.6     # how labels and difficulty were chosen
 
-Runs of other labels, difficulties or numbers of threads are rows of their own.
+Runs with another number of labels, difficulty or number of threads are rows of their own.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from semipose.system.files import write_json
 from semipose.tasks import demo as demo_module
 
 FILE = Path(__file__).parent / "results" / "demo.json"
-# What tells rows apart.
+# Settings that identify a row.
 KEYS = ("labeled", "difficulty", "threads", "seed")
 
 
 def main() -> None:
-    """Run what is asked for; each finished row is written at once."""
+    """Run the requested settings; each finished row is written at once."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--labeled", type=int, nargs="*", default=[demo_module.PICTURES["labeled"]])
@@ -47,12 +47,12 @@ def main() -> None:
 
 
 def row_of(run: Run) -> dict[str, Any]:
-    """Settings that differ, baseline, deployed network and their difference."""
+    """Settings, score of the baseline, score of the deployed network, and their difference."""
     metrics = run.metrics
     assert metrics is not None
     metric, name = metrics["metric"], metrics["deployed"]["network"]
     values = {net: round(rows["best"]["values"][metric], 2) for net, rows in metrics["val"].items()}
-    answer = {key: round(metrics["answer"][key], 2) for key in ("value", "low", "high")}
+    change = {key: round(metrics["answer"][key], 2) for key in ("value", "low", "high")}
     return {
         "labeled": demo_module.PICTURES["labeled"],
         "difficulty": demo_module.PICTURES["difficulty"],
@@ -62,12 +62,12 @@ def row_of(run: Run) -> dict[str, Any]:
         "networks": values,
         "baseline": round(metrics["baseline"]["score"]["values"][metric], 2),
         "baseline_kind": f"{metrics['baseline']['folder']}, {metrics['baseline']['network']}",
-        "answer": {**answer, "helped": metrics["answer"]["helped"]},
+        "answer": {**change, "helped": metrics["answer"]["helped"]},
     }
 
 
 def record(file: Path, row: dict[str, Any], chosen: dict[str, Any]) -> None:
-    """Add or replace a row; those of the `chosen` labels and difficulty come first."""
+    """Add or replace a row; rows with the `chosen` labels and difficulty come first."""
     rows = json.loads(file.read_text())["rows"] if file.is_file() else []
     rows = [old for old in rows if any(old[key] != row[key] for key in KEYS)] + [row]
     rows.sort(key=lambda old: (any(old[key] != value for key, value in chosen.items()), *(old[key] for key in KEYS)))

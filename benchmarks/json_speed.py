@@ -1,12 +1,11 @@
-"""Reading a json of 150,000 people against the bare typed parse of the same file.
+"""Time to load a json of 150,000 people, against a bare typed parse of the same file.
 
     python -m benchmarks.json_speed --out benchmarks/results/json_speed.json
 
 The json is made in a temporary folder from the keypoints of COCO train2017, with an empty file for every image. "Bare"
-is one msgspec call with typed records whose keypoints and boxes are lists of numbers: nothing is checked or turned into
-arrays. "Reading" is `semipose.formats.coco.load_labels`: checked, files looked up, numbers in arrays. CPU seconds,
-both kinds in turn in one process, the median of the rounds. The data is found through SEMIPOSE_DATA (default
-../shared/data).
+is one msgspec call with typed records whose keypoints and boxes are lists of numbers, without checks or arrays.
+"Reading" is `semipose.formats.coco.load_labels`, with checks, file look-ups and arrays. CPU seconds; both take turns in
+one process; medians over rounds. SEMIPOSE_DATA names the folder of the data (default: ../shared/data).
 """
 
 import argparse
@@ -29,7 +28,7 @@ from semipose.system.files import write_json
 
 
 class TypedAnnotation(msgspec.Struct, gc=False):
-    """The fields of `AnnotationRecord`, with numbers instead of text."""
+    """Fields of `AnnotationRecord`, with numbers instead of raw text."""
 
     id: int
     image_id: int
@@ -41,7 +40,7 @@ class TypedAnnotation(msgspec.Struct, gc=False):
 
 
 class TypedDocument(msgspec.Struct):
-    """The parts of `Document`."""
+    """Parts of `Document`."""
 
     images: list[ImageRecord]
     annotations: list[TypedAnnotation]
@@ -49,7 +48,7 @@ class TypedDocument(msgspec.Struct):
 
 
 def main() -> None:
-    """Write the json, time both ways of reading it, and save the figures."""
+    """Write the json, time both ways to read it, and save the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
@@ -78,20 +77,20 @@ def main() -> None:
 
 
 def interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median CPU seconds of each way; a first round warms up and is left out."""
+    """Median CPU seconds of each variant; a warm-up round is dropped."""
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, way in ways.items():
             gc.collect()
             start = time.process_time()
-            found = way()
+            result = way()
             spent[name].append(time.process_time() - start)
-            del found
+            del result
     return {name: median(values[1:]) for name, values in spent.items()}
 
 
 def write_labels(source: Path, folder: Path) -> tuple[Path, int, int]:
-    """A COCO json of the people in `source` and their (empty) images; (file, people, images)."""
+    """Write a COCO json of the people in `source`, with empty images; return (file, people, images)."""
     stored = np.load(source)
     keypoints = np.concatenate([stored["xy"], stored["v"][..., None]], -1).reshape(-1, 51)
     ids, first = np.unique(stored["image_id"], return_index=True)
@@ -114,7 +113,7 @@ def write_labels(source: Path, folder: Path) -> tuple[Path, int, int]:
 
 
 def raw(values: object) -> msgspec.Raw:
-    """A list as the json text that a record holds."""
+    """Convert a list to the raw json text that a record holds."""
     return msgspec.Raw(msgspec.json.encode(values))
 
 

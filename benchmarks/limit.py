@@ -1,9 +1,9 @@
-"""The limit of a training step: its networks' passes alone.
+"""Lower limit of a training step: only the forward and backward passes of its networks.
 
-The same networks get the same batches in the same order and modes, as random tensors that already lie on the device in
-channels_last; the gradient of each graded output is given, and the backward pass follows at once; then the fused
-optimizer steps. The part of CID that draws one person at a time is called apart, as a network. Nothing else happens: no
-sampler, crops, views, targets, losses, averages or checks.
+The same networks get the same batches in the same order and modes, as random tensors that are already on the device in
+channels_last. Each output that needs a gradient gets a given one, and its backward pass follows at once; then the fused
+optimizer steps. The part of CID that predicts one person's map at a time is called separately, like a network. There is
+no sampler, crop, view, target, loss, average or check.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from semipose.system.threads import threads_for
 
 @dataclass(frozen=True)
 class Pass:
-    """One call of a network: its name in the method, the inputs' shapes, and the modes it ran in."""
+    """One call of a network: its name in the method, the shapes of its inputs, and its modes."""
 
     network: str
     shapes: tuple[tuple[int, ...], ...]
@@ -36,7 +36,7 @@ class Pass:
 
 @contextmanager
 def recorded(method: Method) -> Iterator[list[Pass]]:
-    """The passes of all networks of `method` while active."""
+    """Record the passes of all networks of `method` while active."""
     passes: list[Pass] = []
 
     def record(name: str, network: nn.Module, inputs: Any) -> None:
@@ -57,7 +57,7 @@ def recorded(method: Method) -> Iterator[list[Pass]]:
 
 
 class Limit:
-    """The passes of one step of `trainer`, on a copy of its networks."""
+    """Passes of one step of `trainer`, on a copy of its networks."""
 
     def __init__(self, trainer: Trainer) -> None:
         with recorded(trainer.method) as self.passes:
@@ -71,14 +71,14 @@ class Limit:
         self.step()
 
     def _resident(self, shape: tuple[int, ...], each: Pass) -> Tensor:
-        """Random images, or what a person is drawn from: features that themselves are learned, and places."""
+        """Random images; for CID's per-person part random features, which need gradients, and positions."""
         image = torch.rand(shape, device=self.device)
         if isinstance(self.networks[each.network], PersonHead):
             return image.requires_grad_(each.graded and shape[1:] != (2,))
         return image.contiguous(memory_format=torch.channels_last)
 
     def step(self) -> None:
-        """All passes, then the optimizer."""
+        """Run all passes, then the optimizer."""
         for each, inputs, gradients in zip(self.passes, self.inputs, self.gradients, strict=True):
             network = self.networks[each.network]
             network.train(each.training)
@@ -86,13 +86,13 @@ class Limit:
                 torch.autocast(self.device.type, torch.bfloat16, enabled=each.autocast),
                 torch.set_grad_enabled(each.graded),
             ):
-                answer = network(*inputs)
-                maps = [answer] if isinstance(answer, Tensor) else [field.maps for field in answer.values()]
-                # What people are drawn from gets a gradient from there.
-                maps += [answer.features, answer.shared] if isinstance(answer, InstanceFields) else []
+                output = network(*inputs)
+                maps = [output] if isinstance(output, Tensor) else [field.maps for field in output.values()]
+                # The features of the per-person maps get a gradient as well.
+                maps += [output.features, output.shared] if isinstance(output, InstanceFields) else []
             if each.graded:
-                # Made at the first step, as only then their shapes are known.
-                gradients += [1e-4 * torch.randn_like(answer) for answer in maps[len(gradients) :]]
+                # Made at the first step, when their shapes are known.
+                gradients += [1e-4 * torch.randn_like(output) for output in maps[len(gradients) :]]
                 torch.autograd.backward(maps, gradients)
         with threads_for(self.trained):
             self.optimizer.step()

@@ -1,12 +1,13 @@
-"""CPU time per person of the loader, against decoding the image and warping once to the network's input.
+"""CPU time of the loader per person, against decoding the image and warping it once.
 
     python -m benchmarks.loader --out benchmarks/results/loader.json
 
-"Decode" is cv2.imread; "limit" is that and one cv2.warpAffine to 256x192 pixels, the least that a loader can do which
-warps on the CPU. "uncached" is `CropStore` with `cache="none"`: rows in, a batch of uint8 crops out, in which an image
-of several people is decoded once. "ram" and "disk" are epochs from these caches. One thread a picture, files in the
-system's memory, CPU time of all threads, all kinds in turn in one process, the median of the rounds. The data is found
-through SEMIPOSE_DATA (default ../shared/data).
+"Decode" is cv2.imread. "Limit" adds one cv2.warpAffine to 256x192 pixels: the least work of a loader that warps on the
+CPU. "uncached" is `CropStore` with `cache="none"`, from rows to a batch of uint8 crops; an image of several people is
+decoded once. "ram" and "disk" are epochs from these caches.
+
+One thread per picture, files in the page cache, CPU time of all threads. All variants take turns in one process;
+medians over rounds. SEMIPOSE_DATA names the folder of the data (default: ../shared/data).
 """
 
 import argparse
@@ -37,10 +38,10 @@ BATCH = 32
 
 
 def main() -> None:
-    """Measure every data set and save the figures."""
+    """Measure every data set and save the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--people", type=int, default=512, help="at most so many of each data set")
+    parser.add_argument("--people", type=int, default=512, help="largest number of people of each data set")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     root = Path(os.environ.get("SEMIPOSE_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def measure(folder: Path, labels: str, most: int, rounds: int) -> dict[str, Any]:
-    """The figures of one data set: ms a person, and how much of the limit's speed the uncached loader has."""
+    """Milliseconds per person on one data set, and the uncached loader's speed relative to the limit."""
     people = load_labels(folder / "annotations" / labels, folder / "images")
     people = people.select(np.sort(np.random.default_rng(0).permutation(len(people))[:most]))
     stores = {cache: CropStore(people, SIZE, cache, disk_limit=10**10) for cache in ("none", "ram", "disk")}
@@ -85,13 +86,13 @@ def measure(folder: Path, labels: str, most: int, rounds: int) -> dict[str, Any]
 
 
 def consume(files: list[str], work: Callable[[int], object]) -> None:
-    """Do the work for every row."""
+    """Process every row."""
     for row in range(len(files)):
         work(row)
 
 
 def epoch(store: CropStore) -> None:
-    """All rows in a random order, in batches of which one is always on its way."""
+    """Read all rows in a random order, with one batch always prefetched."""
     order = np.random.default_rng(1).permutation(len(store))
     waiting = store.ready(order[:BATCH])
     for start in range(BATCH, len(order), BATCH):
@@ -102,7 +103,7 @@ def epoch(store: CropStore) -> None:
 
 
 def interleaved(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each way in every round; a first round warms up and is left out."""
+    """CPU seconds of each variant in every round; a warm-up round is dropped."""
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, way in ways.items():

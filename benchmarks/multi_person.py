@@ -1,13 +1,20 @@
-"""Detector-free networks on pictures of several people: the ladder from labels alone to all labels.
+"""Accuracy of detector-free networks on pictures of several people, from labels only to all labels.
 
     python -m benchmarks.multi_person --data crowds --network higher_hrnet --labels 20pct
     python -m benchmarks.multi_person --data coco_multi --network higher_hrnet --labels 20pct --rows S H H+I F
 
-Rows: `S` supervised on the labeled part, `H` heatmap consistency alone, `T` two stages of pseudo-labels, `I` pseudo
-people alone, `H+I` both, `F` supervised on all labels. `crowds` are drawn by the program, 128 px with 8 keypoints;
-`coco_multi` are real pictures, found through SEMIPOSE_DATA (default ../shared/data). Everything is chosen on val; test
-is scored once per row. Each finished row is written to `--out` at once and not made again, and a row that was
-interrupted goes on. Rows are set against S where that has been trained before.
+Rows:
+
+- `S`: labels only, on the labeled part
+- `H`: heatmap consistency only
+- `T`: two stages of pseudo-labels
+- `I`: pseudo people only
+- `H+I`: heatmap consistency and pseudo people
+- `F`: labels only, on all labels
+
+`crowds` are pictures of synthetic people, 128 px with 8 keypoints. `coco_multi` are real pictures from the folder
+SEMIPOSE_DATA (default: ../shared/data). All choices are made on val; test is scored once per row. Each finished row is
+written to `--out` at once, and an interrupted row is resumed. Rows are compared with S where S has been trained.
 """
 
 import argparse
@@ -27,7 +34,7 @@ from semipose.data.splits import load_split
 from semipose.formats.coco import load_labels
 from semipose.formats.load import load
 from semipose.metrics.intervals import difference
-from semipose.metrics.multi_person import people_found
+from semipose.metrics.multi_person import precision_and_recall
 from semipose.metrics.score import Score
 from semipose.runs.run import Run
 from semipose.synthetic.crowd import write_crowds
@@ -46,16 +53,16 @@ ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "F": ("supervised", {}, True),
 }
 METRICS = ("oks_ap", "oks_ap50", "oks_ar", "oks_ap_easy", "oks_ap_medium", "oks_ap_hard")
-# Drawn pictures: how many for training, val and test; people in each, fewest and most; how varied they are.
+# Synthetic pictures for training, val and test; smallest and largest number of people in each; difficulty.
 COUNTS = {"train": 1500, "val": 150, "test": 600}
 PEOPLE, DIFFICULTY = (2, 5), 0.2
-# In how many unlabeled images people are counted as found, and from which score on.
-LOOKED_AT, SURE = 300, 0.3
+# Unlabeled images on which pseudo people are scored, and their lowest score.
+MAX_UNLABELED, MIN_SCORE = 300, 0.3
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What all rows of a table share."""
+    """Settings that all rows of a table share."""
 
     input_size: str
     duration: int
@@ -87,14 +94,14 @@ class Files(NamedTuple):
 
 
 def main() -> None:
-    """Run the rows that are asked for and not yet in the results."""
+    """Run the requested rows that are not yet in the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=list(PROFILES), required=True)
     parser.add_argument("--network", choices=["higher_hrnet", "dekr", "cid"], default="higher_hrnet")
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--labels", choices=["5pct", "20pct", "50pct"], default="20pct")
-    parser.add_argument("--seed", type=int, default=0, help="of the split, the drawing and all random numbers")
-    parser.add_argument("--runs", type=Path, default=Path("runs/multi_person"), help="where run folders lie")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of split, pictures and training")
+    parser.add_argument("--runs", type=Path, default=Path("runs/multi_person"), help="parent of the run folders")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     root = Path(os.environ.get("SEMIPOSE_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -106,18 +113,18 @@ def main() -> None:
     for row in args.rows:
         if row not in recorded(file):
             run, seconds = run_row(row, profile, files, args.network, weights, folder(args, row), args.seed)
-            told = describe(run, files, seconds) | scored(row, folder(args, row), folder(args, "S"), files)
-            record(file, profile, args, row, told)
+            result = describe(run, files, seconds) | scored(row, folder(args, row), folder(args, "S"), files)
+            record(file, profile, args, row, result)
 
 
 def folder(args: argparse.Namespace, row: str) -> Path:
-    """Where a row's run lies; with all labels it is the same run for every share."""
+    """Run folder of a row; with all labels it is the same for every share of labels."""
     share = "all" if ROWS[row][2] else args.labels
     return args.runs / f"{args.data}-{args.network}-{share}-seed{args.seed}" / row
 
 
 def crowds(base: Path, root: Path, labels: str, seed: int) -> Files:
-    """Pictures drawn by the program, drawn once; the first ones are labeled, so that the parts are nested."""
+    """Pictures of synthetic people, made once; the first ones are labeled, so that the parts are nested."""
     found = {}
     for number, (part, count) in enumerate(COUNTS.items()):
         place = base / part
@@ -148,7 +155,7 @@ def real(base: Path, root: Path, labels: str, seed: int) -> Files:
 def run_row(
     name: str, profile: Profile, files: Files, network: str, weights: Path, place: Path, seed: int
 ) -> tuple[Run, float]:
-    """Train one row, or finish it; gives the run and the seconds that this call spent."""
+    """Train or resume one row; return the run and the seconds spent in this call."""
     start = time.perf_counter()
     if (place / "metrics.json").is_file():
         return Run(place), 0.0
@@ -182,7 +189,7 @@ def run_row(
 
 
 def describe(run: Run, files: Files, seconds: float) -> dict[str, Any]:
-    """What a row of the results says, test scores apart."""
+    """Describe a row for the results, without test scores."""
     metrics, config = run.metrics, run.config
     assert metrics is not None
     logged = [row["signals"]["threshold"] for row in run.log() if "threshold" in row.get("signals", {})]
@@ -201,35 +208,37 @@ def describe(run: Run, files: Files, seconds: float) -> dict[str, Any]:
 
 
 def pseudo_people(run: Run, files: Files) -> dict[str, float | None]:
-    """Precision and recall, by the hidden labels, of whom the deployed network is sure of in unlabeled images.
+    """Precision and recall of confident predictions on unlabeled images, by their hidden labels.
 
-    No precision where it is sure of nobody.
+    Precision is None without confident predictions.
     """
     everybody = load_labels(files.train, files.images["train"], everyone=True)
     hidden = np.isin(everybody.images.ids, load_split(files.split).unlabeled)
-    people = everybody.within(np.flatnonzero(hidden)[:LOOKED_AT])
-    found = run.model().predict_people(people)
-    precision, recall = people_found(found[found.box_scores >= SURE], people.poses, run.skeleton, people.images.ids)
-    known = None if math.isnan(precision) else round(precision, 1)
-    return {"least_score": SURE, "precision": known, "recall": round(recall, 1)}
+    people = everybody.within(np.flatnonzero(hidden)[:MAX_UNLABELED])
+    predicted = run.model().predict_people(people)
+    precision, recall = precision_and_recall(
+        predicted[predicted.box_scores >= MIN_SCORE], people.poses, run.skeleton, people.images.ids
+    )
+    shown = None if math.isnan(precision) else round(precision, 1)
+    return {"least_score": MIN_SCORE, "precision": shown, "recall": round(recall, 1)}
 
 
 def scored(name: str, place: Path, supervised: Path, files: Files) -> dict[str, Any]:
-    """Test scores of a row, and what sets it apart from the `supervised` one, which is trained first."""
+    """Test scores of a row, and its difference to the `supervised` one, which is trained first."""
     mine = score_test(place, files)
     row: dict[str, Any] = {"test": {which: values(each) for which, each in mine.items()}}
     if name not in ("S", "F") and (supervised / "metrics.json").is_file():
         other = evaluate(Run(supervised), files.test, files.images["test"], which="best")
-        found = {metric: difference(mine["best"], other, metric) for metric in METRICS if metric in other.values}
+        differences = {metric: difference(mine["best"], other, metric) for metric in METRICS if metric in other.values}
         row["against_S"] = {
             metric: {key: round(getattr(each, key), 2) for key in ("value", "low", "high")} | {"helped": each.helped}
-            for metric, each in found.items()
+            for metric, each in differences.items()
         }
     return row
 
 
 def score_test(place: Path, files: Files) -> dict[str, Score]:
-    """The best and the last checkpoint of the deployed network on the test images."""
+    """Score the best and the last checkpoint of the deployed network on the test images."""
     run = Run(place)
     return {which: evaluate(run, files.test, files.images["test"], which=which) for which in ("best", "last")}
 
@@ -265,15 +274,15 @@ def record(file: Path, profile: Profile, args: argparse.Namespace, name: str, ro
     )
 
 
-def short(found: dict[str, float]) -> dict[str, float]:
-    """The metrics that tables show."""
-    return {key: round(found[key], 2) for key in METRICS if key in found}
+def short(metrics: dict[str, float]) -> dict[str, float]:
+    """Select the metrics that tables show."""
+    return {key: round(metrics[key], 2) for key in METRICS if key in metrics}
 
 
-def values(found: Score) -> dict[str, Any]:
-    """Metrics of a test score with their intervals."""
-    spans = {key: [round(v, 2) for v in span] for key, span in found.intervals.items() if key in METRICS}
-    return {**short(found.values), "intervals": spans}
+def values(score: Score) -> dict[str, Any]:
+    """Round the metrics of a test score, with their intervals."""
+    spans = {key: [round(v, 2) for v in span] for key, span in score.intervals.items() if key in METRICS}
+    return {**short(score.values), "intervals": spans}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Counting what a training step asks of torch: operators, and blocking reads. A GPU is not needed for either.
+"""Count of torch operators and blocking reads of a training step, without a GPU.
 
-On torch's `meta` device tensors have shapes and no numbers, so a step that runs there cannot have looked at a number;
-what would make a GPU's host wait is counted as it passes the dispatcher.
+Tensors on torch's `meta` device have shapes but no values, so a step that runs there cannot have read a value. Calls
+that would make the host wait for a GPU are counted as they pass the dispatcher.
 """
 
 import sys
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from semipose.engine.trainer import Trainer
 
-# What must know the numbers before it can go on.
+# Operators that need the values before they return.
 READS = {
     "_local_scalar_dense",
     "nonzero",
@@ -38,10 +38,10 @@ COPIES = {"_to_copy", "copy_"}
 
 
 class Operators(TorchDispatchMode):
-    """Counts dispatcher calls while active: all in `count`, and in `blocking` the lines of those that wait.
+    """Counter of dispatcher calls while active: all in `count`, and in `blocking` the lines of blocking ones.
 
-    Waiting are reads of numbers, and copies between the CPU and a device that do not ask for `non_blocking`, which
-    those to the CPU do in vain.
+    Blocking calls are reads of values, and copies between CPU and device without `non_blocking`; copies to the
+    CPU block even with it.
     """
 
     def __init__(self) -> None:
@@ -55,12 +55,12 @@ class Operators(TorchDispatchMode):
         self.count += 1
         if name in READS or (name in COPIES and _waits(args, kwargs)) or (name == "index" and _by_mask(args)):
             self.blocking.append(f"{_caller()}: {name}")
-        found = _pretended(name, args, kwargs)
-        return function(*args, **kwargs) if found is None else found[0]
+        substitute = _pretended(name, args, kwargs)
+        return function(*args, **kwargs) if substitute is None else substitute[0]
 
 
 def _waits(args: Any, kwargs: Any) -> bool:
-    """Whether a copy is one that the host waits for."""
+    """Return whether the host waits for this copy."""
     source = args[1] if len(args) > 1 and isinstance(args[1], Tensor) else args[0]
     target = args[0].device if source is not args[0] else torch.device(kwargs.get("device") or source.device)
     if source.device.type == target.type:
@@ -74,7 +74,7 @@ def _by_mask(args: Any) -> bool:
 
 
 def _pretended(name: str, args: Any, kwargs: Any) -> tuple[Any] | None:
-    """An answer in place of one that the meta device cannot give; None where the operator runs."""
+    """Substitute for a result that the meta device cannot compute; None where the operator runs."""
     meta = next((leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor) and leaf.is_meta), None)
     if meta is None:
         return None
@@ -84,12 +84,12 @@ def _pretended(name: str, args: Any, kwargs: Any) -> tuple[Any] | None:
         return (torch.zeros(meta.shape, dtype=kwargs.get("dtype") or meta.dtype),)
     if name == "copy_" and not args[0].is_meta:
         return (args[0],)
-    # Multi-tensor steps work in place and have no meta version.
+    # Multi-tensor steps work in place and have no meta implementation.
     return (None,) if name.startswith("_fused_") else None
 
 
 def _caller() -> str:
-    """File and line of ours that led here; of the backward pass, which has no line, the one that started it."""
+    """File and line of semipose that led here; for the backward pass, of the call that started it."""
     frame = sys._getframe(2)
     while frame.f_back is not None:
         file = frame.f_code.co_filename.replace("\\", "/")
@@ -101,9 +101,9 @@ def _caller() -> str:
 
 @contextmanager
 def on_meta() -> Iterator[torch.device]:
-    """The meta device, with the things that torch refuses there done without: autocast and fused optimizers."""
+    """Run on the meta device, without what torch refuses there: autocast and fused optimizers."""
     adam, tensor = sys.modules["torch.optim.adam"], torch.tensor
-    # Made on the CPU and then copied, as everywhere but on the meta device.
+    # Made on the CPU and then copied, as on every other device.
     copied = lambda values, dtype=None, device=None: tensor(values, dtype=dtype).to(device or "cpu")  # noqa: E731
     with (
         patch.object(torch, "tensor", copied),
@@ -115,13 +115,13 @@ def on_meta() -> Iterator[torch.device]:
 
 
 def one(trainer: Trainer) -> None:
-    """An update from its batch to its averages, as `Trainer.run` makes them; nothing is logged."""
+    """Run one update from its batch to its averages, as `Trainer.run` does, without logging."""
     trainer.step(trainer.batches(trainer.update))
     trainer.update += 1
 
 
 def counted(trainer: Trainer) -> Operators:
-    """What an update asks for, once the constants and moments that the first one makes are there."""
+    """Count the calls of one update, after a first one has made its constants and moments."""
     one(trainer)
     with Operators() as seen:
         one(trainer)

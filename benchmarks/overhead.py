@@ -1,9 +1,9 @@
-"""SSPCM on people seen from overhead through a fisheye lens, drawn by the program, against its supervised baseline.
+"""Accuracy of SSPCM against its supervised baseline on synthetic people, seen from overhead by a fisheye lens.
 
     python -m benchmarks.overhead --weights mobilenet_v1_075.safetensors
 
-The keypoints, their order and sigmas are those of WEPDTOF-Pose; views turn by any angle. Pictures and everything random
-follow from `--seed`. Everything is chosen on val; test is scored once. A run that was interrupted goes on.
+Keypoints, their order and sigmas are those of WEPDTOF-Pose; views are rotated by any angle. `--seed` determines the
+pictures and all random numbers. All choices are made on val; test is scored once. An interrupted run is resumed.
 """
 
 import argparse
@@ -45,11 +45,11 @@ METRICS = ("pck@0.1", "oks_ap", "oks_ap50")
 
 
 def main() -> None:
-    """Draw, train (or go on), score on test."""
+    """Render the pictures, train or resume, and score on test."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--weights", type=Path, help="of the backbone; random without")
-    parser.add_argument("--folder", type=Path, default=Path("runs/overhead"), help="where pictures and the run lie")
+    parser.add_argument("--weights", type=Path, help="weights of the backbone; default: random")
+    parser.add_argument("--folder", type=Path, default=Path("runs/overhead"), help="folder of the pictures and the run")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "overhead.json")
     args = parser.parse_args()
     start = time.perf_counter()
@@ -88,18 +88,18 @@ def main() -> None:
             "baseline": f"{baseline['folder']}, {baseline['network']}",
             "test_baseline": values(other),
             "against_baseline": {
-                metric: {key: round(getattr(found, key), 2) for key in ("value", "low", "high")}
-                | {"helped": found.helped}
+                metric: {key: round(getattr(change, key), 2) for key in ("value", "low", "high")}
+                | {"helped": change.helped}
                 for metric in METRICS
-                for found in [difference(mine, other, metric)]
+                for change in [difference(mine, other, metric)]
             },
         },
     )
 
 
-def values(found: Score) -> dict[str, float]:
-    """The metrics that are told."""
-    return {name: round(found.values[name], 2) for name in METRICS}
+def values(score: Score) -> dict[str, float]:
+    """Select the reported metrics."""
+    return {name: round(score.values[name], 2) for name in METRICS}
 
 
 if __name__ == "__main__":

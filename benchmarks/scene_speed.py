@@ -1,13 +1,14 @@
-"""What reading people from a detector-free network's answer costs, and grouping by tags beside plain loops.
+"""Cost of decoding people from the output of detector-free networks, and of grouping by tags against plain loops.
 
     python -m benchmarks.scene_speed --out benchmarks/results/scene_speed.json
 
-Grouping: maps of 512 px of 17 keypoints with two tags each, as the flip test gives them, of random people three of
-four of whose keypoints are seen. "plain" goes about it as public code for HigherHRNet does (tests/codecs/plain.py:
-for each person the maps are copied and every keypoint is searched for in a loop), from candidates that it is given;
-"ours" finds the candidates too, and people and places must be the same. "network" reads the same people from maps of
-the sizes that a network gives, 256 and 128 cells. "decoding" is the same for all three kinds of network, answers to
-512 px drawn of people side by side, one plain look. One thread, CPU time, medians of rounds in turn.
+Grouping: maps of 512 px for 17 keypoints with two tags each, as flip testing gives them, of random people with three of
+four keypoints visible. "plain" works like public code for HigherHRNet (tests/codecs/plain.py): it copies the maps for
+each person and searches each keypoint in a loop, starting from given candidates. "ours" finds the candidates as well;
+people and positions must be equal. "network" decodes the same people from maps of a network's sizes, 256 and 128 cells.
+
+Decoding: outputs for 512 px of all three kinds of network, with people side by side, without test-time augmentation.
+One thread, CPU time, medians over rounds in which all variants take turns.
 """
 
 import argparse
@@ -40,7 +41,7 @@ TARGET = 10.0
 
 
 def main() -> None:
-    """Time both parts and save the figures."""
+    """Run all measurements and save the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--people", type=int, nargs="+", default=[1, 5, 10, 20])
@@ -48,7 +49,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     with torch.inference_mode():
-        found = {
+        results = {
             "versions": {
                 "torch": torch.__version__,
                 "python": platform.python_version(),
@@ -64,18 +65,18 @@ def main() -> None:
                 kind.__name__: targets(kind, args.rounds) for kind in (AssociativeEmbedding, CenterOffset, Instance)
             },
         }
-    write_json(args.out, found)
-    print(found)
+    write_json(args.out, results)
+    print(results)
 
 
 def grouping(people: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds of an image with so many people, and how many times faster than plain loops."""
+    """Milliseconds per image by the number of people, and the speed-up over plain loops."""
     heat, tags = crowd(people)
     large = AssociativeEmbedding((4 * SIDE, 4 * SIDE), SKELETON, fine=False)
     given = fields_of(heat, tags)
     small = AssociativeEmbedding((SIDE, SIDE), SKELETON)
-    answer = fields_of(*(each[..., 1::4, 1::4] for each in (heat, tags)))
-    answer["fine_heatmap"] = Field(heat[None, :, ::2, ::2].contiguous(), "scalar", 2, SKELETON.flip)
+    output = fields_of(*(each[..., 1::4, 1::4] for each in (heat, tags)))
+    output["fine_heatmap"] = Field(heat[None, :, ::2, ::2].contiguous(), "scalar", 2, SKELETON.flip)
     score, cells = peaks(heat[None], 30)
     tag = torch.stack([tags[:, k, cells[0, k, :, 1], cells[0, k, :, 0]].T for k in range(KEYPOINTS)])
     maps, theirs = heat.numpy(), np.ascontiguousarray(tags.permute(1, 2, 3, 0).numpy())
@@ -85,7 +86,7 @@ def grouping(people: int, rounds: int) -> dict[str, Any]:
         {
             "plain": loops,
             "ours": lambda: large.decode(given),
-            "network": lambda: small.decode(answer),
+            "network": lambda: small.decode(output),
         },
         rounds,
     )
@@ -98,17 +99,17 @@ def grouping(people: int, rounds: int) -> dict[str, Any]:
 
 
 def same(codec: AssociativeEmbedding, fields: Fields, people: list[Any], scores: list[float]) -> None:
-    """Stop where ours does not answer with the very same people, scores and places."""
-    found = codec.decode(fields)
+    """Stop unless our people, scores and positions equal the plain ones."""
+    detected = codec.decode(fields)
     order = np.argsort(-np.array(scores), kind="stable")[:30]
     expected = np.stack(people)[order]
-    np.testing.assert_allclose(found.person[0, : len(order)], np.array(scores)[order], rtol=1e-5)
-    np.testing.assert_array_equal(codec.in_cells(found.keypoints[0, : len(order)]), expected[..., :2])
-    np.testing.assert_array_equal(found.scores[0, : len(order)], expected[..., 2])
+    np.testing.assert_allclose(detected.person[0, : len(order)], np.array(scores)[order], rtol=1e-5)
+    np.testing.assert_array_equal(codec.in_cells(detected.keypoints[0, : len(order)]), expected[..., :2])
+    np.testing.assert_array_equal(detected.scores[0, : len(order)], expected[..., 2])
 
 
 def crowd(people: int) -> tuple[Tensor, Tensor]:
-    """Heatmaps (17, 512, 512) and tags (2, 17, 512, 512) of people, and a little noise."""
+    """Heatmaps (17, 512, 512) and tags (2, 17, 512, 512) of people, with a little noise."""
     random = np.random.default_rng(people)
     y, x = np.mgrid[:SIDE, :SIDE]
     heat, tags = np.zeros((KEYPOINTS, SIDE, SIDE)), np.zeros((2, KEYPOINTS, SIDE, SIDE))
@@ -119,19 +120,19 @@ def crowd(people: int) -> tuple[Tensor, Tensor]:
             height = random.uniform(0.3, 1) if random.random() < 0.75 else 0.05
             heat[k] = np.maximum(heat[k], height * np.exp(-near / 128))
             tags[:, k] += (near < 400) * (2.0 * person + random.normal(0, 0.1, (2, 1, 1)) - tags[:, k])
-    # Equal tags would leave it to rounding who gets which of two candidates.
+    # With equal tags, rounding would decide between two candidates.
     heat, tags = heat + random.uniform(0, 0.002, heat.shape), tags + random.normal(0, 0.02, tags.shape)
     return torch.from_numpy(heat).float(), torch.from_numpy(tags).float()
 
 
 def fields_of(heat: Tensor, tags: Tensor) -> Fields:
-    """One image's answer."""
+    """Output of a network for one image."""
     embedding = Field(tags.flatten(0, 1)[None].contiguous(), "embedding", 4, SKELETON.flip * 2)
     return Fields({"heatmap": Field(heat[None].contiguous(), "scalar", 4, SKELETON.flip), "tags": embedding})
 
 
 def decoding(people: int, rounds: int) -> dict[str, float]:
-    """Milliseconds to read an image of so many people, by the kind of network."""
+    """Milliseconds to decode an image by the number of people and the kind of network."""
     random = torch.Generator().manual_seed(people)
     corner = torch.tensor([[16.0 + 100 * (person % 5), 16.0 + 100 * (person // 5)] for person in range(people)])
     keypoints = corner[:, None] + 80 * torch.rand(people, KEYPOINTS, 2, generator=random)
@@ -147,16 +148,16 @@ def decoding(people: int, rounds: int) -> dict[str, float]:
     codecs = AssociativeEmbedding(size, SKELETON), CenterOffset(size, SKELETON), Instance(size, SKELETON)
     ways: dict[str, Callable[[], object]] = {}
     for codec in codecs:
-        fields = answered(codec, scene, random)
-        found = int((codec.decode(fields).person > 0).sum())
-        if found != people:
-            raise RuntimeError(f"{type(codec).__name__} found {found} of {people} people")
+        fields = perfect_output(codec, scene, random)
+        count = int((codec.decode(fields).person > 0).sum())
+        if count != people:
+            raise RuntimeError(f"{type(codec).__name__} detected {count} of {people} people")
         ways[type(codec).__name__] = lambda codec=codec, fields=fields: codec.decode(fields)
     return {name: round(1e3 * median(each), 2) for name, each in measured(ways, rounds).items()}
 
 
-def answered(codec: SceneCodec, scene: Scene, random: torch.Generator) -> Fields:
-    """What a perfect network answers to an image with the people of `scene`; CID's maps of a person are random."""
+def perfect_output(codec: SceneCodec, scene: Scene, random: torch.Generator) -> Fields:
+    """Output of a perfect network for an image with the people of `scene`; CID's maps of a person are random."""
     maps = codec.targets(scene)[0]
     cells = codec.cells
     if isinstance(codec, AssociativeEmbedding):
@@ -174,7 +175,7 @@ def answered(codec: SceneCodec, scene: Scene, random: torch.Generator) -> Fields
         x, y = (torch.arange(side) for side in cells[::-1])
 
         def draw(parameters: Tensor, shared: Tensor, at: Tensor) -> Tensor:
-            # Poses must differ, or they are taken for one person: all keypoints lie at the center.
+            # All keypoints are at the center; equal poses would be merged into one person.
             away = (x - at[:, :1]).square()[:, None] + (y - at[:, 1:]).square()[..., None]
             return torch.lerp(torch.exp(-away / 8.0)[:, None], head(parameters, shared, at), 1e-3)
 
@@ -183,7 +184,7 @@ def answered(codec: SceneCodec, scene: Scene, random: torch.Generator) -> Fields
 
 
 def targets(kind: type[AssociativeEmbedding | CenterOffset | Instance], rounds: int) -> float:
-    """Milliseconds to draw the targets of 8 images of 512 px with 8 of at most 12 people each."""
+    """Milliseconds to render the targets of 8 images of 512 px with 8 of at most 12 people each."""
     random = torch.Generator().manual_seed(0)
     corner = 400 * torch.rand(8, 12, 1, 2, generator=random)
     keypoints = corner + 100 * torch.rand(8, 12, KEYPOINTS, 2, generator=random)
@@ -202,7 +203,7 @@ def targets(kind: type[AssociativeEmbedding | CenterOffset | Instance], rounds: 
 
 
 def measured(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each way in every round, the first dropped."""
+    """CPU seconds of each variant in every round; the first round is dropped."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, call in ways.items():

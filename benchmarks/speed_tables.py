@@ -1,4 +1,4 @@
-"""The tables of speed in docs, made from the json files in benchmarks/results."""
+"""Speed tables of docs, made from the json files in benchmarks/results."""
 
 import json
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def step_speed() -> str:
-    """Steps of all methods against their limit, one table a machine."""
+    """Steps of all methods against their limit, one table per machine."""
     return "\n".join(step_table(json.loads(file.read_text())) for file in sorted(RESULTS.glob("step_speed-*.json")))
 
 
 def step_table(results: dict[str, Any]) -> str:
-    """Images a second of the whole step and of its limit, and what both ask of torch."""
+    """Images per second of the whole step and of its limit, and the operators of both."""
     height, width = results["input_size"]
     head = (
         f"**{results['name']}**, {results['threads']} threads, torch {results['torch']}, {results['network']}, "
@@ -32,8 +32,8 @@ def step_table(results: dict[str, Any]) -> str:
         "peak MB",
     ]
     parts = {
-        key: told
-        for key, told in (
+        key: title
+        for key, title in (
             ("targets_ms", "targets, ms"),
             ("losses_ms", "targets and losses, ms"),
             ("losses_operators", "their operators"),
@@ -59,61 +59,61 @@ def step_table(results: dict[str, Any]) -> str:
 
 
 def scene_speed() -> str:
-    """What reading people from whole images costs, by their number; grouping beside plain loops."""
-    found = json.loads((RESULTS / "scene_speed.json").read_text())
+    """Cost of decoding whole images by the number of people, and of grouping against plain loops."""
+    results = json.loads((RESULTS / "scene_speed.json").read_text())
     kinds = {"AssociativeEmbedding": "higher_hrnet", "CenterOffset": "dekr", "Instance": "cid"}
     decoding = lined(
         ("people", *(f"{name}, ms" for name in kinds.values())),
-        [(row["people"], *(row[kind] for kind in kinds)) for row in found["decoding_ms"]],
+        [(row["people"], *(row[kind] for kind in kinds)) for row in results["decoding_ms"]],
     )
     grouping = lined(
         ("people", "plain loops, ms", "ours, ms", "times faster", "ours on a network's maps, ms"),
         [
             (row["people"], row["ms"]["plain"], row["ms"]["ours"], row["times_faster"], row["ms"]["network"])
-            for row in found["grouping"]
+            for row in results["grouping"]
         ],
     )
     return f"{decoding}\n{grouping}"
 
 
 def decode_speed() -> str:
-    """What reading keypoints costs beside two searches for the highest cell."""
-    found = json.loads((RESULTS / "decode_speed.json").read_text())["decoding"]
+    """Cost of decoding keypoints against two searches for the highest cell."""
+    results = json.loads((RESULTS / "decode_speed.json").read_text())["decoding"]
     rows = [
         (
             name,
-            found["cpu_ms"][name],
-            f"{found['to_argmax'][name]:.2f}" if name in found["to_argmax"] else "",
-            f"{found['to_blocks'][name]:.2f}" if name in found["to_blocks"] else "",
+            results["cpu_ms"][name],
+            f"{results['to_argmax'][name]:.2f}" if name in results["to_argmax"] else "",
+            f"{results['to_blocks'][name]:.2f}" if name in results["to_blocks"] else "",
         )
-        for name in found["cpu_ms"]
+        for name in results["cpu_ms"]
     ]
-    return lined((f"{found['batch']} people, {found['keypoints']} maps each", "ms", "to argmax", "to blocks"), rows)
+    return lined((f"{results['batch']} people, {results['keypoints']} maps each", "ms", "to argmax", "to blocks"), rows)
 
 
 def correction() -> str:
-    """What correcting pseudo-labels costs."""
-    found = json.loads((RESULTS / "decode_speed.json").read_text())["correction"]
-    cells = "x".join(str(side) for side in found["cells"])
+    """Cost of correcting pseudo-labels."""
+    results = json.loads((RESULTS / "decode_speed.json").read_text())["correction"]
+    cells = "x".join(str(side) for side in results["cells"])
     return (
-        f"SSPCM's correction of {found['crops']} people's pseudo-labels ({found['keypoints']} maps of {cells}, four "
-        f"networks) takes {found['cpu_ms']['correct']:.1f} ms of CPU time;\nmaking all four means and picking takes "
-        f"{found['cpu_ms']['four_means']:.0f} ms.\n"
+        f"SSPCM's correction of {results['crops']} people's pseudo-labels ({results['keypoints']} maps of {cells}, "
+        f"four networks) takes {results['cpu_ms']['correct']:.1f} ms of CPU time;\n"
+        f"making all four means and picking takes {results['cpu_ms']['four_means']:.0f} ms.\n"
     )
 
 
 def scoring() -> str:
-    """How long scoring takes."""
-    found = json.loads((RESULTS / "decode_speed.json").read_text())["evaluation"]
+    """Time to score predictions."""
+    results = json.loads((RESULTS / "decode_speed.json").read_text())["evaluation"]
     return (
-        f"Scoring {found['people']:,} people in {found['images']:,} images (PCK, OKS-AP) takes "
-        f"{found['values']['cpu_seconds']:.1f} s of CPU time, with 95 % intervals of 1,000 resamples "
-        f"{found['values_and_intervals']['cpu_seconds']:.1f} s.\n"
+        f"Scoring {results['people']:,} people in {results['images']:,} images (PCK, OKS-AP) takes "
+        f"{results['values']['cpu_seconds']:.1f} s of CPU time, with 95 % intervals of 1,000 resamples "
+        f"{results['values_and_intervals']['cpu_seconds']:.1f} s.\n"
     )
 
 
 def views_speed() -> str:
-    """What views cost beside the network's step."""
+    """Cost of views against the network's step."""
     rows = json.loads((RESULTS / "views_speed.json").read_text())["rows"]
     return lined(
         ("operation", "share of a step", "target", "operators"),
@@ -125,7 +125,7 @@ def views_speed() -> str:
 
 
 def loading() -> str:
-    """Crops from files and from caches."""
+    """Speed of crops from files and from caches."""
     sets = json.loads((RESULTS / "loader.json").read_text())["sets"]
     ways = ("decode", "limit", "uncached", "ram", "disk")
     return lined(
@@ -135,6 +135,6 @@ def loading() -> str:
 
 
 def lined(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """A table in markdown."""
+    """Format a table in markdown."""
     head = list(head)
     return "".join(f"| {' | '.join(map(str, row))} |\n" for row in (head, ["---"] * len(head), *rows))

@@ -2,17 +2,26 @@
 
     python -m benchmarks.step_speed --device cpu --out benchmarks/results/step_speed-cpu.json
 
-A step is `Trainer.step` and its batch: sampler, crops of drawn people from the cache, views, method, backward pass,
-optimizer, averages. The limit is benchmarks/limit.py's. Both are measured in turn in one process, in an order that
-changes with every round; the first round is dropped; medians. Every method has a process of its own: in one where
-others had been measured before, the same method differed by up to 0.06. `efficiency` is the limit's wall time over the
-step's, `cpu_efficiency` the same of CPU time, which is the one to believe on a machine that does other things too.
-`operators` are the dispatcher calls of one update that does not log, `blocking_reads` what the host would wait for in
-it; see benchmarks/operators.py. `memory_mb` is the most that another process takes for a few updates: all of it in RAM
-on a CPU, libraries and crops included; torch's tensors on a GPU. On a GPU `sync_warnings` are those of torch's own sync
-debug mode. For networks that see whole images `targets_ms` is what drawing the labeled images' targets takes, and
-`losses_ms` what targets, losses and the gradients of the network's answer take (for CID with drawing its people), and
-`losses_operators` what these ask for where people are drawn already; all are parts of the step.
+A step is `Trainer.step` and its batch: sampler, crops of synthetic people from the cache, views, method, backward pass,
+optimizer, averages. benchmarks/limit.py defines the limit. Both are measured in turn in one process, in an order that
+changes with every round; the first round is dropped; values are medians. Every method has its own process, because
+earlier measurements in the same process changed the ratio by up to 0.06.
+
+Columns:
+
+- `efficiency`: wall time of the limit / wall time of the step
+- `cpu_efficiency`: the same for CPU time; use it on a machine that is not idle
+- `operators`: dispatcher calls of one update that does not log
+- `blocking_reads`: calls in it for which the host would wait (benchmarks/operators.py)
+- `memory_mb`: peak memory of a separate process for a few updates: on a CPU all RAM, including libraries and crops; on
+  a GPU torch's tensors
+- `sync_warnings`: on a GPU, the warnings of torch's sync debug mode
+
+For networks of whole images, as parts of the step:
+
+- `targets_ms`: rendering the targets of the labeled images
+- `losses_ms`: targets, losses and the gradients of the network's output (for CID with its per-person maps)
+- `losses_operators`: operators of these, without the per-person maps
 """
 
 import argparse
@@ -27,7 +36,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-# Spinning threads take the core from their neighbor and make every figure a matter of luck; read when torch loads.
+# Spinning threads take cores from other processes and make results random. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
@@ -49,30 +58,36 @@ from semipose.networks.backbone import Backbone
 from semipose.networks.heads import DeconvHead, SceneHead
 from semipose.scene import Scene
 from semipose.synthetic.crowd import write_crowds
-from semipose.synthetic.single import write_figures
+from semipose.synthetic.single import write_people
 from semipose.system.files import write_json
 from semipose.system.memory import peak_memory
 from semipose.views.view import SceneCrops
 
-# Late in a run: ramps are at their end, and methods of several stages in their last.
+# Progress late in a run, when ramps are complete and methods are in their last stage.
 UPDATES, AT = 1000, 900
-# People a stream and updates between two looks at the clock.
+# People per stream, and updates between two readings of the clock.
 BATCH, REPEAT = {"cpu": 8, "cuda": 64}, {"cpu": 1, "cuda": 20}
 
 
 def main() -> None:
-    """Measure every method; each one's row is written at once."""
+    """Measure every method; each row is written at once."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=tuple(BATCH))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=8, help="one more is measured and dropped")
-    parser.add_argument("--batch", type=int, help="labeled people, and as many unlabeled: 8 on a CPU, 64 on a GPU")
+    parser.add_argument("--rounds", type=int, default=8, help="number of rounds; one more is measured and dropped")
+    parser.add_argument(
+        "--batch", type=int, help="labeled (and unlabeled) people per batch; default: 8 on a CPU, 64 on a GPU"
+    )
     parser.add_argument("--network", default="resnet18")
-    parser.add_argument("--backbone", help="of higher_hrnet, dekr and cid, which see whole images with several people")
+    parser.add_argument("--backbone", help="backbone of higher_hrnet, dekr and cid")
     parser.add_argument("--input-size", default="256x192")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
-    parser.add_argument("--methods", nargs="*", choices=methods.available(), help="all that train the network")
-    parser.add_argument("--compile", choices=("default", "reduce-overhead", "max-autotune"), help="both sides, so")
+    parser.add_argument(
+        "--methods", nargs="*", choices=methods.available(), help="default: all that can train the network"
+    )
+    parser.add_argument(
+        "--compile", choices=("default", "reduce-overhead", "max-autotune"), help="compile step and limit in this mode"
+    )
     args = parser.parse_args()
     settings = Settings.from_values(
         {
@@ -101,13 +116,13 @@ def main() -> None:
 
 
 def alone(way: Callable[..., Any], *args: Any) -> Any:
-    """What `way` answers in a process of its own."""
+    """Result of `way` in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as process:
         return process.apply(way, args)
 
 
 def conditions(settings: Settings, args: argparse.Namespace) -> dict[str, Any]:
-    """What the figures depend on."""
+    """Conditions that the results depend on."""
     device = torch.device(args.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
     return {
@@ -127,30 +142,30 @@ def conditions(settings: Settings, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def drawn(folder: Path, count: int) -> Data:
-    """Drawn people, all of them once with and once without labels."""
-    labels = write_figures(folder, count, seed=0, size=(320, 240))
+    """Synthetic people, all of them once with and once without labels."""
+    labels = write_people(folder, count, seed=0, size=(320, 240))
     people = load_labels(labels, folder / "images")
     return Data(people, people, None, "none")
 
 
 def crowds(folder: Path, count: int) -> Data:
-    """Drawn pictures of several people, all of them once with and once without labels."""
+    """Pictures of several synthetic people, all of them once with and once without labels."""
     labels = write_crowds(folder, count, seed=0, size=(256, 256))
     images = folder / "images"
     return load(labels, images, images, val=labels, whole_images=True)
 
 
 def late(settings: Settings, data: Data, device: torch.device) -> Trainer:
-    """A trainer that is nearly through with its run."""
+    """Trainer near the end of its run."""
     trainer = make_trainer(settings, {}, data.skeleton, Stores.read(data, settings, device), Path("nowhere"))
     trainer.update = AT
     return trainer
 
 
 def count(settings: Settings, data: Data) -> dict[str, Any]:
-    """Operators of an update and of its limit, and what the host waits for.
+    """Count the operators of an update and of its limit, and the blocking reads.
 
-    No count depends on the width of the networks or on the number of people, so both are small.
+    No count depends on the width of the networks or the number of people, so both are small.
     """
     small = settings.chosen("flag", "", width=0.25, head_channels=8, batch_size=4, device="cpu", precision="fp32")
     trainer = late(small, data, torch.device("cpu"))
@@ -201,7 +216,7 @@ def measure(settings: Settings, data: Data, rounds: int, mode: str | None) -> di
 
 
 def scene_times(trainer: Trainer, rounds: int) -> dict[str, float]:
-    """Milliseconds that the labeled images' targets take, and those with all supervised losses and gradients."""
+    """Milliseconds of the labeled images' targets, and of these with all supervised losses and gradients."""
     codec, fields, scene = labeled(trainer)
     ways = {"targets_ms": lambda: codec.targets(scene), "losses_ms": lambda: learn(codec, fields, scene)}
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -212,7 +227,7 @@ def scene_times(trainer: Trainer, rounds: int) -> dict[str, float]:
 
 
 def scene_operators(trainer: Trainer) -> int:
-    """Operators of the labeled images' targets, losses and gradients, people's maps being there."""
+    """Operators of the labeled images' targets, losses and gradients, without the people's maps."""
     codec, fields, scene = labeled(trainer)
     if isinstance(fields, InstanceFields):
         drawn: list[Tensor] = []
@@ -231,7 +246,7 @@ def scene_operators(trainer: Trainer) -> int:
 
 
 def labeled(trainer: Trainer) -> tuple[SceneCodec, Fields, Scene]:
-    """The network's answer to a batch of labeled images, who is in them, and the codec of both."""
+    """Output of the network for a batch of labeled images, their people, and the codec."""
     crops = trainer.batches(trainer.update).labeled
     assert isinstance(crops, SceneCrops)
     view, method = crops.weak(), trainer.method
@@ -241,16 +256,16 @@ def labeled(trainer: Trainer) -> tuple[SceneCodec, Fields, Scene]:
 
 
 def learn(codec: SceneCodec, fields: Fields, scene: Scene) -> None:
-    """All supervised losses and the gradient of the network's answer."""
-    answer = [field.maps for field in fields.values()]
+    """Compute all supervised losses and the gradient of the network's output."""
+    outputs = [field.maps for field in fields.values()]
     if isinstance(fields, InstanceFields):
-        answer += [fields.features, fields.shared]
-    # The graph is kept: what CID's people are drawn from depends on its features, which are asked for, too.
-    torch.autograd.grad(total(codec.losses(fields, scene)), answer, allow_unused=True, retain_graph=True)
+        outputs += [fields.features, fields.shared]
+    # Keep the graph: the inputs of CID's per-person maps depend on its features, whose gradient is also needed.
+    torch.autograd.grad(total(codec.losses(fields, scene)), outputs, allow_unused=True, retain_graph=True)
 
 
 def memory(settings: Settings, data: Data) -> int:
-    """The most MB that this process takes for a few updates."""
+    """Peak MB of this process for a few updates."""
     device = torch.device(settings.device)
     trainer = late(settings, data, device)
     for _ in range(3):
@@ -261,13 +276,13 @@ def memory(settings: Settings, data: Data) -> int:
 
 
 def compile_networks(method: Method, mode: str) -> None:
-    """Compile backbones and heads where they stand; the first round, which is dropped, pays for it."""
+    """Compile backbones and heads in place; the dropped first round includes the compilation."""
     for part in [part for part in method.modules() if isinstance(part, Backbone | DeconvHead | SceneHead)]:
         part.compile(mode=mode)
 
 
 def timed(way: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Wall and CPU seconds of one call, over a few."""
+    """Wall and CPU seconds of one call, averaged over several."""
     repeat = REPEAT[device.type]
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -280,15 +295,15 @@ def timed(way: Callable[[], object], device: torch.device) -> tuple[float, float
 
 
 def sync_warnings(trainer: Trainer) -> int:
-    """How often torch says that the host waited for the GPU in one update."""
-    with warnings.catch_warnings(record=True) as told:
+    """Number of torch's warnings that the host waited for the GPU in one update."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
             one(trainer)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return sum("synchronizing" in str(warning.message) for warning in told)
+    return sum("synchronizing" in str(warning.message) for warning in caught)
 
 
 if __name__ == "__main__":

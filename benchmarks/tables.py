@@ -24,7 +24,7 @@ from benchmarks.speed_tables import (
     views_speed,
 )
 from semipose.cli.flags import CHECK, COMPARE, INPUTS, OUTPUTS
-from semipose.cli.main import VERBS
+from semipose.cli.main import COMMANDS
 from semipose.config.parsing import expected
 from semipose.config.settings import Settings, flag
 from semipose.methods import REQUIRED, available, describe
@@ -32,8 +32,8 @@ from semipose.methods._table import deployed
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-# Detector-free rows with less are not set against each other.
-LEAST_AP = 5
+# Detector-free rows below this are not compared.
+MIN_AP = 5
 OVERHEAD = ("pck@0.1", "oks_ap", "oks_ap50")
 NAMES = {
     "bound": "all labels (bound)",
@@ -86,7 +86,7 @@ def _filled(text: str, name: str, make: Callable[[], str]) -> str:
 
 def verbs() -> str:
     """What `semipose VERB` does, for each verb."""
-    rows = ((f"`semipose {name}`", (verb.__doc__ or "").partition("\n")[0]) for name, verb in VERBS.items())
+    rows = ((f"`semipose {name}`", (verb.__doc__ or "").partition("\n")[0]) for name, verb in COMMANDS.items())
     return lined(("command", "what it does"), rows)
 
 
@@ -124,7 +124,7 @@ def _escaped(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def accuracy() -> str:
-    """One table a data set."""
+    """One table per data set."""
     parts = [accuracy_table(json.loads(file.read_text())) for file in sorted(RESULTS.glob("accuracy-*.json"))]
     return "\n".join(parts)
 
@@ -145,11 +145,11 @@ def accuracy_table(results: dict[str, Any]) -> str:
             continue
         best, last = (row["test"][row["deployed"]][which] for which in ("best", "last"))
         against = row.get("against_baseline", {}).get("pck@0.1")
-        told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if against else ""
-        told = "the baseline" if name == baseline.get("row") else told
+        change = signed(against)
+        change = "the baseline" if name == baseline.get("row") else change
         lines.append(
             f"| {named(name, row)}, {row['deployed']} | {row['labeled']} | {row['unlabeled']} | "
-            f"{spanned(best, 'pck@0.1')} | {spanned(best, 'oks_ap')} | {last['pck@0.1']:.1f} | {told} |"
+            f"{spanned(best, 'pck@0.1')} | {spanned(best, 'oks_ap')} | {last['pck@0.1']:.1f} | {change} |"
         )
         lines += [
             f"| · its {net} | | | {each['best']['pck@0.1']:.1f} | {each['best']['oks_ap']:.1f} | "
@@ -161,7 +161,7 @@ def accuracy_table(results: dict[str, Any]) -> str:
 
 
 def measured() -> str:
-    """Each method's deployed network on all sets side by side."""
+    """Each method's deployed network on all data sets side by side."""
     sets = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("accuracy-*-small-seed0.json"))]
     methods = list(dict.fromkeys(name for each in sets for name in each["rows"] if "-" not in name))
     columns = [f"{each['data']}{word}" for each in sets for word in ("", ", against the baseline")]
@@ -172,17 +172,17 @@ def measured() -> str:
 
 
 def against_baseline(results: dict[str, Any], name: str) -> tuple[str, str]:
-    """Test PCK@0.1 of a row, and what it has before the baseline; nothing where it was not run."""
+    """Test PCK@0.1 of a row, and its difference to the baseline; empty where it was not run."""
     row = results["rows"].get(name)
     if row is None:
         return "", ""
-    found = row.get("against_baseline", {}).get("pck@0.1")
-    told = f"{found['value']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})" if found else ""
-    return f"{row['test'][row['deployed']]['best']['pck@0.1']:.1f}{'*' * row.get('earlier', False)}", told
+    against = row.get("against_baseline", {}).get("pck@0.1")
+    change = signed(against)
+    return f"{row['test'][row['deployed']]['best']['pck@0.1']:.1f}{'*' * row.get('earlier', False)}", change
 
 
 def ablations() -> str:
-    """Rows named METHOD-CHANGE beside the method they change one part of."""
+    """Rows named METHOD-CHANGE beside the unchanged method."""
     lines = [
         "| data | updates | run | val | test | test, last | against the baseline |",
         "|---|---|---|---|---|---|---|",
@@ -197,36 +197,36 @@ def ablations() -> str:
             row = rows[name]
             val, test = row["val"][row["deployed"]], row["test"][row["deployed"]]
             against = row.get("against_baseline", {}).get("pck@0.1")
-            told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if against else ""
+            change = signed(against)
             updates = results["profile"]["duration"]
             lines.append(
                 f"| {results['data']} | {updates:,} | {named(name, row)} | {val['best']['pck@0.1']:.1f} | "
-                f"{test['best']['pck@0.1']:.1f} | {test['last']['pck@0.1']:.1f} | {told} |"
+                f"{test['best']['pck@0.1']:.1f} | {test['last']['pck@0.1']:.1f} | {change} |"
             )
     return "\n".join(lines) + "\n"
 
 
 def overhead() -> str:
-    """SSPCM on people seen from overhead."""
-    found = json.loads((RESULTS / "overhead.json").read_text())
-    pictures, settings = found["pictures"], found["settings"]
+    """SSPCM on people from overhead."""
+    results = json.loads((RESULTS / "overhead.json").read_text())
+    pictures, settings = results["pictures"], results["settings"]
     head = (
         f"Synthetic people seen from overhead through a fisheye lens, WEPDTOF-Pose's keypoints: {pictures['labeled']} "
         f"labeled and {pictures['unlabeled']:,} unlabeled,\n{settings['network']} {settings['width']}, "
         f"{settings['input_size']}, {settings['duration']:,} updates of {settings['batch_size']} labeled (+ "
-        f"{settings['batch_size']} unlabeled), any rotation, seed {found['seed']}, test:\n\n"
+        f"{settings['batch_size']} unlabeled), any rotation, seed {results['seed']}, test:\n\n"
     )
-    rows = [["labels only", *(f"{found['test_baseline'][name]:.1f}" for name in OVERHEAD), ""]]
-    difference = found["against_baseline"]["pck@0.1"]
-    told = f"{difference['value']:+.1f} ({difference['low']:+.1f} to {difference['high']:+.1f})"
-    for name in found["test"]:
-        values = (f"{found['test'][name][metric]:.1f}" for metric in OVERHEAD)
-        rows.append([f"`{settings['method']}`, {name}", *values, told if name == "student" else ""])
+    rows = [["labels only", *(f"{results['test_baseline'][name]:.1f}" for name in OVERHEAD), ""]]
+    difference = results["against_baseline"]["pck@0.1"]
+    change = signed(difference)
+    for name in results["test"]:
+        values = (f"{results['test'][name][metric]:.1f}" for metric in OVERHEAD)
+        rows.append([f"`{settings['method']}`, {name}", *values, change if name == "student" else ""])
     return head + lined(("run", "PCK@0.1", "OKS-AP", "AP50", "PCK@0.1 against the baseline"), rows)
 
 
 def ladder() -> str:
-    """Detector-free networks, from labels alone to all labels, one table a file."""
+    """Detector-free networks, from labels only to all labels, one table per file."""
     parts = [ladder_table(json.loads(file.read_text())) for file in sorted(RESULTS.glob("multi_person-*.json"))]
     return "\n".join(parts) or "Not run yet.\n"
 
@@ -234,7 +234,7 @@ def ladder() -> str:
 def ladder_table(results: dict[str, Any]) -> str:
     """Test AP of the chosen checkpoint, by crowdedness where it is known, and the pseudo people.
 
-    Where S and a row have less than LEAST_AP their difference says nothing and is left out.
+    Where S and a row are both below MIN_AP their difference is meaningless and left out.
     """
     profile = results["profile"]
     head = (
@@ -251,8 +251,8 @@ def ladder_table(results: dict[str, Any]) -> str:
     rows = []
     for name, row in results["rows"].items():
         best, against, people = row["test"]["best"], row.get("against_S", {}).get("oks_ap"), row["pseudo_people"]
-        said = against and max(best["oks_ap"], best["oks_ap"] - against["value"]) >= LEAST_AP
-        told = f"{against['value']:+.1f} ({against['low']:+.1f} to {against['high']:+.1f})" if said else ""
+        meaningful = against and max(best["oks_ap"], best["oks_ap"] - against["value"]) >= MIN_AP
+        change = signed(against) if meaningful else ""
         precision = "–" if people["precision"] is None else f"{people['precision']:.0f}"
         rows.append(
             (
@@ -262,7 +262,7 @@ def ladder_table(results: dict[str, Any]) -> str:
                 f"{best['oks_ap50']:.1f}",
                 *(f"{best[f'oks_ap_{part}']:.1f}" for part in parts),
                 f"{row['test']['last']['oks_ap']:.1f}",
-                told,
+                change,
                 precision,
                 f"{people['recall']:.0f}",
             )
@@ -271,19 +271,26 @@ def ladder_table(results: dict[str, Any]) -> str:
     return head + lined(columns, rows)
 
 
+def signed(difference: dict[str, Any] | None) -> str:
+    """Difference with its interval; empty without one."""
+    if not difference:
+        return ""
+    return f"{difference['value']:+.1f} ({difference['low']:+.1f} to {difference['high']:+.1f})"
+
+
 def named(name: str, row: dict[str, Any]) -> str:
-    """A row's name; marked where it was trained by an earlier version than the others."""
+    """Name of a row, marked where an earlier version trained it."""
     return NAMES.get(name, f"`{name}`") + ("*" if row.get("earlier") else "")
 
 
 def spanned(row: dict[str, Any], metric: str) -> str:
-    """A value with its interval."""
+    """Value with its interval."""
     low, high = row["intervals"][metric]
     return f"{row[metric]:.1f} ({low:.1f}-{high:.1f})"
 
 
 def demo() -> str:
-    """What `semipose demo` reaches with several seeds, and other labels and difficulties beside it."""
+    """Results of `semipose demo` with several seeds."""
     file = RESULTS / "demo.json"
     if not file.is_file():
         return ""
@@ -296,7 +303,7 @@ def demo() -> str:
 
 
 def demo_choice() -> str:
-    """The settings that were tried for the demo."""
+    """Results of the settings that were tried for the demo."""
     results = json.loads((RESULTS / "demo.json").read_text())
     return lined(
         ("labeled", "difficulty", "threads", "seed", "labels only", "with unlabeled", "difference (95 %)"),
@@ -306,7 +313,7 @@ def demo_choice() -> str:
 
 def _compared(row: dict[str, Any]) -> tuple[str, str, str]:
     answer = row["answer"]
-    span = f"{answer['value']:+.1f} ({answer['low']:+.1f} to {answer['high']:+.1f})"
+    span = signed(answer)
     return f"{row['baseline']:.1f}", f"{row['deployed']:.1f}", span
 
 

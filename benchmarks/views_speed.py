@@ -1,12 +1,13 @@
-"""What views cost beside the network they feed: CPU time as a share of a ResNet-18 training step, and operators.
+"""Cost of views: CPU time as a share of a ResNet-18 training step, and operators.
 
     python -m benchmarks.views_speed --out benchmarks/results/views_speed.json
 
-Each operation is timed on a whole batch (64 people, 256x192) with one thread. The step is the bare network's: forward,
-loss, backward and fused Adam on resident tensors, channels_last. To be affordable its passes are timed at a smaller
-batch (`--step-batch`) and multiplied, as their time is linear in the batch; the optimizer counts once.
-Operations and step take turns in one process and the first round is dropped. Shares are medians of each round's own;
-operators are the dispatcher calls of one call, whatever the batch.
+Each operation is timed on a whole batch (64 people, 256x192) with one thread. The step is that of the bare network:
+forward, loss, backward and fused Adam on resident tensors, channels_last. To save time its passes are timed at a
+smaller batch (`--step-batch`) and multiplied, as their time is linear in the batch; the optimizer counts once.
+
+Operations and step take turns in one process, and the first round is dropped. Shares are medians over rounds. Operators
+are the dispatcher calls of one call, for any batch.
 """
 
 import argparse
@@ -40,7 +41,7 @@ LIMITS = {"rectangles": 0.03, "color": 0.10, "view": None}
 
 
 def main() -> None:
-    """Time everything in turn and save the figures."""
+    """Time all operations in turn and save the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--batch", type=int, default=64)
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 def operations(batch: int) -> dict[str, tuple[str, Callable[[], object]]]:
-    """Name -> kind and call of everything that is timed."""
+    """Name -> kind and call of each timed operation."""
     images = torch.randint(0, 256, (batch, *CROP, 3), dtype=torch.uint8)
     keypoints = torch.rand(batch, len(SKELETON), 2) * torch.tensor([CROP[1], CROP[0]])
     visible = torch.full((batch, len(SKELETON)), 2, dtype=torch.uint8)
@@ -92,7 +93,7 @@ def operations(batch: int) -> dict[str, tuple[str, Callable[[], object]]]:
 
 
 def training_step(batch: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    """The bare network's passes, and the optimizer's part, of one step."""
+    """Passes of the bare network, and the optimizer's part, of one step."""
     network = build_network("resnet18", SKELETON).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     image = torch.rand(batch, 3, *SIZE).contiguous(memory_format=torch.channels_last)
     target = torch.rand(batch, len(SKELETON), SIZE[0] // 4, SIZE[1] // 4)
@@ -113,7 +114,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def row(name: str, kind: str, call: Callable[[], object], rounds: list[dict[str, float]]) -> dict[str, Any]:
-    """One operation's figures."""
+    """Results of one operation."""
     share, limit = median(one[name] / one["step"] for one in rounds), LIMITS[kind]
     with Operators() as counting:
         call()

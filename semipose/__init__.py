@@ -5,7 +5,7 @@
 >>> run = sp.train(data, method="mean_teacher")
 >>> poses = run.model().predict("pictures/")
 
-Names load on first use, so `import semipose` stays fast and needs no torch.
+Names are imported on first use, so `import semipose` is fast and loads no torch.
 """
 
 from importlib import import_module

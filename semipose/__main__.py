@@ -1,4 +1,4 @@
-"""`python -m semipose` is `semipose`."""
+"""Run the command line as `python -m semipose`."""
 
 import sys
 

@@ -1,15 +1,17 @@
-"""The errors a user sees: each says what was found, where, what was expected and what to do."""
+"""Errors for users: each message says what was found, where, what was expected and how to fix it."""
 
+import difflib
 import os
 import time
+from collections.abc import Iterable
 
 
 class SemiposeError(Exception):
-    """A run cannot start or go on; the command line prints the text and exits with 1."""
+    """A run cannot start or continue; the command line prints the message and exits with 1."""
 
 
 class DataError(SemiposeError):
-    """Labels, images or weights are not what they should be; exit code 1."""
+    """Labels, images or weights are invalid; exit code 1."""
 
 
 class UsageError(SemiposeError):
@@ -17,14 +19,20 @@ class UsageError(SemiposeError):
 
 
 class WriteError(SemiposeError):
-    """A file cannot be written: no room, no permission; exit code 1."""
+    """A file cannot be written: disk full, no permission; exit code 1."""
 
 
-def tells_errors() -> bool:
-    """Whether this process is the one to tell a fault that all find: under torchrun the first on each machine."""
+def reports_errors() -> bool:
+    """Return whether this process prints errors that all processes meet: under torchrun the first of each machine."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def give_way(seconds: float) -> None:
-    """Let another process tell what is wrong: torchrun ends all as soon as one has ended."""
+def let_other_report(seconds: float) -> None:
+    """Wait before exiting, so that another process can print its error: torchrun kills all when one exits."""
     time.sleep(seconds)
+
+
+def suggestion(name: object, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" with the known name most like `name`, or an empty text."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -6,12 +6,12 @@ import numpy as np
 
 from semipose.data.people import People
 from semipose.formats.coco import load_labels
-from semipose.synthetic.single import write_figures
+from semipose.synthetic.single import write_people
 
 
 def people(folder: Path, count: int = 12, *, seed: int = 0, size: tuple[int, int] = (96, 72)) -> People:
     """`count` drawn people in `folder`, with labels."""
-    labels = write_figures(folder, count, seed=seed, size=size, difficulty=0.2)
+    labels = write_people(folder, count, seed=seed, size=size, difficulty=0.2)
     return load_labels(labels, folder / "images")
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 
 from semipose.checks.finding import Finding, examples
+from semipose.data.image_size import decoded_size
 from semipose.data.people import Images, People
 from semipose.formats.load import Data
 
@@ -48,7 +49,7 @@ def unreadable(data: Data) -> Iterator[Finding]:
         if people is None:
             continue
         with ThreadPoolExecutor(os.cpu_count() or 1, "semipose-check") as pool:
-            sizes = list(pool.map(_decoded_size, people.images.files))
+            sizes = list(pool.map(decoded_size, people.images.files))
         bad = [file for file, size in zip(people.images.files, sizes, strict=True) if size is None]
         if bad:
             yield Finding(
@@ -80,13 +81,6 @@ def _wrong_sizes(name: str, images: Images, sizes: list[tuple[int, int] | None])
             f"{len(turned)} {name} images are turned by a quarter against the json: {examples(turned, 3)}",
             "A camera's EXIF note turns them when shown; save them turned, or remove the note, as they were labeled.",
         )
-
-
-def _decoded_size(file: str) -> tuple[int, int] | None:
-    import cv2
-
-    image = cv2.imread(file, cv2.IMREAD_COLOR)
-    return None if image is None else (int(image.shape[0]), int(image.shape[1]))
 
 
 def _files(people: People | None) -> tuple[str, ...]:

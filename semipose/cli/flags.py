@@ -1,6 +1,6 @@
-"""The flags of `semipose train`, made from the settings' fields and the method's signature. Loads no torch.
+"""Flags of `train`, `check` and `compare`, made from the settings and the method's signature. Loads no torch.
 
-A flag wins over the yaml file of `--config`, and that over the defaults; each setting remembers which it was.
+Flags take precedence over the yaml file of `--config`, and that over the defaults. Each setting records its source.
 """
 
 import dataclasses
@@ -15,45 +15,51 @@ from semipose import methods
 from semipose.config.parsing import metavar, parse_value
 from semipose.config.settings import DIFFERING, Origin, Settings, refuse
 from semipose.config.yaml_file import Config
-from semipose.errors import UsageError, give_way, tells_errors
+from semipose.errors import UsageError, let_other_report, reports_errors
 from semipose.formats.video import Sampling
-from semipose.methods import REQUIRED
+from semipose.methods import REQUIRED, Option
 
-# Types are made at run time here, which a checker takes for a mistake.
+# Annotated types are made at run time here, which mypy does not accept.
 ANNOTATED: Any = Annotated
-# name -> (type, default, help); these are not settings: they say what the run is about.
+# Method options whose help begins with this are research switches; help lists them last.
+ABLATION = "(ablation)"
+# name -> (type, default, help) of the flags that are not settings.
 INPUTS: dict[str, tuple[Any, Any, str]] = {
-    "labels": (Path, REQUIRED, "COCO-keypoint json."),
+    "labels": (Path, REQUIRED, "COCO keypoint json."),
     "images": (Path, REQUIRED, "Folder of the labeled images."),
-    "unlabeled": (tuple[str, ...], (), "Folder, glob, list file, video, or json whose boxes are used."),
-    "val": (Path | None, None, "COCO-keypoint json to validate on; without it a part of the labels is held out."),
-    "val_images": (Path | None, None, "Folder of the images of --val; without it that of --images."),
-    "split": (Path | None, None, 'File of {"labeled": [ids], "unlabeled": [ids]}: LABELS gives both streams.'),
-    "skeleton": (Path | None, None, "Yaml of keypoint names, flip partners, bones and sigmas to override."),
-    "detections": (Path | None, None, "COCO detections json: the unlabeled images' boxes."),
-    "video_stride": (int, Sampling.stride, "Of unlabeled videos look at every N-th frame."),
-    "video_change": (float, Sampling.change, "Drop frames in which no part changed its color by this share."),
+    "unlabeled": (tuple[str, ...], (), "Unlabeled images: folder, glob, list file, video, or a json with boxes."),
+    "val": (Path | None, None, "COCO keypoint json for validation; by default a part of the labels is held out."),
+    "val_images": (Path | None, None, "Folder of the images of --val; default: that of --images."),
+    "split": (Path | None, None, 'Json {"labeled": [ids], "unlabeled": [ids]} that divides the images of LABELS.'),
+    "skeleton": (Path | None, None, "Yaml that overrides keypoint names, flip partners, bones or sigmas."),
+    "detections": (Path | None, None, "COCO detections json with people's boxes in the unlabeled images."),
+    "video_stride": (int, Sampling.stride, "Use every N-th frame of unlabeled videos."),
+    "video_change": (
+        float,
+        Sampling.change,
+        "Drop video frames that change by less than this share of the color range.",
+    ),
 }
 OUTPUTS: dict[str, tuple[Any, Any, str]] = {
-    "baseline": (bool, False, "Also train on the labels alone, and say whether the unlabeled images helped."),
-    "out": (Path | None, None, "Run folder; without it runs/LABELS-METHOD-N."),
-    "config": (Path | None, None, "Yaml file of the same names; flags win over it."),
+    "baseline": (bool, False, "Also train on the labels alone, and report whether the unlabeled images helped."),
+    "out": (Path | None, None, "Run folder; default: runs/LABELS-METHOD-N."),
+    "config": (Path | None, None, "Yaml file with values for these flags; flags take precedence."),
 }
 CHECK: dict[str, tuple[Any, Any, str]] = {
     "out": (Path, Path("check"), "Folder for the contact sheet."),
-    "quick": (bool, False, "Only what needs no reading of images; training runs that part too."),
+    "quick": (bool, False, "Skip the checks that read images; training runs the others as well."),
 }
 COMPARE: dict[str, tuple[Any, Any, str]] = {
-    "methods": (str, "all", "all, or names with commas; options in brackets, as in mean_teacher[decay=0.99]."),
-    "labeled": (str, "10%", "Amounts of labels, with commas: shares such as 5%, or how many of what --by says."),
-    "seeds": (int, 3, "Each amount is drawn and trained with this many seeds: 0, 1, ..."),
-    "by": (Literal["image", "person", "group"], "image", "What is counted and kept whole, as in semipose split."),
-    "test": (Path | None, None, "COCO-keypoint json to judge rows on; without it they are judged on val."),
-    "test_images": (Path | None, None, "Folder of the images of --test; without it that of --images."),
-    "out": (Path, Path("runs/comparison"), "Folder of all runs and tables; called again, it goes on there."),
-    "launcher": (Literal["local", "submitit"], "local", "Processes of this machine, or submitit's (SLURM)."),
-    "jobs": (int | None, None, "Runs side by side; none = one a GPU, or 1; with submitit all."),
-    "cluster": (tuple[str, ...], (), "NAME=VALUE for submitit, such as timeout_min=600 or slurm_partition=gpu."),
+    "methods": (str, "all", "all, or names separated by commas; options in brackets: mean_teacher[decay=0.99]."),
+    "labeled": (str, "10%", "Amounts of labels, separated by commas: shares such as 5%, or numbers in units of --by."),
+    "seeds": (int, 3, "Number of seeds (0, 1, ...) for which each amount is sampled and trained."),
+    "by": (Literal["image", "person", "group"], "image", "Unit of the amounts of labels, as in semipose split."),
+    "test": (Path | None, None, "COCO keypoint json to score the runs on; default: the validation people."),
+    "test_images": (Path | None, None, "Folder of the images of --test; default: that of --images."),
+    "out": (Path, Path("runs/comparison"), "Folder of all runs and tables; the same command continues there."),
+    "launcher": (Literal["local", "submitit"], "local", "Start runs on this machine, or through submitit (SLURM)."),
+    "jobs": (int | None, None, "Runs at a time; none = one per GPU, or 1; all with submitit."),
+    "cluster": (tuple[str, ...], (), "NAME=VALUE for submitit, e.g. timeout_min=600 or slurm_partition=gpu."),
 }
 TRAIN = """Train a pose model on labeled and unlabeled images.
 
@@ -62,7 +68,7 @@ Example: semipose train labels.json --images img/ --unlabeled frames/ --baseline
 
 @dataclass(frozen=True)
 class TrainCall:
-    """What a command line of `semipose train` asks for."""
+    """Arguments of one `semipose train`."""
 
     inputs: dict[str, Any]
     settings: Settings
@@ -72,7 +78,7 @@ class TrainCall:
 
 
 def parse_train(argv: Sequence[str]) -> TrainCall:
-    """Read the arguments after `semipose train`; all faults of a yaml file are reported at once."""
+    """Parse the arguments after `semipose train`; all problems of a yaml file are reported at once."""
     given = _given(argv)
     config = Config.read(given["config"]) if given.get("config") else Config(Path())
     method, origin = _method(given, config)
@@ -95,7 +101,7 @@ def parse_train(argv: Sequence[str]) -> TrainCall:
 
 
 def _given(argv: Sequence[str]) -> dict[str, str]:
-    """Names of the flags on the command line (batch_size, method.decay), with the text after each."""
+    """Find the names of the flags on the command line (batch_size, method.decay), with the text after each."""
     found = {}
     for token, after in zip(argv, [*argv[1:], ""], strict=True):
         if token.startswith("--"):
@@ -108,7 +114,7 @@ def _given(argv: Sequence[str]) -> dict[str, str]:
 
 
 def _method(given: dict[str, str], config: Config) -> tuple[str, Origin]:
-    """The method's name, which decides what flags there are, so it is looked up before they are read."""
+    """Find the method's name, and its source, before parsing: the method decides which flags exist."""
     if "method" in given:
         methods.describe(given["method"])
         return given["method"], Origin("flag", "")
@@ -119,8 +125,7 @@ def _method(given: dict[str, str], config: Config) -> tuple[str, Origin]:
             return name, Origin("yaml", config.place("method"))
         except UsageError as error:
             config.faults.append(f"{config.place('method')}: {error}")
-    known = {*given, *config.entries}
-    if known & {"unlabeled", "split", "help"}:
+    if {*given, *config.entries} & {"unlabeled", "split", "help"}:
         return Settings.usual_method(given.get("network", config.entries.get("network"))), Origin("default", "")
     return "supervised", Origin("data", "neither --unlabeled nor --split is given")
 
@@ -131,20 +136,20 @@ def _settings(values: dict[str, Any], config: Config) -> Settings:
 
 
 def parse_check(argv: Sequence[str]) -> dict[str, Any]:
-    """Read the arguments after `semipose check`: the inputs, and `out` and `quick`."""
+    """Parse the arguments after `semipose check`: the inputs, and `out` and `quick`."""
     flags = [_flag(name, *row) for name, row in {**INPUTS, **CHECK}.items()]
-    doc = "Look for faults in data before training, and draw a contact sheet."
+    doc = "Check labels and images before training, and draw a contact sheet."
     return dataclasses.asdict(_parse(flags, doc, "semipose check", argv))
 
 
 def parse_compare(argv: Sequence[str]) -> dict[str, Any]:
-    """Read the arguments after `semipose compare`: those of `semipose.compare`, with the settings as `settings`."""
+    """Parse the arguments after `semipose compare`: those of `semipose.compare`, with the settings as `settings`."""
     given = _given(argv)
     kinds = {name: kind for name, kind in Settings.types().items() if name not in DIFFERING}
     rows = {name: row for name, row in {**INPUTS, **COMPARE}.items() if name != "split"}
     rows |= {name: (kind, getattr(Settings, name), Settings.help(name)) for name, kind in kinds.items()}
     doc = (
-        "Train methods on parts of the labels under one protocol, and write one table.\n\n"
+        "Train several methods on parts of the labels with the same settings, and write one table.\n\n"
         "Example: semipose compare labels.json --images img/ --methods all --labels 5%,10% --seeds 3"
     )
     parsed = _parse([_flag(name, *row) for name, row in rows.items()], doc, "semipose compare", argv)
@@ -153,44 +158,50 @@ def parse_compare(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _train_flags(method: str, defaults: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """The fields that `semipose train --method METHOD` reads; `defaults` from yaml replace the usual ones."""
+    """Make the fields of `semipose train --method METHOD`; `defaults` from yaml replace the usual ones."""
     info = methods.describe(method)
     rows: list[tuple[Any, ...]] = [(name, *row) for name, row in {**INPUTS, **OUTPUTS}.items()]
     rows += [(name, kind, getattr(Settings, name), Settings.help(name)) for name, kind in Settings.types().items()]
     flags = [_flag(name, kind, defaults.get(name, default), help) for name, kind, default, help in rows]
-    options = [_flag(o.name, o.type, defaults.get(f"method.{o.name}", o.default), o.help) for o in info.options]
+    ordered = sorted(info.options, key=_is_ablation)
+    options = [_flag(o.name, o.type, defaults.get(f"method.{o.name}", o.default), o.help) for o in ordered]
     group = dataclasses.make_dataclass("MethodFlags", options, kw_only=True, namespace={"__doc__": info.summary})
     return [*flags, ("method_settings", ANNOTATED[group, tyro.conf.arg(name="method")])]
 
 
+def _is_ablation(option: Option) -> bool:
+    return option.help.startswith(ABLATION)
+
+
 def _parse(flags: list[tuple[Any, ...]], doc: str, prog: str, argv: Sequence[str]) -> Any:
-    """Read `argv` as a dataclass of fields `flags`; wrong usage prints its reason and exits with 2."""
+    """Parse `argv` as a dataclass with fields `flags`; wrong usage prints its reason and exits with 2."""
     kind = dataclasses.make_dataclass("Flags", flags, kw_only=True, namespace={"__doc__": doc})
     try:
-        return tyro.cli(kind, prog=prog, args=list(argv), config=(), console_outputs=tells_errors())
+        return tyro.cli(kind, prog=prog, args=list(argv), config=(), console_outputs=reports_errors())
     except SystemExit:
-        if not tells_errors():
-            give_way(5)
+        if not reports_errors():
+            let_other_report(5)
         raise
 
 
 def _flag(name: str, kind: Any, default: Any, help: str) -> tuple[Any, ...]:
-    """(name, type) or (name, type, default) for make_dataclass."""
-    marked: Any = kind
+    """Make (name, type) or (name, type, default) for make_dataclass."""
+    annotated: Any = kind
     if kind == tuple[str, ...]:
-        marked = ANNOTATED[kind, tyro.conf.UseAppendAction]
+        annotated = ANNOTATED[kind, tyro.conf.UseAppendAction]
     elif kind is not bool and get_origin(kind) is not Literal and get_origin(kind) is not tuple:
-        marked = ANNOTATED[kind, _one_word(kind)]
+        annotated = ANNOTATED[kind, _one_word(kind)]
     if name == "labels":
-        marked = ANNOTATED[marked, tyro.conf.Positional]
-    # LABELS has no flag of its own, so --labels is free to say how many of them are used.
-    called = "labels" if name == "labeled" else None
-    marked = ANNOTATED[marked, tyro.conf.arg(help=help, metavar="LABELS" if name == "labels" else None, name=called)]
-    return (name, marked) if default is REQUIRED else (name, marked, default)
+        annotated = ANNOTATED[annotated, tyro.conf.Positional]
+    # LABELS is positional, so --labels is free for the amounts of labels.
+    flag = "labels" if name == "labeled" else None
+    metavar = "LABELS" if name == "labels" else None
+    annotated = ANNOTATED[annotated, tyro.conf.arg(help=help, metavar=metavar, name=flag)]
+    return (name, annotated) if default is REQUIRED else (name, annotated, default)
 
 
 def _one_word(kind: Any) -> tyro.constructors.PrimitiveConstructorSpec[Any]:
-    """The command line reads one word as yaml reads one value: `parse_value` for both."""
+    """Make tyro parse one word of the command line with `parse_value`, as yaml values are."""
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar(kind),
@@ -206,11 +217,11 @@ def _check_streams(method: str, inputs: dict[str, Any], baseline: bool) -> None:
         return
     if methods.describe(method).uses_unlabeled:
         raise UsageError(
-            f"--method {method} learns from unlabeled images and there are none. Add --unlabeled FOLDER or --split "
-            "FILE, or choose --method supervised."
+            f"--method {method} needs unlabeled images, and none are given. Add --unlabeled FOLDER or --split FILE, or "
+            "choose --method supervised."
         )
     if baseline:
         raise UsageError(
-            "--baseline asks whether unlabeled images help; there are none. Add --unlabeled FOLDER or --split FILE, "
-            "or leave --baseline out."
+            "--baseline measures whether unlabeled images help, and none are given. Add --unlabeled FOLDER or --split "
+            "FILE, or leave --baseline out."
         )

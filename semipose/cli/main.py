@@ -1,6 +1,6 @@
-"""`semipose VERB ...`: one function a verb, its flags made from its signature; what it needs loads inside.
+"""`semipose COMMAND ...`: one function per command, whose signature gives its flags and which imports what it needs.
 
-Exit codes: 0 done, 1 the data or the run is bad, 2 wrong usage, 130 stopped by Ctrl-C, 141 nobody reads what it prints.
+Exit codes: 0 success, 1 bad data or a failed run, 2 wrong usage, 130 Ctrl-C, 141 the output's reader has closed it.
 """
 
 import os
@@ -13,11 +13,10 @@ import tyro
 from tyro.conf import arg
 
 from semipose import __version__
-from semipose.config.parsing import suggestion
-from semipose.errors import SemiposeError, UsageError, give_way, tells_errors
+from semipose.errors import SemiposeError, UsageError, let_other_report, reports_errors, suggestion
 
 RunFolder = Annotated[Path, arg(metavar="RUN", help="Run folder, or a checkpoint file.")]
-Labels = Annotated[Path, arg(metavar="LABELS", help="COCO-keypoint json.")]
+Labels = Annotated[Path, arg(metavar="LABELS", help="COCO keypoint json.")]
 File = Annotated[Path | None, arg(metavar="PATH")]
 
 
@@ -27,10 +26,10 @@ def train(argv: Sequence[str]) -> int:
 
     call = parse_train(argv)
     from semipose.formats.load import load
-    from semipose.tasks.train import train as start
+    from semipose.tasks.train import train as run_task
 
     data = load(**call.inputs, seed=call.settings.seed, whole_images=call.settings.detector_free)
-    start(
+    run_task(
         data,
         settings=call.settings,
         method_settings=call.method_settings,
@@ -58,24 +57,24 @@ def evaluate(
     scales: tuple[float, ...] = (1.0,),
     rescore: bool = False,
 ) -> int:
-    """Score a run on labeled images: PCK, pixel error, OKS-AP; of detector-free networks OKS-AP alone.
+    """Score a run on labeled images: PCK, pixel error and OKS-AP with intervals.
 
     Args:
-        images: Folder of its images.
+        images: Folder of the images of LABELS.
         flip_test: Average each prediction with that of the mirrored image.
-        out: Json file to write the numbers to.
-        detections: COCO detections json whose boxes are used instead of the labels'.
-        decode: How a peak's sub-pixel place is read from a map.
-        which: "best" or "last" of the deployed network, or a network's name.
+        out: Json file to write the scores to.
+        detections: COCO detections json whose boxes are used instead of those of the labels.
+        decode: Sub-pixel decoding of heatmap peaks.
+        which: "best" or "last" checkpoint of the deployed network, or the name of a network.
         device: auto, cpu, cuda, cuda:1 or mps.
-        batch_size: People, or whole images, per pass.
-        easy_below: CrowdPose's images are easy below this crowdIndex; none = 0.2, as published, the paper says 0.1.
-        scales: Sizes in which detector-free networks look at an image, as shares of their own, such as 1 0.5 2.
-        rescore: Learn from the run's labeled images how good a pose found by dekr is, and score people by that.
+        batch_size: People (or whole images) per forward pass.
+        easy_below: crowdIndex below which CrowdPose's images are easy; none = 0.2, as published (0.1 in the paper).
+        scales: Test scales of detector-free networks, relative to the image size, e.g. 1 0.5 2.
+        rescore: (dekr) Score people by a predicted pose quality, learned from the run's labeled images.
     """
-    from semipose.tasks.evaluate import evaluate as score
+    from semipose.tasks.evaluate import evaluate as run_task
 
-    result = score(
+    result = run_task(
         run,
         labels,
         images,
@@ -111,48 +110,48 @@ def predict(
     scales: tuple[float, ...] = (1.0,),
     rescore: bool = False,
 ) -> int:
-    """Find poses in images and write them as COCO json, with drawings.
+    """Predict poses in images, and write them as COCO json and as pictures.
 
     Args:
         inputs: Images, folders or globs.
         out: Folder for the results.
-        detections: COCO detections json of people's boxes; without it each image is one person, or a detector-free
-            network finds everybody in it.
+        detections: COCO detections json with people's boxes; default: each image is one person. Detector-free networks
+            need no boxes.
         flip_test: Average each prediction with that of the mirrored image.
         draw: Also write pictures with the poses drawn.
         device: auto, cpu, cuda, cuda:1 or mps.
-        scales: Sizes in which detector-free networks look at an image, as shares of their own, such as 1 0.5 2.
-        rescore: Learn from the run's labeled images how good a pose found by dekr is, and score people by that.
+        scales: Test scales of detector-free networks, relative to the image size, e.g. 1 0.5 2.
+        rescore: (dekr) Score people by a predicted pose quality, learned from the run's labeled images.
     """
     if not inputs:
         raise UsageError("no INPUT is given; expected images, folders or globs after the run.")
-    from semipose.tasks.predict import predict as find
+    from semipose.tasks.predict import predict as run_task
 
-    looking: dict[str, Any] = {"device": device, "flip_test": flip_test, "scales": scales, "rescore": rescore}
-    print(find(run, list(inputs), out, detections=detections, draw=draw, **looking))
+    options: dict[str, Any] = {"device": device, "flip_test": flip_test, "scales": scales, "rescore": rescore}
+    print(run_task(run, list(inputs), out, detections=detections, draw=draw, **options))
     return 0
 
 
 def check(argv: Sequence[str]) -> int:
-    """Look for faults in data before training, and draw a contact sheet."""
+    """Check labels and images before training, and draw a contact sheet."""
     from semipose.cli.flags import parse_check
 
     inputs = parse_check(argv)
     from semipose.formats.load import load
-    from semipose.tasks.check import check as look
+    from semipose.tasks.check import check as run_task
 
     out, quick = inputs.pop("out"), inputs.pop("quick")
-    return look(load(**inputs), out, quick=quick)
+    return run_task(load(**inputs), out, quick=quick)
 
 
 def compare(argv: Sequence[str]) -> int:
-    """Train several methods under one protocol and write one table."""
+    """Train several methods with the same settings, and write one table."""
     from semipose.cli.flags import parse_compare
 
     call = parse_compare(argv)
-    from semipose.comparison.compare import compare as measure
+    from semipose.comparison.compare import compare as run_task
 
-    measure(**call)
+    run_task(**call)
     return 0
 
 
@@ -167,20 +166,20 @@ def split(
     group: Annotated[str | None, arg(metavar="TEXT")] = None,
     seed: int = 0,
 ) -> int:
-    """Divide one json's images into a labeled and an unlabeled stream, for --split.
+    """Divide the images of one json into labeled and unlabeled ones, for --split.
 
     Args:
-        images: Folder of the json's images.
+        images: Folder of the images of LABELS.
         out: Json file to write.
-        labeled: How many stay labeled: a share below 1, or a number.
-        by: What is counted and kept whole: images; person = people, in whole images; group = images, in whole groups
-            (photos, videos); first = exactly the first people of the file, as the published COCO 1K, 5K and 10K.
-        group: With --by group: the images' field that names it, or a pattern for file names such as '(.*)_'.
-        seed: Draw; with one seed a smaller split is part of a larger one.
+        labeled: Amount to keep labeled: a share below 1, or a number in units of --by.
+        by: Unit of the amount. image: images. person: people, in whole images. group: images, in whole groups (photos,
+            videos). first: exactly the first people of the file, as in the published COCO 1K, 5K and 10K.
+        group: For --by group: field of the images that names the group, or a pattern for file names such as '(.*)_'.
+        seed: Random seed; with the same seed a smaller split is part of a larger one.
     """
-    from semipose.tasks.split import split as divide
+    from semipose.tasks.split import split as run_task
 
-    print(divide(labels, images, out, labeled, by, group, seed))
+    print(run_task(labels, images, out, labeled, by, group, seed))
     return 0
 
 
@@ -191,50 +190,50 @@ def resume(
     duration: Annotated[str | None, arg(metavar="DURATION")] = None,
     device: Annotated[str | None, arg(metavar="DEVICE")] = None,
 ) -> int:
-    """Go on with a run that was stopped, as if it had not been; or train a finished one longer.
+    """Continue a stopped run exactly where it stopped, or train a finished one longer.
 
     Args:
         duration: Train a finished run and its baselines this much longer, as a new phase with its own schedule.
-        device: Another device than the run was started on.
+        device: Device to use instead of the one that the run was started on.
     """
-    from semipose.tasks.train import resume as go_on
+    from semipose.tasks.train import resume as run_task
 
-    go_on(run, duration, device)
+    run_task(run, duration, device)
     return 0
 
 
 def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> int:
-    """Train on people drawn by the program, with and without unlabeled images; a few minutes.
+    """Train on synthetic people, with and without unlabeled images, in a few minutes.
 
     Args:
         out: Folder for the pictures and the run.
-        seed: Start of all random numbers.
+        seed: Random seed.
     """
-    from semipose.tasks.demo import demo as show
+    from semipose.tasks.demo import demo as run_task
 
-    show(out, seed)
+    run_task(out, seed)
     return 0
 
 
 def export(run: RunFolder, /, *, out: Path, which: str = "best") -> int:
-    """Write the deployed network as an ONNX file, checked against the original.
+    """Export the deployed network to an ONNX file, and compare its outputs with the original's.
 
     Args:
         out: File to write, ending in .onnx.
-        which: "best" or "last" of the deployed network, or a network's name.
+        which: "best" or "last" checkpoint of the deployed network, or the name of a network.
     """
-    from semipose.tasks.export import export as write
+    from semipose.tasks.export import export as run_task
 
-    print(write(run, out, which))
+    print(run_task(run, out, which))
     return 0
 
 
 def methods(name: Annotated[str, arg(metavar="NAME")] = "", /, *, markdown: bool = False) -> int:
-    """List the methods and their options, or explain one.
+    """List all methods, or explain one and its options.
 
     Args:
-        name: Method to explain, also package.module:Class; without it all are listed.
-        markdown: As the table in the README.
+        name: Method to explain, or your own as package.module:Class; default: list all.
+        markdown: Print the table of the README.
     """
     from semipose.methods._table import explain, table
 
@@ -242,7 +241,7 @@ def methods(name: Annotated[str, arg(metavar="NAME")] = "", /, *, markdown: bool
     return 0
 
 
-VERBS: dict[str, Callable[..., int]] = {
+COMMANDS: dict[str, Callable[..., int]] = {
     "train": train,
     "eval": evaluate,
     "predict": predict,
@@ -259,7 +258,7 @@ VERBS: dict[str, Callable[..., int]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` is without the program's name."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    # The current folder last: `--method my_module:Class` finds what lies here, but nothing here shadows a package.
+    # Last, so that `--method my_module:Class` is found in the current folder, but no file there shadows a package.
     sys.path.append(os.getcwd())
     try:
         try:
@@ -267,15 +266,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever reads has seen enough, as `| head` does: what is still to be printed goes nowhere.
+        # The reader closed the pipe, as `| head` does: discard the remaining output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except SemiposeError as error:
-        # Under torchrun a fault found before the processes join is mostly found by all. Later only one raises, with a
-        # note that says which.
+        # Under torchrun an error before the processes join usually occurs in all of them. Later only one raises, with a
+        # note of its number.
         notes = getattr(error, "__notes__", [])
-        if not notes and not tells_errors():
-            give_way(5)
+        if not notes and not reports_errors():
+            let_other_report(5)
         print(f"semipose: {error}", *notes, file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
@@ -283,32 +282,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    verb, rest = (argv[0], argv[1:]) if argv else ("", [])
-    if verb in ("-h", "--help", "--version"):
-        print(f"semipose {__version__}" if verb == "--version" else _help())
+    command, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if command in ("-h", "--help", "--version"):
+        print(f"semipose {__version__}" if command == "--version" else _help())
         return 0
-    if verb not in VERBS:
-        found = f"{verb!r} is no verb{suggestion(verb, VERBS)}" if verb else "a verb is missing"
-        raise UsageError(f"{found}; expected one of {', '.join(VERBS)}. See semipose --help.")
-    if verb not in ("train", "resume") and os.environ.get("LOCAL_WORLD_SIZE", "1") != "1":
-        raise UsageError(f"{verb} works in one process: start it without torchrun, which is for train and resume.")
-    if verb in ("train", "check", "compare"):
-        return VERBS[verb](rest)
-    return tyro.cli(VERBS[verb], prog=f"semipose {verb}", args=rest, config=())
+    if command not in COMMANDS:
+        problem = f"unknown command {command!r}{suggestion(command, COMMANDS)}" if command else "no command is given"
+        raise UsageError(f"{problem}; expected one of {', '.join(COMMANDS)}. See semipose --help.")
+    if command not in ("train", "resume") and os.environ.get("LOCAL_WORLD_SIZE", "1") != "1":
+        raise UsageError(f"{command} runs in one process: start it without torchrun, which is for train and resume.")
+    if command in ("train", "check", "compare"):
+        return COMMANDS[command](rest)
+    return tyro.cli(COMMANDS[command], prog=f"semipose {command}", args=rest, config=())
 
 
 def _help() -> str:
-    lines = [f"  {name:9s}{(verb.__doc__ or '').partition(chr(10))[0]}" for name, verb in VERBS.items()]
+    lines = [f"  {name:9s}{(command.__doc__ or '').partition(chr(10))[0]}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: semipose VERB ...",
+            "usage: semipose COMMAND ...",
             "",
             "2D pose models from a few labeled and many unlabeled images.",
             "",
             *lines,
             "",
-            "semipose VERB --help shows the flags of a verb; semipose train --method NAME --help those of a method.",
-            "semipose demo needs no data; with your own, start with",
+            "semipose COMMAND --help shows the flags of a command;",
+            "semipose train --method NAME --help includes the options of a method.",
+            "",
+            "semipose demo needs no data. With your own data, start with",
             "  semipose train labels.json --images img/ --unlabeled frames/ --baseline",
         ]
     )

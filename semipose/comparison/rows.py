@@ -14,15 +14,13 @@ from semipose.data.people import People
 from semipose.formats.load import skeleton_of
 from semipose.inference.predict import score_whole_images
 from semipose.metrics.intervals import mean_difference
+from semipose.metrics.metric import COMMON_METRICS, rank
 from semipose.metrics.score import Score, score
 from semipose.metrics.truth import digest_of
 from semipose.pose.poses import Poses
-from semipose.runs.baseline import higher_is_better_value
 from semipose.runs.phases import read_phases
 from semipose.runs.run import Run
 from semipose.system.tensor_file import read_record
-
-OTHER_METRICS = ("pck@0.1", "pck@0.2", "oks_ap", "pixel_error")
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class Scorer:
         for seed in sorted({one.seed for one in ended}):
             variants = [one for one in ended if one.seed == seed and one.row.startswith("baseline_")]
             if {one.row for one in variants}.issuperset(PLAIN_BASELINES):
-                baselines[seed] = max(variants, key=lambda one: higher_is_better_value(one.val, self.metric))
+                baselines[seed] = max(variants, key=lambda one: rank(one.val, self.metric))
         names = sorted({one.row for one in ended}, key=lambda name: (not name.startswith("baseline_"), name))
         rows = [self._row("baseline", list(baselines.values()), {})] if baselines else []
         return rows + [self._row(name, [one for one in ended if one.row == name], baselines) for name in names]
@@ -131,7 +129,7 @@ class Scorer:
             "deployed": sorted({one.metrics["deployed"]["network"] for one in ended}),
             "values": {
                 metric: spread([one.best.values.get(metric) for one in ended])
-                for metric in dict.fromkeys((self.metric, *OTHER_METRICS))
+                for metric in dict.fromkeys((self.metric, *COMMON_METRICS))
             },
             "last": spread([one.last.values.get(self.metric) for one in ended]),
             "against_baseline": gain,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from semipose.comparison.plan import BOUND
+from semipose.metrics.metric import sign
 from semipose.report.charts import Curve, chart, lanes, whisker
 from semipose.report.html import folded, metric_name, number, page, plain, section, signed, table, text
 from semipose.system.files import write_json, write_text
@@ -168,15 +169,15 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
 def _table(rows: Sequence[Row], result: Mapping[str, Any]) -> str:
     gains = [row["against_baseline"] for row in rows if row["against_baseline"]]
     reach = max((abs(gain[end]) for gain in gains for end in ("low", "high")), default=1.0) or 1.0
-    # Of pixel errors less is better, and the mark's right-hand side is the good one.
-    sign = -1 if result["metric"] == "pixel_error" else 1
+    # The mark's right-hand side is the good one.
+    direction = sign(result["metric"])
     body = []
     for row in rows:
         cells = [f"{text(value)}<small>{text(small)}</small>" for value, small in _cells(row, result)]
         gain = row["against_baseline"]
         if gain:
-            low, high = sorted((sign * gain["low"], sign * gain["high"]))
-            cells[len(_metrics(result)) + 1] += whisker(sign * gain["value"], low, high, reach)
+            low, high = sorted((direction * gain["low"], direction * gain["high"]))
+            cells[len(_metrics(result)) + 1] += whisker(direction * gain["value"], low, high, reach)
         body.append([f"{text(_name(row))}<small>{text(', '.join(row['deployed']))}</small>", *cells])
     # The small print of a column is named in small print.
     heads = (name.partition(", ") for name in _head(result))

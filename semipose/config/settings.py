@@ -1,6 +1,6 @@
-"""The settings of a training run: defaults, their meaning, and where each value came from. Loads no torch.
+"""Settings of a training run: defaults, help texts, and the source of each value. Loads no torch.
 
-One field per flag of `semipose train`; the command line, yaml files and Python's keyword arguments all end here.
+Each field is a flag of `semipose train`, a key of its yaml file, and a keyword argument in Python.
 """
 
 import dataclasses
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_type_hints
 
-from semipose.config.parsing import parse_value, suggestion
-from semipose.errors import UsageError
+from semipose.config.parsing import parse_value
+from semipose.errors import UsageError, suggestion
 from semipose.networks import DEFAULT_BACKBONE, DETECTOR_FREE
 
 Source = Literal["flag", "yaml", "default", "data"]
@@ -28,7 +28,7 @@ Metric = Literal[
     "oks_ar",
 ]
 
-# What differs from row to row of a comparison, or would make rows train for unlike numbers of updates.
+# Settings that differ between the rows of a comparison, or would change their number of updates.
 DIFFERING = ("method", "seed", "deploy", "patience")
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
@@ -41,7 +41,7 @@ class Size(NamedTuple):
 
     @classmethod
     def parse(cls, value: object) -> "Size":
-        """Read "256x192" (height first) or a pair of whole numbers."""
+        """Parse "256x192" (height first) or a pair of whole numbers."""
         parts = value.lower().split("x") if isinstance(value, str) else value
         if isinstance(parts, (list, tuple)) and len(parts) == 2:
             return cls(*parse_value(parts, tuple[int, int]))
@@ -49,7 +49,7 @@ class Size(NamedTuple):
 
     @classmethod
     def expected(cls) -> str:
-        """What `parse` reads."""
+        """Describe valid values."""
         return "HxW such as 256x192"
 
     def __str__(self) -> str:
@@ -58,14 +58,14 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Duration:
-    """How long to train: updates, passes over the longer of the two streams, or seconds."""
+    """Length of training, in updates, passes over the longer of the two streams, or seconds."""
 
     amount: float
     unit: Literal["updates", "epochs", "seconds"]
 
     @classmethod
     def parse(cls, value: object) -> "Duration":
-        """Read 5000, "5000", "30ep", "2h", "45m" or "90s"; the amount must be positive."""
+        """Parse 5000, "5000", "30ep", "2h", "45m" or "90s"; the amount must be positive."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ep|s|m|min|h)?", str(value).strip().lower())
         amount = float(match[1]) if match else 0.0
         if match is None or amount <= 0 or (match[2] is None and amount != int(amount)):
@@ -76,112 +76,114 @@ class Duration:
 
     @classmethod
     def expected(cls) -> str:
-        """What `parse` reads."""
+        """Describe valid values."""
         return "5000 (updates), 30ep (epochs), or a time such as 2h, 45m, 90s"
 
     def __str__(self) -> str:
         return f"{self.amount:g}{ {'updates': '', 'epochs': 'ep', 'seconds': 's'}[self.unit] }"
 
     def updates(self, updates_per_epoch: int, seconds_per_update: float = 0.0) -> int:
-        """The number of updates, at least 1; `seconds_per_update` is needed only for a time."""
+        """Return the number of updates, at least 1; `seconds_per_update` is needed only for a time."""
         if self.unit == "seconds":
             return max(1, int(self.amount / seconds_per_update))
         return max(1, round(self.amount * (updates_per_epoch if self.unit == "epochs" else 1)))
 
 
 class Origin(NamedTuple):
-    """Where a value came from, and why it is what it is."""
+    """Source of a value, and the reason for it."""
 
     source: Source
     reason: str
 
 
 WHOLE: dict[str, Any] = {"method": "mean_teacher", "input_size": Size(512, 512), "metric": "oks_ap"}
-"""Other defaults where whole images are seen."""
+"""Other defaults for networks of whole images."""
 
 
 def setting(default: Any, help: str) -> Any:
-    """A dataclass field with its default and the sentence that `--help` shows."""
+    """Make a dataclass field with a default and the help text of its flag."""
     return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything about a run except its data, its folder and its method's own options."""
+    """Everything that defines a run, except its data, its folder and the options of its method."""
 
-    method: str = setting("mean_teacher_levels", "How to learn: a name of `semipose methods`, or package.module:Class.")
+    method: str = setting("mean_teacher_levels", "Method: a name of `semipose methods`, or package.module:Class.")
     network: str = setting(
         "resnet18",
-        "Of one person: resnet18/34/50/101/152, hrnet_w32/w48, mobilenet_v1, timm:NAME; of whole images, "
-        "without a detector: higher_hrnet, dekr, cid.",
+        "Network for crops of one person: resnet18/34/50/101/152, hrnet_w32/w48, mobilenet_v1, timm:NAME; "
+        "detector-free, for whole images: higher_hrnet, dekr, cid.",
     )
-    backbone: str | None = setting(None, "(higher_hrnet, dekr, cid) A network of one person; none = hrnet_w32.")
-    fine: bool | None = setting(None, "(higher_hrnet) Heatmaps of stride 2 too; none = on.")
-    adaptive: bool | None = setting(None, "(dekr) Adaptive convolutions, slow on CPUs; none = on.")
-    width: float = setting(1.0, "Channels of the network relative to the published one.")
+    backbone: str | None = setting(None, "(higher_hrnet, dekr, cid) Backbone, a network for crops; none = hrnet_w32.")
+    fine: bool | None = setting(None, "(higher_hrnet) Predict heatmaps of stride 2 as well; none = on.")
+    adaptive: bool | None = setting(None, "(dekr) Use adaptive convolutions, slow on CPUs; none = on.")
+    width: float = setting(1.0, "Number of channels, relative to the published network.")
     head_channels: int = setting(256, "Channels of the head's deconvolutions; HRNet has none.")
-    weights: Path | None = setting(None, "Weights to start from (.safetensors or a torch checkpoint).")
+    weights: Path | None = setting(None, "Pretrained weights to start from (.safetensors or a torch checkpoint).")
     input_size: Size = setting(
         Size(256, 192), "Network input in pixels, height first, multiples of 32; 512x512 for whole images."
     )
     duration: Duration = setting(Duration(5000, "updates"), "5000 (updates), 30ep (epochs) or a time such as 2h.")
     batch_size: int = setting(32, "Labeled people (or whole images) per update, over all processes.")
-    unlabeled_batch_size: int | None = setting(None, "Unlabeled ones per update; none = as many as labeled.")
-    accumulate: int = setting(1, "Parts of the batch computed one after the other, to save memory; the update is one.")
-    lr: float = setting(1e-3, "Highest learning rate.")
-    schedule: Literal["cosine", "step", "constant"] = setting("cosine", "How the learning rate falls after warm-up.")
-    warmup: float = setting(0.02, "Share of the run in which the learning rate rises.")
-    weight_decay: float = setting(1e-4, "Decoupled weight decay.")
-    clip: float = setting(0.0, "Largest norm of the gradient; 0 = not clipped.")
+    unlabeled_batch_size: int | None = setting(None, "Unlabeled people (or images) per update; none = --batch-size.")
+    accumulate: int = setting(1, "Split each batch into this many parts to save memory (gradient accumulation).")
+    lr: float = setting(1e-3, "Peak learning rate.")
+    schedule: Literal["cosine", "step", "constant"] = setting("cosine", "Learning rate schedule after warm-up.")
+    warmup: float = setting(0.02, "Warm-up of the learning rate, as a share of the run.")
+    weight_decay: float = setting(1e-4, "Decoupled weight decay (AdamW).")
+    clip: float = setting(0.0, "Maximum norm of the gradient; 0 = no clipping.")
     rotation: float = setting(
-        30.0, "Standard deviation of a view's turn in degrees, at most twice that; 180 = any angle, all as likely."
+        30.0, "Random rotation: standard deviation in degrees, at most twice that; 180 = any angle, uniformly."
     )
-    scale: float = setting(0.25, "Views are enlarged by 1 plus or minus up to this share.")
+    scale: float = setting(0.25, "Random scaling by a factor of up to 1 plus or minus this.")
     shift: float | None = setting(
-        None, "Views are moved by up to this share of their sides; none = 0.2 for whole images, 0 for people."
+        None, "Random shift by up to this share of a view's sides; none = 0.2 for whole images, 0 for people."
     )
-    flip: float = setting(0.5, "Probability that a view is mirrored.")
+    flip: float = setting(0.5, "Probability of mirroring a view.")
     color: Literal["jitter", "randaugment", "trivialaugment", "none"] = setting(
-        "jitter", "How the colors of strong views change; randaugment also cuts holes."
+        "jitter", "Color augmentation of strong views; randaugment also cuts holes."
     )
     color_strength: float | None = setting(
-        None, "Of that change, 0 to 1 (magnitude / 30); none = 0.4 jitter, 1/3 randaugment, 1 trivialaugment."
+        None, "Strength of --color, 0 to 1 (magnitude / 30); none = 0.4 jitter, 1/3 randaugment, 1 trivialaugment."
     )
-    seed: int = setting(0, "Start of all random numbers; the same seed repeats a run.")
+    seed: int = setting(0, "Random seed; the same seed repeats a run.")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1 or mps.")
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the networks' passes.")
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Number format of the forward and backward passes.")
     cache: Literal["auto", "device", "ram", "disk", "none"] = setting(
-        "auto", "Where decoded crops stay between epochs; auto: the first that has room; none: decoded each time."
+        "auto", "Cache of decoded crops; auto = the fastest with enough space, none = decode in every epoch."
     )
-    cache_limit: float = setting(50.0, "GB of crops on disk over all runs, in $SEMIPOSE_CACHE or ~/.cache/semipose.")
-    workers: int | None = setting(None, "Threads that decode images; none = one a core.")
-    eval_every: int | None = setting(None, "Updates between evaluations; none = from the run's length.")
-    patience: int | None = setting(None, "Stop early after this many evaluations without a better one; none = never.")
+    cache_limit: float = setting(
+        50.0, "Size limit in GB of the disk cache of all runs, in $SEMIPOSE_CACHE or ~/.cache/semipose."
+    )
+    workers: int | None = setting(None, "Threads that decode images; none = one per core.")
+    eval_every: int | None = setting(None, "Updates between evaluations; none = chosen by the run's length.")
+    patience: int | None = setting(None, "Stop after this many evaluations without improvement; none = never.")
     log_every: int = setting(50, "Updates between lines of log.jsonl.")
-    metric: Metric = setting("pck@0.1", "Metric on val that chooses the best checkpoint; oks_ap for whole images.")
-    decode: Literal["dark", "quarter"] = setting("dark", "How a peak's sub-pixel place is read from a map.")
-    deploy: str | None = setting(None, "Network of the method to use after training; none = what the method says.")
+    metric: Metric = setting("pck@0.1", "Validation metric that selects the best checkpoint; oks_ap for whole images.")
+    decode: Literal["dark", "quarter"] = setting("dark", "Sub-pixel decoding of heatmap peaks.")
+    deploy: str | None = setting(None, "Network of the method to use after training; none = the method's choice.")
     flip_test: bool = setting(False, "Average each prediction with that of the mirrored image.")
     origins: dict[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def types(cls) -> dict[str, Any]:
-        """Each setting's name and type, in the order of `--help`."""
+        """Return each setting's name and type, in the order of `--help`."""
         hints = get_type_hints(cls)
         return {item.name: hints[item.name] for item in dataclasses.fields(cls) if item.name != "origins"}
 
     @classmethod
     def help(cls, name: str) -> str:
-        """The sentence that explains setting `name`."""
+        """Return the help text of setting `name`."""
         return str(cls.__dataclass_fields__[name].metadata["help"])
 
     @classmethod
     def from_values(cls, values: Mapping[str, object], source: Source = "flag", reason: str = "") -> Self:
-        """Settings from text or typed values; every unknown name and unusable value is reported at once."""
+        """Make settings from text or typed values; one UsageError lists all unknown names and invalid values."""
         return cls().chosen(source, reason, **values)
 
     def chosen(self, source: Source, reason: str, **values: object) -> Self:
-        """A copy with `values` in place, each remembered as coming from `source` because of `reason`."""
+        """Return a copy with `values`, recorded as coming from `source` because of `reason`."""
         types, faults, converted = self.types(), [], {}
         for name, value in values.items():
             if name not in types:
@@ -196,11 +198,11 @@ class Settings:
         return dataclasses.replace(self, **converted, origins=origins)
 
     def origin(self, name: str) -> Origin:
-        """Where the value of setting `name` came from."""
+        """Return the source of setting `name`."""
         return self.origins.get(name, Origin("default", ""))
 
     def record(self) -> dict[str, dict[str, Any]]:
-        """All settings as json: name -> value, source, reason. `from_record` reads it back."""
+        """Return a json-able dict for `from_record`: name -> value, source, reason."""
         rows = {}
         for name in self.types():
             value = getattr(self, name)
@@ -210,13 +212,13 @@ class Settings:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Mapping[str, Any]]) -> Self:
-        """Settings as `record` wrote them, with their sources and reasons."""
+        """Undo `record`, including sources and reasons."""
         settings = cls.from_values({name: row["value"] for name, row in record.items()})
         origins = {name: Origin(row["source"], row["reason"]) for name, row in record.items()}
         return dataclasses.replace(settings, origins=origins)
 
     def faults(self) -> list[str]:
-        """What is wrong with the values, alone and together: each names the flag (or yaml line) and the remedy."""
+        """List all problems of the values, alone and combined; each names the flag (or yaml line) and the remedy."""
         return [
             f"{flag(name)} {getattr(self, name)}{self._place(name)}: {remedy}"
             for name, holds, remedy in _rules(self)
@@ -224,7 +226,7 @@ class Settings:
         ]
 
     def validate(self) -> Self:
-        """These settings, or one UsageError that lists all `faults`; other defaults where whole images are seen."""
+        """Return the settings with the defaults of their network; raises one UsageError with all `faults`."""
         settings = self
         if self.detector_free:
             open_ = {name: value for name, value in WHOLE.items() if self.origin(name).source == "default"}
@@ -234,16 +236,16 @@ class Settings:
 
     @property
     def detector_free(self) -> bool:
-        """Whether the network finds everybody in whole images."""
+        """Return whether the network detects people in whole images by itself."""
         return self.network in DETECTOR_FREE
 
     @staticmethod
     def usual_method(network: object) -> str:
-        """The default method of training `network`."""
+        """Return the default method for training `network`."""
         return str(WHOLE["method"]) if network in DETECTOR_FREE else Settings.method
 
     def network_options(self) -> dict[str, Any]:
-        """What `build_network` is told of this network beside its size."""
+        """Return the network's options for `build_network`."""
         options = {"backbone": self.backbone, "fine": self.fine, "adaptive": self.adaptive}
         return {name: value for name, value in options.items() if value is not None}
 
@@ -253,18 +255,18 @@ class Settings:
 
 
 def flag(name: str) -> str:
-    """The flag of setting `name`: "--batch-size"."""
+    """Return the flag of setting `name`: "--batch-size"."""
     return "--" + name.replace("_", "-")
 
 
 def refuse(faults: list[str]) -> None:
-    """Raise one UsageError with all `faults`, a line each, if there are any."""
+    """Raise one UsageError with all `faults`, one per line, if there are any."""
     if faults:
         raise UsageError("\n".join(faults))
 
 
 def _rules(s: Settings) -> list[tuple[str, bool, str]]:
-    """(setting, whether it holds, what to do otherwise)."""
+    """List rules as (setting, whether the rule holds, remedy)."""
     whole = all(side >= 32 and side % 32 == 0 for side in s.input_size)
     body = (s.backbone or DEFAULT_BACKBONE) if s.detector_free else s.network
     deconvless = body.startswith("hrnet") and s.origin("head_channels").source != "default"
@@ -273,16 +275,16 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
     return [
         ("input_size", whole, f"both sides must be multiples of 32; the nearest is {near}"),
         ("backbone", s.backbone is None or s.detector_free, whole_images),
-        ("backbone", s.backbone not in DETECTOR_FREE, "is no backbone; give a network of one person, as hrnet_w32"),
+        ("backbone", s.backbone not in DETECTOR_FREE, "is no backbone; give a network for crops, e.g. hrnet_w32"),
         ("fine", s.fine is None or s.network == "higher_hrnet", "is for --network higher_hrnet; leave it out"),
         ("adaptive", s.adaptive is None or s.network == "dekr", "is for --network dekr; leave it out"),
         (
             "metric",
             one or s.metric.startswith("oks"),
-            f"{s.network} finds people itself, and PCK and pixel error "
-            "are of people whose place is given; expected oks_ap, oks_ap50, oks_ap75 or oks_ar",
+            f"{s.network} finds people itself, and PCK and pixel error need people with given boxes; "
+            "expected oks_ap, oks_ap50, oks_ap75 or oks_ar",
         ),
-        ("decode", one or s.origin("decode").source == "default", f"{s.network} reads its maps in a way of its own"),
+        ("decode", one or s.origin("decode").source == "default", f"{s.network} has its own decoding; leave it out"),
         ("width", 0 < s.width <= 8, "must be above 0 and at most 8"),
         ("head_channels", s.head_channels >= 1, "must be at least 1"),
         ("head_channels", not deconvless, f"{body} has no deconvolutions; leave it out"),
@@ -291,18 +293,22 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
         ("unlabeled_batch_size", _at_least(s.unlabeled_batch_size, 1), "must be at least 1, or none"),
         ("accumulate", s.accumulate >= 1, "must be at least 1"),
         ("lr", 0 < s.lr <= 10, "must be above 0 and at most 10; 0.001 is usual"),
-        ("warmup", 0 <= s.warmup < 1, "is a share of the run: at least 0, below 1"),
+        ("warmup", 0 <= s.warmup < 1, "must be a share of the run: at least 0, below 1"),
         ("weight_decay", s.weight_decay >= 0, "must not be negative"),
         ("clip", s.clip >= 0, "must not be negative; 0 turns it off"),
-        ("rotation", 0 <= s.rotation <= 180, "is in degrees, 0 to 180"),
-        ("scale", 0 <= s.scale < 1, "0.25 means 0.75 to 1.25; at least 0, below 1"),
-        ("shift", s.shift is None or 0 <= s.shift < 1, "is a share: at least 0, below 1"),
-        ("flip", 0 <= s.flip <= 1, "is a probability, 0 to 1"),
-        ("color_strength", s.color_strength is None or 0 <= s.color_strength <= 1, "is 0 to 1, or none"),
-        ("color_strength", s.color_strength is None or s.color != "none", "has no use with --color none; drop one"),
+        ("rotation", 0 <= s.rotation <= 180, "must be 0 to 180 degrees"),
+        ("scale", 0 <= s.scale < 1, "must be at least 0 and below 1; 0.25 means 0.75 to 1.25"),
+        ("shift", s.shift is None or 0 <= s.shift < 1, "must be a share: at least 0, below 1"),
+        ("flip", 0 <= s.flip <= 1, "must be a probability, 0 to 1"),
+        ("color_strength", s.color_strength is None or 0 <= s.color_strength <= 1, "must be 0 to 1, or none"),
+        ("color_strength", s.color_strength is None or s.color != "none", "has no effect with --color none; drop one"),
         ("seed", 0 <= s.seed < 2**31, "must be 0 to 2147483647"),
-        ("device", re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", s.device) is not None, "auto, cpu, cuda, cuda:N or mps"),
-        ("cache_limit", 0 <= s.cache_limit < 1e6, "is in GB, at least 0, which keeps none on disk"),
+        (
+            "device",
+            re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", s.device) is not None,
+            "must be auto, cpu, cuda, cuda:N or mps",
+        ),
+        ("cache_limit", 0 <= s.cache_limit < 1e6, "must be in GB, at least 0; 0 keeps no crops on disk"),
         ("workers", _at_least(s.workers, 1), "must be at least 1, or none"),
         ("eval_every", _at_least(s.eval_every, 1), "must be at least 1, or none"),
         ("patience", _at_least(s.patience, 1), "must be at least 1, or none"),

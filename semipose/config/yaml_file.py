@@ -1,7 +1,7 @@
-"""`--config FILE.yaml`: keys are the flags without their dashes (`batch-size` or `batch_size`, `method.decay`).
+"""Reader of `--config FILE.yaml`. Keys are flags without dashes: `batch-size` or `batch_size`, `method.decay`.
 
-Strict: unknown keys, keys given twice and unusable values are collected, each with its line, and refused together.
-Paths count from the current folder, as they do in flags.
+Unknown keys, repeated keys and invalid values are collected, each with its line, and reported together. Paths are
+relative to the current folder, as in flags.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-from semipose.config.parsing import parse_value, suggestion
-from semipose.errors import UsageError
+from semipose.config.parsing import parse_value
+from semipose.errors import UsageError, suggestion
 
 
 @dataclass
 class Config:
-    """A yaml file's entries: name -> value as yaml reads it, and its line. `faults` grows as it is checked."""
+    """Entries of a yaml file (name -> value, name -> line), and the `faults` found in them so far."""
 
     path: Path
     entries: dict[str, object] = field(default_factory=dict)
@@ -26,15 +26,15 @@ class Config:
 
     @classmethod
     def read(cls, path: str | Path) -> "Config":
-        """Read `path`; what is not a mapping or not yaml at all is a UsageError, a key given twice a fault."""
+        """Read `path`. Raises UsageError for a file that is not a yaml mapping; a repeated key becomes a fault."""
         config = cls(Path(path))
         try:
-            # Nodes, not values: they know their lines, and a key given twice is still there twice.
+            # Nodes keep line numbers and repeated keys; values would not.
             loader = yaml.SafeLoader(config.path.read_text("utf-8"))
             root = loader.get_single_node()
             pairs = [] if root is None else root.value
             if root is not None and not isinstance(root, yaml.MappingNode):
-                raise UsageError(f"{path}: expected lines of `name: value`, found {root.tag.rpartition(':')[2]}")
+                raise UsageError(f"--config {path}: found {root.tag.rpartition(':')[2]}, expected lines `name: value`.")
             for key, value in pairs:
                 name, content = (loader.construct_object(node, deep=True) for node in (key, value))
                 config._add(str(name), content, key.start_mark.line + 1)
@@ -45,15 +45,15 @@ class Config:
     def _add(self, key: str, value: object, line: int) -> None:
         name = key.replace("-", "_")
         if name in self.entries:
-            self.faults.append(f"{self.path}:{line}: {key} is already given in line {self.lines[name]}")
+            self.faults.append(f"{self.path}:{line}: {key} is already set in line {self.lines[name]}; drop one")
         self.entries[name], self.lines[name] = value, line
 
     def place(self, name: str) -> str:
-        """Where `name` stands: "file.yaml:3"."""
+        """File and line of `name`: "file.yaml:3"."""
         return f"{self.path}:{self.lines[name]}"
 
     def typed(self, types: Mapping[str, Any]) -> dict[str, Any]:
-        """The usable entries as the types of `types`; whatever else there is becomes a fault."""
+        """Return the valid entries, converted to `types`; other entries become faults."""
         values = {}
         for name, value in self.entries.items():
             if name not in types:

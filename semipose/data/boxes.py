@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semipose.pose.poses import AREA_SHARE
+
 HULL_MARGIN = 0.12
 """The hull of the labeled keypoints grows by this share of its longer side on every side."""
 LEAST_SCORE = 0.5
 """Detections scored below this are nobody: training on them would train on background."""
 LEAST_OVERLAP = 0.3
 """A detection belongs to a labeled person when their boxes' intersection over union reaches this."""
-AREA_SHARE = 0.53
-"""Where no area is given, it is this share of the box: the mean over COCO's people, also CrowdPose's rule."""
+
 
 SOURCES = ("given", "detections", "keypoints", "image")
 """Where a box can come from; a number of a row is the position here."""

@@ -27,7 +27,7 @@ def image_size(file: str) -> tuple[int, int] | None:
             size = _from_header(stream)
     except (OSError, struct.error):
         return None
-    return size or _decoded_size(file)
+    return size or decoded_size(file)
 
 
 def _from_header(stream: BinaryIO) -> tuple[int, int] | None:
@@ -75,8 +75,8 @@ def _orientation(segment: bytes) -> int:
     return 1
 
 
-def _decoded_size(file: str) -> tuple[int, int] | None:
-    """Other formats, and JPEG files with an unusual header."""
+def decoded_size(file: str) -> tuple[int, int] | None:
+    """(H, W) of the decoded image, slow but right for every format; None when it cannot be decoded."""
     import cv2
 
     image = cv2.imread(file, cv2.IMREAD_COLOR)

@@ -22,6 +22,7 @@ from semipose.engine.signals import Stop
 from semipose.errors import SemiposeError
 from semipose.losses.heatmap import total
 from semipose.methods.method import Method, Progress, Step
+from semipose.metrics.metric import rank
 from semipose.metrics.score import Score
 from semipose.networks.network import PoseNetwork
 from semipose.system import processes
@@ -212,7 +213,7 @@ class Trainer:
             score = self.evaluate(network)
             self.last[name] = {"update": self.update, "values": score.values}
             told[name] = {"values": score.values}
-            if name not in self.best or better(score.values, self.best[name]["values"], metric):
+            if name not in self.best or rank(score.values, metric) > rank(self.best[name]["values"], metric):
                 self.best[name] = self.last[name]
                 self._save_network("next", name, network)
                 improved.append(name)
@@ -293,9 +294,3 @@ def listed(people: list[dict[str, Any]], most: int = 4) -> str:
     """The first of some people's images in words."""
     shown = ", ".join(f"{row['image_id']} ({row['file']})" for row in people[:most])
     return shown + f" and {len(people) - most} more" * (len(people) > most)
-
-
-def better(new: dict[str, float], old: dict[str, float], metric: str) -> bool:
-    """`new` is the better of two scores; of pixel errors the lower one."""
-    sign = -1 if metric == "pixel_error" else 1
-    return sign * new.get(metric, -math.inf * sign) > sign * old.get(metric, -math.inf * sign)

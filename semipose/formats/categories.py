@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semipose.errors import DataError
+from semipose.errors import DataError, suggestion
 from semipose.pose.category import check_override
-from semipose.pose.names import nearest
 
 Category = Mapping[str, Any]
 
@@ -59,7 +58,7 @@ def _by_name(categories: Sequence[Category], name: object) -> Category:
         if one.get("name") == name:
             return one
     names = [str(one.get("name")) for one in categories]
-    raise DataError(f"no category is called {name!r}; there are {', '.join(names)}." + nearest(name, names))
+    raise DataError(f"no category is called {name!r}{suggestion(name, names)}; there are {', '.join(names)}.")
 
 
 def box_categories(categories: Sequence[Category], name: str) -> list[Category]:

@@ -20,7 +20,7 @@ from semipose.formats.categories import read_skeleton_file
 from semipose.formats.coco_errors import explain_errors, without_labels
 from semipose.formats.coco_records import CocoTable, InvalidCoco, ReadOptions, parse_coco
 from semipose.formats.detections import Detections, detected_rows, load_detections
-from semipose.pose.poses import Poses
+from semipose.pose.poses import AREA_SHARE, Poses
 from semipose.pose.skeleton import Skeleton
 
 Rows = NDArray[np.int64]
@@ -259,4 +259,4 @@ def _notes(table: CocoTable, rows: Rows, request: ReadOptions) -> Iterator[str]:
         yield f"people of labeled images whom the split does not name left out: {unnamed}"
     guessed = int((table.areas[rows] <= 0).sum())
     if guessed:
-        yield f"people without an area: {guessed}; OKS takes {box.AREA_SHARE} of their box"
+        yield f"people without an area: {guessed}; OKS takes {AREA_SHARE} of their box"

@@ -17,11 +17,11 @@ from semipose.data.people import People
 from semipose.errors import UsageError
 from semipose.fields import Fields, mirrored_mean
 from semipose.geometry import Affine
-from semipose.metrics.crowding import EDGES
 from semipose.metrics.multi_person import score_multi_person
 from semipose.metrics.score import Score, score
 from semipose.networks import STRIDE_MULTIPLE
 from semipose.networks.network import PoseNetwork
+from semipose.pose.crowding import CROWDING_LIMITS
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
 from semipose.scene import DetectedPeople
@@ -136,7 +136,7 @@ def score_whole_images(
     """
     given = [extra.get("crowdIndex") for extra in everybody.images.extra]
     index = None if all(one is None for one in given) else np.array(given, float)
-    easy, hard = EDGES[0] if easy_below is None else easy_below, EDGES[1]
+    easy, hard = CROWDING_LIMITS[0] if easy_below is None else easy_below, CROWDING_LIMITS[1]
     if not 0 < easy < hard or (easy_below is not None and index is None):
         why = f"expected above 0, below {hard:g}" if index is not None else f"{everybody.source} has no crowdIndex"
         raise UsageError(f"--easy-below {easy:g}: {why}.")
@@ -146,7 +146,7 @@ def score_whole_images(
         skeleton,
         everybody.images.ids,
         crowd_index=index,
-        edges=(easy, hard),
+        limits=(easy, hard),
         resamples=resamples,
     )
 

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from semipose.config.parsing import parse_value, suggestion
-from semipose.errors import UsageError
+from semipose.config.parsing import parse_value
+from semipose.errors import UsageError, suggestion
 from semipose.methods._source import REQUIRED, MethodInfo, Option, find_class, module_file, read_class
 from semipose.networks import DETECTOR_FREE
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from semipose.config.parsing import suggestion
-from semipose.errors import SemiposeError
+from semipose.errors import SemiposeError, suggestion
 
 PLAIN: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "Path": Path, "None": None}
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "(required)"})()

@@ -1,11 +1,10 @@
-"""Matches of detections with people in, OKS-AP and AR out, for any number of times each image is counted.
+"""OKS-AP and AR from matches of detections with people, under any weighting of the images.
 
-AP is no mean over images, so an interval cannot come from sums. The matching, however, happens inside one
-image and does not change when the image is drawn twice: it is done once, and a resample only weighs it.
+AP is not a mean over images, so its interval cannot come from sums. But matching happens inside one image: it is done
+once, and a bootstrap resample only changes the images' weights.
 
-Interpolated precision takes the best of what follows, so a resample's AP lies a little above the value
-itself: about a third of a standard error on 700 people. Paired differences of alike models hardly feel it; AR
-does not have it.
+The AP of a resample is biased upward, because interpolated precision is a maximum: by about a third of a standard
+error on 700 people. Paired differences of similar models hardly change, and AR has no such bias.
 """
 
 from collections.abc import Collection
@@ -14,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from semipose.metrics.pck import Floats
+
 Bools = NDArray[np.bool_]
 
 AREAS = ("all", "medium", "large")
@@ -37,12 +37,14 @@ METRICS: dict[str, tuple[str, str, int | None]] = {
 
 @dataclass(frozen=True)
 class Matches:
-    """Which detections hit a person, best score first over all images; A areas, T thresholds, D detections, I
-    images.
+    """Detections of all images, best score first, and which of them hit a person.
 
-    `image` (D,) is the row of the detection's image; `hit` (A, T, D); `ignored` (A, T, D) marks detections
-    that count neither as right nor as wrong; `people` (A, I) is how many people an image adds to the recall's
-    denominator.
+    With A areas, T thresholds, D detections and I images:
+
+    - `image` (D,): the row of the detection's image
+    - `hit` (A, T, D): true positives
+    - `ignored` (A, T, D): detections that count neither as true nor as false positives
+    - `people` (A, I): people of the image in the recall's denominator
     """
 
     image: NDArray[np.intp]
@@ -52,11 +54,11 @@ class Matches:
 
 
 def match_image(oks: Floats, outside: Bools, ignored: Bools, crowd: Bools) -> tuple[Bools, Bools]:
-    """Give each detection of one image a person, as COCO does, for every area and threshold at once.
+    """Match the detections of one image with its people, as COCO does, for every area and threshold at once.
 
-    `oks` (d, g) with detections best score first; `outside` (A, d): the detection's area is out of range;
-    `ignored` (A, g): the person is a crowd, has no labels or is out of range; `crowd` (g,). Returns hit and
-    ignored (A, T, d).
+    `oks` (d, g), detections in order of falling score; `outside` (A, d): detections whose area is out of range.
+    `ignored` (A, g): people who are crowds, have no labels or are out of range; `crowd` (g,). Returns hit and ignored
+    (A, T, d).
     """
     areas, people = ignored.shape
     needed = np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]
@@ -65,23 +67,22 @@ def match_image(oks: Floats, outside: Bools, ignored: Bools, crowd: Bools) -> tu
     for d, similarity in enumerate(oks):
         possible = (free | crowd) & (similarity >= needed)
         counted = possible & ~ignored[:, None]
-        # Someone to ignore is taken only where nobody who counts is near enough.
+        # An ignored person is taken only where no counted one is similar enough.
         pool = np.where(counted.any(-1, keepdims=True), counted, possible)
         # Of equally similar people COCO's loop keeps the last.
         best = people - 1 - np.argmax(np.where(pool, similarity, -1.0)[..., ::-1], axis=-1)
-        found = pool.any(-1)
-        taken = found[..., None] & (np.arange(people) == best[..., None])
+        matched = pool.any(-1)
+        taken = matched[..., None] & (np.arange(people) == best[..., None])
         free &= ~taken
-        skipped[..., d] = np.where(found, (taken & ignored[:, None]).any(-1), outside[:, d, None])
-        hit[..., d] = found & ~skipped[..., d]
+        skipped[..., d] = np.where(matched, (taken & ignored[:, None]).any(-1), outside[:, d, None])
+        hit[..., d] = matched & ~skipped[..., d]
     return hit, skipped
 
 
 def weighted_values(matches: Matches, weights: Floats, names: Collection[str] = tuple(METRICS)) -> dict[str, Floats]:
-    """The metrics `names`, each (R,) in 0..100, when image i is counted `weights[r, i]` times; `weights` (R,
-    I).
+    """Return the metrics `names`, each (R,) in 0..100, with image i counted `weights[r, i]` times.
 
-    NaN where a resample holds nobody of the area. With weights of 1 these are the evaluator's own values.
+    `weights` is (R, I). NaN where a resample has no person of the area. Weights of 1 give the evaluator's own values.
     """
     tables: dict[tuple[str, str], Floats] = {}
     for area in {METRICS[name][1] for name in names}:
@@ -99,32 +100,31 @@ def weighted_values(matches: Matches, weights: Floats, names: Collection[str] = 
 
 
 def _curve(matches: Matches, a: int, t: int, weights: Floats, people: Floats) -> tuple[Floats, Floats]:
-    """Mean interpolated precision (R,) and final recall (R,) at one area and threshold; NaN where `people` is
-    0.
+    """Return mean interpolated precision (R,) and final recall (R,) at one area and threshold.
+
+    NaN where `people` is 0.
     """
     kept = ~matches.ignored[a, t]
-    drawn = weights[:, matches.image[kept]]
-    hits = np.cumsum(drawn * matches.hit[a, t, kept], axis=1)
+    detections = weights[:, matches.image[kept]]
+    hits = np.cumsum(detections * matches.hit[a, t, kept], axis=1)
     total = hits[:, -1] if hits.shape[1] else np.zeros(len(weights))
     with np.errstate(invalid="ignore", divide="ignore"):
         recall = total / people
         if not hits.shape[1]:
             return recall * 0, recall
-        precision = hits / (np.cumsum(drawn, axis=1) + np.spacing(1))
+        precision = hits / (np.cumsum(detections, axis=1) + np.spacing(1))
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     needed = hits_needed(people)
-    # One search over all resamples: each row of `hits` rises, and is lifted above the row before it.
-    lift = np.arange(len(weights))[:, None] * (max(hits.max(), needed.max()) + 1)
-    at = np.searchsorted((hits + lift).ravel(), (needed + lift).ravel()).reshape(needed.shape)
-    at = np.minimum(at - np.arange(len(weights))[:, None] * hits.shape[1], hits.shape[1] - 1)
-    reached = np.where(needed <= total[:, None], np.take_along_axis(envelope, at, axis=1), 0.0)
+    # One search for all resamples: rows of `hits` rise, and an offset puts each row above the one before it.
+    offset = np.arange(len(weights))[:, None] * (max(hits.max(), needed.max()) + 1)
+    rank = np.searchsorted((hits + offset).ravel(), (needed + offset).ravel()).reshape(needed.shape)
+    rank = np.minimum(rank - np.arange(len(weights))[:, None] * hits.shape[1], hits.shape[1] - 1)
+    reached = np.where(needed <= total[:, None], np.take_along_axis(envelope, rank, axis=1), 0.0)
     return np.where(people > 0, reached.mean(axis=1), np.nan), recall
 
 
 def hits_needed(people: Floats) -> Floats:
-    """Smallest number of hits (R, 101) with hits / people >= each recall level, in the evaluator's own
-    rounding.
-    """
+    """Smallest number of hits (R, 101) with hits / people >= each recall level, with the evaluator's rounding."""
     people = np.maximum(people, 1)[:, None]
     needed = np.ceil(RECALLS * people)
     needed = np.where((needed - 1) / people >= RECALLS, needed - 1, needed)

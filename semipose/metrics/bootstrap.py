@@ -1,18 +1,14 @@
-"""95 % intervals by bootstrap over images: people of one image are drawn or left out together."""
+"""95 % intervals by bootstrap over images, so that the people of an image stay together."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from semipose.errors import UsageError
-from semipose.metrics.average_precision import Floats
+from semipose.metrics.pck import Floats
 
-if TYPE_CHECKING:
-    pass
-
-# Numbers held at once while resampling (8 bytes each, a handful of such arrays).
-BLOCK = 2_000_000
+# Limit of an array made while resampling: 2 million numbers of 8 bytes, in a handful of such arrays.
+NUMBERS_PER_BLOCK = 2_000_000
 
 Interval = tuple[float, float]
 
@@ -20,12 +16,11 @@ Interval = tuple[float, float]
 def bootstrap(
     estimate: Callable[[Floats], dict[str, Floats]], images: int, *, resamples: int, seed: int, width: int
 ) -> dict[str, Interval]:
-    """95 % percentile interval of every value that `estimate` gives for weights (R, `images`).
+    """Return the 95 % percentile interval of every value that `estimate` computes from weights (R, `images`).
 
-    A resample in which a value cannot be measured (NaN) does not count for it; a value never measured is
-    absent.
+    Resamples in which a value is NaN are left out for that value; a value that is always NaN is absent.
     """
-    blocks = [estimate(weights) for weights in draws(images, resamples=resamples, seed=seed, width=width)]
+    blocks = [estimate(weights) for weights in resample_weights(images, resamples=resamples, seed=seed, width=width)]
     spans = {}
     for name in blocks[0]:
         samples = np.concatenate([block[name] for block in blocks])
@@ -36,12 +31,12 @@ def bootstrap(
     return spans
 
 
-def draws(images: int, *, resamples: int, seed: int, width: int) -> Iterator[Floats]:
-    """How often each image is drawn in each resample, in blocks (R, `images`) that keep R x `width` small."""
+def resample_weights(images: int, *, resamples: int, seed: int, width: int) -> Iterator[Floats]:
+    """Yield each image's count in each resample, in blocks (R, `images`) that keep R x `width` small."""
     if resamples < 1:
-        raise UsageError(f"{resamples} resamples, expected at least 1.")
+        raise UsageError(f"resamples is {resamples}; expected at least 1.")
     generator = np.random.default_rng(seed)
     share = np.full(images, 1 / images)
-    rows = max(1, BLOCK // width)
+    rows = max(1, NUMBERS_PER_BLOCK // width)
     for start in range(0, resamples, rows):
         yield generator.multinomial(images, share, size=min(rows, resamples - start)).astype(np.float64)

@@ -1,4 +1,4 @@
-"""What a score is made of, image by image: enough to weigh the images anew without the people."""
+"""Per-image parts of a score, from which every metric can be computed again under other weights of the images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from semipose.metrics.average_precision import Bools, Floats, Matches, weighted_values
+from semipose.metrics.average_precision import Bools, Matches, weighted_values
+from semipose.metrics.pck import Floats
 
 
 @dataclass(frozen=True)
 class Totals:
-    """A mean over labeled keypoints, as `sums` over `counts`, both (I, K), in every image; `scale` 100 for
-    percent.
-    """
+    """Per-image parts of a mean over labeled keypoints: `scale` x `sums` / `counts`, both (I, K)."""
 
     sums: Floats
     counts: Floats
@@ -21,7 +20,7 @@ class Totals:
 
     @classmethod
     def of(cls, values: Floats, image: NDArray[np.intp], images: int, scale: float = 1.0) -> "Totals":
-        """Add up `values` (N, K), NaN where not counted, of people whose images are the rows `image` (N,)."""
+        """Sum `values` (N, K) by image; `image` (N,) is each person's row, and NaN is not counted."""
         counted = ~np.isnan(values)
         sums, counts = np.zeros((2, images, values.shape[1]))
         np.add.at(sums, image, np.where(counted, values, 0))
@@ -29,25 +28,23 @@ class Totals:
         return cls(sums, counts, scale)
 
     def overall(self, weights: Floats) -> Floats:
-        """Mean over all labeled keypoints (R,) when image i counts `weights[r, i]` times; NaN where there are
-        none.
-        """
+        """Mean over all labeled keypoints (R,) with image i counted `weights[r, i]` times; NaN without any."""
         return self._ratio(weights @ self.sums.sum(1), weights @ self.counts.sum(1))
 
     def per_keypoint(self, weights: Floats) -> Floats:
-        """Mean of each keypoint (R, K), NaN where nobody has it labeled."""
+        """Mean of each keypoint (R, K); NaN where no person has it labeled."""
         return self._ratio(weights @ self.sums, weights @ self.counts)
 
-    def _ratio(self, above: Floats, below: Floats) -> Floats:
+    def _ratio(self, sums: Floats, counts: Floats) -> Floats:
         with np.errstate(invalid="ignore"):
-            return self.scale * above / below
+            return self.scale * sums / counts
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the images add to every metric; `people` is a digest of who was scored against which labels.
+    """Parts of every metric by image. `people` is a digest of the people and labels that were scored.
 
-    `subsets` names the AP of some images alone, by which ones (I,).
+    `subsets` maps the name of an AP over some images only to their mask (I,).
     """
 
     people: str
@@ -58,13 +55,13 @@ class Evidence:
     subsets: Mapping[str, Bools] = field(default_factory=dict)
 
     def values(self, weights: Floats) -> dict[str, Floats]:
-        """Every metric (R,) under `weights` (R, I); NaN where it has nothing to be measured on."""
+        """Every metric (R,) under `weights` (R, I); NaN where it cannot be measured."""
         means = {name: totals.overall(weights) for name, totals in self.totals.items()}
         parts = {name: self._of_subset(name, weights) for name in self.subsets}
         return means | weighted_values(self.matches, weights) | parts
 
     def metric(self, name: str, weights: Floats) -> dict[str, Floats]:
-        """One metric (R,) under the key "" and, for a mean over keypoints, each keypoint's under its name."""
+        """One metric (R,) under the key "", and under its name each keypoint's where the metric has them."""
         if name in self.subsets:
             return {"": self._of_subset(name, weights)}
         if name not in self.totals:
@@ -77,5 +74,5 @@ class Evidence:
 
     @property
     def width(self) -> int:
-        """Longest row that a resample needs, to be held in memory times the resamples of a block."""
+        """Length of the longest array that one resample needs."""
         return max(self.images, len(self.matches.image), 1)

@@ -1,7 +1,7 @@
-"""COCO's object keypoint similarity (OKS), and AP and AR over it by faster-coco-eval.
+"""COCO's object keypoint similarity (OKS), and AP and AR over it, computed by faster-coco-eval.
 
-AP and AR are percentages, 0..100; a value with nobody to measure it on is absent. Sigmas (K,) are COCO's, and
-so is the fall-back area: 0.53 x the box where a person has none.
+AP and AR are percentages, 0..100; a value that no person counts for is absent. Sigmas (K,) are COCO's, and so is the
+default of an area: 0.53 x the box.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,18 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from semipose.errors import DataError
 from semipose.metrics.average_precision import AREAS, METRICS, THRESHOLDS, Matches, match_image
 from semipose.metrics.pck import Floats, distances
-from semipose.metrics.truth import BOX_SHARE
+from semipose.pose.poses import AREA_SHARE
 
 if TYPE_CHECKING:
     from faster_coco_eval import COCOeval_faster
 
 
 def oks(predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike, sigmas: ArrayLike, areas: ArrayLike) -> Floats:
-    """Similarity (N,) of each prediction with its own person: 1 is perfect, 0 far off, NaN where nothing is
-    labeled.
+    """Similarity (N,) of each prediction with its own person: 1 is perfect, 0 far off; NaN without labels.
 
-    `predicted`, `truth` (N, K, 2) in image pixels; `visible` (N, K); `sigmas` (K,); `areas` (N,) in square
-    pixels.
+    `predicted`, `truth` (N, K, 2) in image pixels; `visible` (N, K); `sigmas` (K,); `areas` (N,) in square pixels.
     """
     apart, labeled = distances(predicted, truth, visible), np.asarray(visible) > 0
     variance = (2 * np.asarray(sigmas, dtype=np.float64)) ** 2
@@ -37,11 +35,10 @@ def oks(predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike, sigmas: Arra
 def evaluate(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], sigmas: Sequence[float]
 ) -> dict[str, float]:
-    """COCO's ten keypoint values of `results` (a COCO results list) on `ground_truth` (a COCO dict).
+    """Return COCO's ten keypoint values of `results` (a COCO results list) on `ground_truth` (a COCO dict).
 
-    Keys oks_ap, oks_ap50, oks_ap75, oks_apm, oks_apl, oks_ar, oks_ar50, oks_ar75, oks_arm, oks_arl. The
-    arguments stay as they are. Missing areas count as 0.53 x the box, missing num_keypoints is counted.
-    Raises DataError.
+    Keys oks_ap, oks_ap50, oks_ap75, oks_apm, oks_apl, oks_ar, oks_ar50, oks_ar75, oks_arm, oks_arl. A missing area is
+    taken as 0.53 x the box, a missing num_keypoints is counted. Leaves the arguments unchanged. Raises DataError.
     """
     return read_values(run_evaluator(ground_truth, results, sigmas))
 
@@ -49,18 +46,18 @@ def evaluate(
 def run_evaluator(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], sigmas: Sequence[float]
 ) -> "COCOeval_faster":
-    """Evaluate without a word printed; `read_values` and `read_matches` take what comes back."""
-    # Loading it brings cv2 along, which is slow; nobody who only computes PCK should wait for it.
+    """Run the evaluator silently; `read_values` and `read_matches` read its results."""
+    # Imported here because it imports cv2, which is slow and not needed for PCK.
     from faster_coco_eval import COCO, COCOeval_faster
 
     people = [_complete(annotation, number, len(sigmas)) for number, annotation in _numbered(ground_truth)]
     images = [dict(image) for image in ground_truth["images"]]
-    known = {image["id"] for image in images}
-    found = [_checked_result(result, row, known, len(sigmas)) for row, result in enumerate(results)]
+    image_ids = {image["id"] for image in images}
+    detections = [_checked_result(result, row, image_ids, len(sigmas)) for row, result in enumerate(results)]
     categories = [dict(category) for category in ground_truth["categories"]]
     truth = COCO({"images": images, "annotations": people, "categories": categories}, print_function=_silent)
     evaluator = COCOeval_faster(
-        truth, truth.loadRes(found), "keypoints", print_function=_silent, kpt_oks_sigmas=list(sigmas)
+        truth, truth.loadRes(detections), "keypoints", print_function=_silent, kpt_oks_sigmas=list(sigmas)
     )
     evaluator.evaluate()
     evaluator.accumulate()
@@ -69,17 +66,14 @@ def run_evaluator(
 
 
 def read_values(evaluator: "COCOeval_faster") -> dict[str, float]:
-    """The ten values in 0..100 by the names of METRICS; those of an area with nobody in it are left out."""
-    # The evaluator's order is AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, and -1 says that nobody
-    # counted.
+    """Return the ten values in 0..100 under the names of METRICS, without those of areas that no person has."""
+    # The evaluator's order is AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL; -1 means that no person counted.
     stats = zip(METRICS, evaluator.stats, strict=True)
     return {name: 100 * float(value) for name, value in stats if value > -1}
 
 
 def read_matches(evaluator: "COCOeval_faster", image_ids: Sequence[int]) -> Matches:
-    """Who was matched with whom in each of `image_ids`; the similarities are the evaluator's own. One
-    category.
-    """
+    """Match detections with people in each of `image_ids` by the evaluator's similarities; one category only."""
     category = evaluator.params.catIds[0]
     ranges = np.asarray(evaluator.params.areaRng, dtype=np.float64)[:, :, None]
     keep = evaluator.params.maxDets[-1]
@@ -91,15 +85,15 @@ def read_matches(evaluator: "COCOeval_faster", image_ids: Sequence[int]) -> Matc
         ignored = _outside(people, ranges) | _column(people, lambda person: person["ignore"]).astype(bool)
         counted[:, row] = (~ignored).sum(1)
         results = evaluator.dt_dataset.get(image_id, category)
-        found = sorted(results, key=lambda result: -result["score"])[:keep]
-        outside = _outside(found, ranges)
-        hit = np.zeros((len(AREAS), len(THRESHOLDS), len(found)), dtype=bool)
+        detected = sorted(results, key=lambda result: -result["score"])[:keep]
+        outside = _outside(detected, ranges)
+        hit = np.zeros((len(AREAS), len(THRESHOLDS), len(detected)), dtype=bool)
         skipped = np.broadcast_to(outside[:, None], hit.shape)
-        if people and found:
+        if people and detected:
             similarity = np.asarray(evaluator.ious[image_id, category])
             hit, skipped = match_image(similarity, outside, ignored, crowd)
-        scores.append(_column(found, lambda result: result["score"]))
-        rows.append(np.full(len(found), row))
+        scores.append(_column(detected, lambda result: result["score"]))
+        rows.append(np.full(len(detected), row))
         hits.append(hit)
         skips.append(skipped)
     # Stable, as in COCO: detections with equal scores stay in the order of their images.
@@ -109,7 +103,7 @@ def read_matches(evaluator: "COCOeval_faster", image_ids: Sequence[int]) -> Matc
 
 
 def _silent(*_: object) -> None:
-    """Stand in for the library's printing."""
+    """Replace the library's printing."""
 
 
 def _column(records: Iterable[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float]) -> Floats:
@@ -117,15 +111,13 @@ def _column(records: Iterable[Mapping[str, Any]], value: Callable[[Mapping[str, 
 
 
 def _outside(records: Sequence[Mapping[str, Any]], ranges: Floats) -> NDArray[np.bool_]:
-    """(A, n): the record's area lies outside the range; `ranges` (A, 2, 1) in square pixels."""
+    """Mask (A, n) of records whose area is outside the range; `ranges` (A, 2, 1) in square pixels."""
     area = _column(records, lambda record: record["area"])
     return np.asarray((area < ranges[:, 0]) | (area > ranges[:, 1]))
 
 
 def _numbered(ground_truth: Mapping[str, Any]) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    """Number the annotations from 1: COCO's evaluators take a person with id 0 for one that was never
-    matched.
-    """
+    """Number the annotations from 1: COCO's evaluators treat a person with id 0 as unmatched."""
     for section in ("images", "annotations", "categories"):
         if section not in ground_truth:
             raise DataError(
@@ -138,21 +130,21 @@ def _complete(annotation: Mapping[str, Any], number: int, keypoints: int) -> dic
     flat = annotation.get("keypoints")
     if flat is None or len(flat) != 3 * keypoints:
         raise DataError(
-            f"annotation {annotation.get('id')}: {0 if flat is None else len(flat)} keypoint numbers, but "
-            f"{keypoints} sigmas call for {3 * keypoints} (x, y, visible); give the sigmas of this skeleton."
+            f"annotation {annotation.get('id')}: {0 if flat is None else len(flat)} keypoint numbers, expected "
+            f"{3 * keypoints} (x, y, visible) for {keypoints} sigmas. Pass the sigmas of this skeleton."
         )
     filled = {"iscrowd": 0, "num_keypoints": sum(v > 0 for v in flat[2::3])}
     record = filled | dict(annotation) | {"id": number}
     if "area" not in record:
-        record["area"] = BOX_SHARE * record["bbox"][2] * record["bbox"][3]
+        record["area"] = AREA_SHARE * record["bbox"][2] * record["bbox"][3]
     return record
 
 
-def _checked_result(result: Mapping[str, Any], row: int, known: set[int], keypoints: int) -> dict[str, Any]:
+def _checked_result(result: Mapping[str, Any], row: int, image_ids: set[int], keypoints: int) -> dict[str, Any]:
     where = f"result {row} (image {result.get('image_id')})"
-    if result.get("image_id") not in known:
+    if result.get("image_id") not in image_ids:
         raise DataError(
-            f"{where}: the ground truth has no such image; evaluate against the json it was predicted from."
+            f"{where}: the ground truth has no such image. Evaluate against the json it was predicted from."
         )
     missing = [key for key in ("category_id", "keypoints", "score") if key not in result]
     if missing:

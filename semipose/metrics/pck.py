@@ -1,7 +1,6 @@
-"""Predicted and true keypoints in, distances and shares within reach out; a keypoint that is not labeled is
-NaN.
+"""Distances of predicted from true keypoints, and PCK: the share of keypoints closer than a threshold.
 
-Percentages run from 0 to 100. A point counts as correct when its distance is strictly smaller than the
+Unlabeled keypoints are NaN. Percentages are 0..100. A keypoint is correct when its distance is strictly below the
 threshold.
 """
 
@@ -19,23 +18,23 @@ def distances(predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike) -> Flo
     `predicted` and `truth` (N, K, 2) in image pixels, `visible` (N, K), where 0 means not labeled.
     Returns (N, K): NaN where not labeled, infinity where a labeled point was predicted as NaN or infinity.
     """
-    found, there = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    apart = np.hypot(found[..., 0] - there[..., 0], found[..., 1] - there[..., 1])
-    # A broken prediction is wrong; as NaN it would drop out of the mean and look like a better network.
-    return np.where(np.asarray(visible) > 0, np.where(np.isfinite(apart), apart, np.inf), np.nan)
+    offset = np.asarray(predicted, dtype=np.float64) - np.asarray(truth, dtype=np.float64)
+    distance = np.hypot(offset[..., 0], offset[..., 1])
+    # A NaN prediction counts as wrong; left as NaN it would drop out of the mean and flatter the network.
+    return np.where(np.asarray(visible) > 0, np.where(np.isfinite(distance), distance, np.inf), np.nan)
 
 
 def box_side(boxes: ArrayLike) -> Floats:
-    """Longer side (N,) of `boxes` (N, 4), x, y, w, h, in their pixels; NaN for a box without extent."""
+    """Longer side (N,) of `boxes` (N, 4), x, y, w, h, in their pixels; NaN for an empty box."""
     side = np.asarray(boxes, dtype=np.float64)[:, 2:].max(axis=1)
     return np.where(side > 0, side, np.nan)
 
 
 def torso_length(truth: ArrayLike, visible: ArrayLike, pairs: Sequence[tuple[int, int]]) -> Floats:
-    """Length (N,) of each person's torso in pixels, NaN where no pair has both its points labeled.
+    """Length (N,) of each person's torso in pixels; NaN where no pair has both keypoints labeled.
 
-    `truth` (N, K, 2), `visible` (N, K); `pairs` as in `Skeleton.torso`: the first pair of which both points
-    are labeled and apart from each other counts.
+    `truth` (N, K, 2), `visible` (N, K); `pairs` as in `Skeleton.torso`. Uses the first pair whose keypoints are both
+    labeled and do not coincide.
     """
     points, labeled = np.asarray(truth, dtype=np.float64), np.asarray(visible) > 0
     length = np.full(len(points), np.nan)
@@ -47,26 +46,24 @@ def torso_length(truth: ArrayLike, visible: ArrayLike, pairs: Sequence[tuple[int
 
 
 def head_size(head_boxes: ArrayLike) -> Floats:
-    """MPII's head length (N,): 0.6 x the diagonal of `head_boxes` (N, 2, 2), opposite corners in pixels."""
+    """MPII's head length (N,) for PCKh: 0.6 x the diagonal of `head_boxes` (N, 2, 2), opposite corners in pixels."""
     corners = np.asarray(head_boxes, dtype=np.float64)
     return 0.6 * np.hypot(*(corners[:, 1] - corners[:, 0]).T)
 
 
-def within(apart: Floats, lengths: Floats, fraction: float) -> Floats:
-    """1 where `apart` (N, K) < `fraction` x `lengths` (N,), else 0; NaN where a point or its length is
-    unknown.
+def within(distance: Floats, lengths: Floats, fraction: float) -> Floats:
+    """1 where `distance` (N, K) < `fraction` x `lengths` (N,), else 0; NaN where either is NaN."""
+    threshold = fraction * lengths[:, None]
+    return np.where(np.isnan(distance) | np.isnan(threshold), np.nan, distance < threshold)
+
+
+def pck(distance: Floats, lengths: Floats, fraction: float) -> Floats:
+    """Percentage of correct keypoints (K,), 0..100; NaN for a keypoint that no person has labeled.
+
+    `distance` (N, K) from `distances`; `lengths` (N,), the reference, in the same pixels. That is `box_side` for PCK by
+    box, `torso_length` for PCK by torso and `head_size` for PCKh. People whose length is NaN are left out.
     """
-    reach = fraction * lengths[:, None]
-    return np.where(np.isnan(apart) | np.isnan(reach), np.nan, apart < reach)
-
-
-def pck(apart: Floats, lengths: Floats, fraction: float) -> Floats:
-    """Percentage of correct keypoints (K,), 0..100, NaN for a keypoint that nobody has labeled.
-
-    `apart` (N, K) from `distances`; `lengths` (N,) is what normalizes, in the same pixels: `box_side` for PCK
-    by box, `torso_length` for PCK by torso, `head_size` for PCKh; people whose length is NaN are left out.
-    """
-    correct = within(apart, lengths, fraction)
+    correct = within(distance, lengths, fraction)
     counted = ~np.isnan(correct)
     with np.errstate(invalid="ignore"):
         return np.asarray(100 * np.where(counted, correct, 0).sum(0) / counted.sum(0))

@@ -1,4 +1,4 @@
-"""True people in, what the evaluator and a comparison need of them out: areas, a COCO dict, a digest."""
+"""Ground truth for the evaluator: areas, a COCO dict, and a digest that identifies people and labels."""
 
 import hashlib
 from typing import Any
@@ -7,22 +7,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from semipose.metrics.pck import Floats
-from semipose.pose.poses import Poses
+from semipose.pose.poses import AREA_SHARE, Poses
 from semipose.pose.skeleton import Skeleton
-
-BOX_SHARE = 0.53
-"""COCO's area of a person as a share of the box, customary where the true area is not known (CrowdPose)."""
 
 
 def areas_of(people: Poses) -> tuple[Floats, NDArray[np.bool_]]:
-    """Areas (N,) in square pixels, and which of them are 0.53 x the box: none was given, or that."""
-    from_box = BOX_SHARE * people.boxes[:, 2].astype(np.float64) * people.boxes[:, 3]
+    """Areas (N,) in square pixels, and a mask of those that are 0.53 x the box, by default or as given."""
+    from_box = AREA_SHARE * people.boxes[:, 2].astype(np.float64) * people.boxes[:, 3]
     absent = ~(people.areas > 0)
     return np.where(absent, from_box, people.areas), absent | np.isclose(people.areas, from_box, rtol=1e-3)
 
 
 def to_coco(people: Poses, skeleton: Skeleton, image_ids: ArrayLike | None = None) -> dict[str, Any]:
-    """The people as a COCO dict with one category, 1; without `image_ids` of the images in which there are any."""
+    """COCO dict of the people with one category, 1, and the images `image_ids` (default: those of the people)."""
     flat = np.concatenate([people.keypoints, people.visible[..., None]], axis=2).reshape(len(people), -1)
     columns = {
         "image_id": people.image_ids,
@@ -41,7 +38,7 @@ def to_coco(people: Poses, skeleton: Skeleton, image_ids: ArrayLike | None = Non
 
 
 def digest_of(people: Poses, skeleton: Skeleton, *others: object) -> str:
-    """A text that is equal for equal people, labels, boxes, skeletons and `others`, and only for those."""
+    """Digest of people, labels, boxes, skeleton and `others`: equal only where all of these are equal."""
     digest = hashlib.sha256(repr((skeleton.keypoints, skeleton.sigmas, *others)).encode())
     labels = (people.keypoints, people.visible, people.boxes, people.areas, people.crowd)
     for array in (people.image_ids, people.ids, *labels):

@@ -1,13 +1,12 @@
 """From a name to a PoseNetwork: the file's function of that name makes the backbone."""
 
 import math
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from semipose.errors import UsageError
+from semipose.errors import UsageError, suggestion
 from semipose.networks import DEFAULT_BACKBONE, DETECTOR_FREE, FILES, TIMM, backbone_names, network_names
 from semipose.networks.backbone import Backbone
 from semipose.networks.heads import DeconvHead, Head, SceneHead
@@ -101,9 +100,8 @@ def _checked(name: str, backbone: str | None, options: dict[str, bool]) -> dict[
 
 def _check_name(name: str, names: tuple[str, ...], kind: str) -> None:
     if name not in names and not name.startswith(TIMM):
-        nearest = get_close_matches(name, names, n=1, cutoff=0)[0]
         raise UsageError(
-            f"there is no {kind} {name!r}; did you mean {nearest!r}? "
+            f"there is no {kind} {name!r}{suggestion(name, names)}. "
             f"The {kind}s are {', '.join(names)}, and timm:NAME for those of timm."
         )
 

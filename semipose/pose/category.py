@@ -1,4 +1,4 @@
-"""What a COCO category and a small file of overrides say about a skeleton: names, bones, partners, sigmas."""
+"""Names, bones, partners and sigmas of a skeleton, read from a COCO category and a file of overrides."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from semipose.errors import DataError
-from semipose.pose.names import flip_by_names, nearest, normalized
+from semipose.errors import DataError, suggestion
+from semipose.pose.names import flip_by_names, normalized
 from semipose.pose.presets import TABLES, bone_names
 
 OVERRIDE_KEYS = ("category", "keypoints", "skeleton", "flip_pairs", "sigmas")
 DEFAULT_SIGMA = 0.072
-"""Used where nobody published a value: that of COCO's elbows, near the middle of COCO's 0.025 to 0.107."""
+"""Used where no value is published: that of COCO's elbows, near the middle of COCO's 0.025 to 0.107."""
 
 Sigmas = tuple[tuple[float, ...], str]
 
 
 @dataclass(frozen=True)
 class CategoryReader:
-    """Reads one category; `override` wins, and `source` names it in errors. Indices are 0-based."""
+    """Reader of one category. `override` takes precedence and is called `source` in errors; indices are 0-based."""
 
     category: Mapping[str, Any]
     override: Mapping[str, Any]
@@ -27,24 +27,24 @@ class CategoryReader:
 
     def __post_init__(self) -> None:
         check_override(self.override, self.source)
-        own, given = self.category.get("keypoints"), self.override.get("keypoints")
+        own, override = self.category.get("keypoints"), self.override.get("keypoints")
         where = f"category {self.category.get('name', '?')!r}"
-        if own and given and list(own) != list(given):
+        if own and override and list(own) != list(override):
             raise DataError(
-                f"{self.source}: 'keypoints' {list(given)} differ from those of {where} {list(own)}; names can only "
-                "be given for a category that has none. Leave the key out."
+                f"{self.source}: 'keypoints' {list(override)} differ from those of {where} {list(own)}. Names can only "
+                "be given for a category that has none: leave the key out."
             )
-        names = own or given
+        names = own or override
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
             raise DataError(f"{where} has keypoints {names!r}; expected a list of names.")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The keypoints' names, as written."""
+        """Keypoint names, as written."""
         return tuple(self.category.get("keypoints") or self.override["keypoints"])
 
     def flip(self) -> tuple[int, ...]:
-        """Partners as given, else by the names; an empty list of pairs means that nothing has a partner."""
+        """Partners from the override, else from the names; an empty list of pairs means no partners."""
         if "flip_pairs" not in self.override:
             return flip_by_names(self.names)
         pairs = self._pairs("flip_pairs")
@@ -58,7 +58,7 @@ class CategoryReader:
         return tuple(flip)
 
     def bones(self) -> tuple[tuple[int, int], ...]:
-        """Bones are only drawn, so a missing or broken list (CrowdPose ships COCO's) gives the preset's, or none."""
+        """Bones, for drawing only: a missing or broken list (CrowdPose ships COCO's) is replaced by the preset's."""
         if "skeleton" in self.override:
             return tuple(self._pairs("skeleton"))
         bones = self.category.get("skeleton")
@@ -68,7 +68,7 @@ class CategoryReader:
         return () if preset is None else tuple((self._index(a), self._index(b)) for a, b in bone_names(preset[1]))
 
     def sigmas(self) -> Sigmas:
-        """OKS sigmas and where they come from."""
+        """OKS sigmas and their source."""
         if self.override.get("sigmas") is not None:
             return self._chosen(self.override["sigmas"])
         if self.category.get("sigmas") is not None:
@@ -79,13 +79,13 @@ class CategoryReader:
         return _partly_coco(self.names)
 
     def _chosen(self, value: object) -> Sigmas:
-        """Sigmas of a preset's name, a mapping by keypoint name, or a list in the keypoints' order."""
+        """Sigmas from a preset's name, a mapping by keypoint name, or a list in the order of the keypoints."""
         if isinstance(value, str):
             preset = TABLES.get(value)
             if preset is None or set(map(normalized, self.names)) - set(map(normalized, preset[0])):
                 raise DataError(
-                    f"{self.source}: 'sigmas: {value}' is no preset with these keypoints; known are "
-                    f"{', '.join(TABLES)}." + nearest(value, TABLES)
+                    f"{self.source}: 'sigmas: {value}' is no preset with these keypoints"
+                    f"{suggestion(value, TABLES)}; the presets are {', '.join(TABLES)}."
                 )
             return _by_name(self.names, preset[0]), f"{preset[2]}, chosen in {self.source}"
         if isinstance(value, Mapping):
@@ -116,13 +116,14 @@ class CategoryReader:
     def _index(self, name: object) -> int:
         if name in self.names:
             return self.names.index(str(name))
-        at = {normalized(known): i for i, known in enumerate(self.names)}
+        index = {normalized(known): i for i, known in enumerate(self.names)}
         key = normalized(name) if isinstance(name, str) else ""
-        if key not in at:
+        if key not in index:
             raise DataError(
-                f"{self.source}: {name!r} is no keypoint of {', '.join(self.names)}." + nearest(name, self.names)
+                f"{self.source}: {name!r} is no keypoint{suggestion(name, self.names)}; "
+                f"the keypoints are {', '.join(self.names)}."
             )
-        return at[key]
+        return index[key]
 
     def _is_bone(self, bone: object) -> bool:
         if not isinstance(bone, list | tuple) or len(bone) != 2:
@@ -131,21 +132,21 @@ class CategoryReader:
 
 
 def check_override(override: Mapping[str, Any], source: str) -> None:
-    """Refuse keys that nobody reads: a misspelled `flip_pairs` would otherwise be ignored in silence."""
+    """Raise DataError for unknown keys: a misspelled `flip_pairs` would otherwise be ignored."""
     for key in override:
         if key not in OVERRIDE_KEYS:
             raise DataError(
-                f"{source}: unknown key {key!r}; expected any of {', '.join(OVERRIDE_KEYS)}."
-                + nearest(key, OVERRIDE_KEYS)
+                f"{source}: unknown key {key!r}{suggestion(key, OVERRIDE_KEYS)}; "
+                f"expected any of {', '.join(OVERRIDE_KEYS)}."
             )
 
 
 def matching_table(names: Sequence[str]) -> tuple[dict[str, float], str, str] | None:
-    """The preset with these names; one in the same order is preferred to one with the same set."""
+    """Return the preset with these names, preferably in this order; None without one."""
     wanted = [normalized(name) for name in names]
-    known = [(table, [normalized(name) for name in table[0]]) for table in TABLES.values()]
-    exact = next((table for table, have in known if have == wanted), None)
-    return exact or next((table for table, have in known if sorted(have) == sorted(wanted)), None)
+    presets = [(table, [normalized(name) for name in table[0]]) for table in TABLES.values()]
+    same_order = next((table for table, preset in presets if preset == wanted), None)
+    return same_order or next((table for table, preset in presets if sorted(preset) == sorted(wanted)), None)
 
 
 def _by_name(names: Sequence[str], table: Mapping[str, float]) -> tuple[float, ...]:
@@ -154,15 +155,15 @@ def _by_name(names: Sequence[str], table: Mapping[str, float]) -> tuple[float, .
 
 
 def _partly_coco(names: Sequence[str]) -> Sigmas:
-    known = {normalized(name): value for name, value in TABLES["coco_17"][0].items()}
-    sigmas = tuple(known.get(normalized(name), DEFAULT_SIGMA) for name in names)
-    others = [name for name in names if normalized(name) not in known]
+    coco = {normalized(name): value for name, value in TABLES["coco_17"][0].items()}
+    sigmas = tuple(coco.get(normalized(name), DEFAULT_SIGMA) for name in names)
+    others = [name for name in names if normalized(name) not in coco]
     if len(others) == len(names):
         return sigmas, f"default {DEFAULT_SIGMA} (no published sigmas)"
     if not others:
         return sigmas, "COCO-17 by name"
-    some = ", ".join(others) if len(others) <= 4 else f"{len(others)} others"
-    return sigmas, f"COCO-17 by name; default {DEFAULT_SIGMA} for {some} (no published sigmas)"
+    listed = ", ".join(others) if len(others) <= 4 else f"{len(others)} others"
+    return sigmas, f"COCO-17 by name; default {DEFAULT_SIGMA} for {listed} (no published sigmas)"
 
 
 def _is_sigma(value: object) -> bool:

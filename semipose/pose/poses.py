@@ -1,4 +1,4 @@
-"""Poses of people in images: NumPy arrays with one row a person, in image pixels; COCO results json out."""
+"""Poses of people in images: NumPy arrays with one row per person, in image pixels, and their COCO results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from semipose.errors import DataError
 
 RESCORE_THRESHOLD = 0.2
-"""Keypoints scored above this make a person's score: the customary rescoring of top-down networks."""
+"""Only keypoints scored above this count in a person's score, as is usual for top-down networks."""
 
-# Shape behind the number of people, and type, of every array of `Poses`; "K" is the number of keypoints.
+AREA_SHARE = 0.53
+"""A person's area as a share of the box, for OKS where no area is given: COCO's mean, and CrowdPose's rule."""
+
+# Shape (after the number of people) and type of every array of `Poses`; "K" is the number of keypoints.
 _LAYOUT: dict[str, tuple[tuple[int | str, ...], type]] = {
     "keypoints": (("K", 2), np.float32),
     "scores": (("K",), np.float32),
@@ -28,11 +31,15 @@ _LAYOUT: dict[str, tuple[tuple[int | str, ...], type]] = {
 
 @dataclass
 class Poses:
-    """N people with K keypoints each; arrays are converted to the types below and their shapes checked.
+    """N people with K keypoints each. Arrays are converted to their types, and their shapes are checked.
 
-    `keypoints` (N, K, 2) x, y and `boxes` (N, 4) x, y, width, height in image pixels, a pixel's center at integer
-    coordinates; `scores` (N, K) and `box_scores` (N,) in 0..1; `visible` (N, K) 0 unlabeled, 1 occluded, 2 visible;
-    `areas` (N,) in square pixels, as OKS uses them; `crowd` (N,) bool; `image_ids`, `ids` (N,) of the json.
+    - `keypoints` (N, K, 2): x, y in image pixels; a pixel's center has integer coordinates
+    - `boxes` (N, 4): x, y, width, height in image pixels
+    - `scores` (N, K), `box_scores` (N,): 0..1
+    - `visible` (N, K): 0 unlabeled, 1 occluded, 2 visible
+    - `areas` (N,): square pixels, as OKS uses them
+    - `crowd` (N,): bool
+    - `image_ids`, `ids` (N,): as in the json
 
     >>> Poses.empty(17).keypoints.shape
     (0, 17, 2)
@@ -57,8 +64,8 @@ class Poses:
             expected = (shape[0], *(shape[1] if size == "K" else size for size in layout))
             if array.shape != expected:
                 raise DataError(
-                    f"Poses: {name} have shape {array.shape}; expected {expected} "
-                    f"beside keypoints of shape {shape} (N people, K keypoints, x and y)."
+                    f"Poses: {name} has shape {array.shape}; expected {expected} "
+                    f"for keypoints of shape {shape} (N people, K keypoints, x and y)."
                 )
             setattr(self, name, array)
 
@@ -66,24 +73,24 @@ class Poses:
         return len(self.keypoints)
 
     def __getitem__(self, rows: "slice | NDArray[Any] | Sequence[int]") -> "Poses":
-        """The people of `rows`: a slice, integer positions or a boolean mask."""
+        """Select people by a slice, integer positions or a boolean mask."""
         if isinstance(rows, int | np.integer):
-            raise TypeError("Poses are taken by slice, integer array or mask; for one person use poses[i : i + 1]")
-        at = rows if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64 if len(rows) == 0 else None)
-        return Poses(**{field.name: getattr(self, field.name)[at] for field in fields(self)})
+            raise TypeError("index Poses by a slice, an integer array or a mask; for one person use poses[i : i + 1]")
+        index = rows if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64 if len(rows) == 0 else None)
+        return Poses(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
     def confident(self) -> "Poses":
-        """The people scored above `RESCORE_THRESHOLD`: what a detector-free network is sure enough of to show."""
+        """Select the people scored above `RESCORE_THRESHOLD`: the detections worth showing."""
         return self[self.box_scores > RESCORE_THRESHOLD]
 
     @classmethod
     def empty(cls, keypoints: int) -> "Poses":
-        """No people, of a skeleton with `keypoints` keypoints."""
+        """Make poses of no people, with `keypoints` keypoints."""
         return cls.blank(0, keypoints)
 
     @classmethod
     def blank(cls, people: int, keypoints: int) -> "Poses":
-        """`people` rows of zeros with box scores of 1: to be filled in."""
+        """Make `people` rows of zeros to fill in, with box scores of 1."""
         shapes = {
             name: (people, *(keypoints if size == "K" else int(size) for size in layout))
             for name, (layout, _) in _LAYOUT.items()
@@ -94,15 +101,20 @@ class Poses:
 
     @classmethod
     def concatenate(cls, parts: "Sequence[Poses]") -> "Poses":
-        """One after the other; at least one part, all with the same number of keypoints."""
+        """Join at least one part; all must have the same number of keypoints."""
         counts = {part.keypoints.shape[1] for part in parts}
         if len(counts) != 1:
-            raise DataError(f"Poses: parts with {sorted(counts)} keypoints cannot be joined; expected one number.")
+            raise DataError(
+                f"Poses: parts with {sorted(counts)} keypoints cannot be joined; expected parts of one skeleton."
+            )
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
     def to_coco_results(self, category_id: int = 1, rescored: bool = True) -> list[dict[str, Any]]:
-        """COCO keypoint results: x, y, score flat; a person's score is the mean of the keypoint scores above
-        `RESCORE_THRESHOLD` (0 when there is none) times the box score, or not `rescored` the latter alone."""
+        """Return COCO keypoint results, with keypoints as a flat list of x, y, score.
+
+        A person's score is the box score times the mean of the keypoint scores above `RESCORE_THRESHOLD` (0 where there
+        is none). With `rescored` False it is the box score alone.
+        """
         counted = self.scores > RESCORE_THRESHOLD
         total = np.where(counted, self.scores, 0).sum(1, dtype=np.float64)
         person = total / np.maximum(counted.sum(1), 1) * self.box_scores if rescored else self.box_scores

@@ -1,6 +1,6 @@
-"""Skeletons whose names and OKS sigmas are known from their data sets: plain tables, keypoints in the sets' own order.
+"""Tables of published skeletons: keypoints in the data set's order, OKS sigmas and bones.
 
-Where a data set publishes no sigmas, the preset's source says so and whose values it takes.
+Where a data set publishes no sigmas, the preset's source says so and names the values used instead.
 """
 
 _LIMB_SIGMAS = {
@@ -102,7 +102,7 @@ _LSP = {
     "head_top": 0.079,
 }
 
-# The order of AIC, with COCO's values for the limbs, as the fisheye evaluation of SSPCM's code takes them.
+# AIC's order with COCO's values for the limbs, as in the fisheye evaluation of SSPCM's code.
 _WEPDTOF = {name: _LIMB_SIGMAS.get(name.partition("_")[2], 0.026) for name in _AIC}
 
 _COCO_BONES = (
@@ -132,13 +132,13 @@ TABLES: dict[str, tuple[dict[str, float], str, str]] = {
     "aic_14": (_AIC, _BONES, "AIC-14 preset"),
     "wepdtof_14": (_WEPDTOF, _BONES, "WEPDTOF-14 preset (COCO's values by body part)"),
 }
-"""Sigmas by keypoint name, bones, and what is said of the sigmas.
+"""Sigmas by keypoint name, bones, and the source of the sigmas.
 
-AIC, LSP and WEPDTOF share their names. The order tells AIC from LSP, any other order takes LSP's values, and WEPDTOF's
-are chosen with `sigmas: wepdtof_14` in a skeleton file.
+AIC, LSP and WEPDTOF share their names. AIC is recognized by its order, and any other order is taken for LSP. Choose
+WEPDTOF's values with `sigmas: wepdtof_14` in a skeleton file.
 """
 
 
 def bone_names(bones: str) -> list[tuple[str, str]]:
-    """The pairs of a table's bones."""
+    """Split the bones of a table into pairs of names."""
     return [(a, b) for a, _, b in (bone.partition(" ") for bone in bones.split(", "))]

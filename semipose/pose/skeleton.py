@@ -1,6 +1,6 @@
-"""What a pose consists of: keypoint names, bones, left/right partners and OKS sigmas, read from a COCO category.
+"""Skeletons: keypoint names, bones, left/right partners and OKS sigmas, read from a COCO category.
 
-`PRESETS` holds the skeletons of known data sets; their tables are in `semipose.pose.presets`.
+`PRESETS` holds the skeletons of published data sets; their tables are in `semipose.pose.presets`.
 """
 
 import math
@@ -19,9 +19,9 @@ from semipose.pose.presets import TABLES, bone_names
 class Skeleton:
     """K named keypoints. Indices are 0-based here; a COCO category counts bones from 1.
 
-    `flip[k]` is the keypoint that k becomes in a mirrored image, k itself where it has no partner. `sigmas` are
-    COCO's per-keypoint OKS constants (OKS falls to exp(-1/8) at a distance of sigma * sqrt(area) pixels), and
-    `sigmas_source` says where they come from: it is printed next to every AP.
+    `flip[k]` is the keypoint that k becomes in a mirrored image, k itself where it has no partner. `sigmas` are COCO's
+    per-keypoint OKS constants: OKS falls to exp(-1/8) at a distance of sigma * sqrt(area) pixels. `sigmas_source` names
+    their origin and is printed next to every AP.
     """
 
     name: str
@@ -35,32 +35,32 @@ class Skeleton:
         count = len(self.keypoints)
         where = f"skeleton {self.name!r}"
         if count == 0:
-            raise DataError(f"{where} names no keypoint; expected at least one name in the category's 'keypoints'.")
+            raise DataError(f"{where} has no keypoints; expected at least one name in the category's 'keypoints'.")
         twice = sorted({name for name in self.keypoints if self.keypoints.count(name) > 1})
         if twice:
             raise DataError(f"{where} names {', '.join(twice)} more than once; every keypoint needs its own name.")
         if len(self.flip) != count or any(not 0 <= j < count or self.flip[j] != i for i, j in enumerate(self.flip)):
-            raise DataError(f"{where}: flip {self.flip} is no exchange of pairs among its {count} keypoints.")
+            raise DataError(f"{where}: flip is {self.flip}; expected pairs that swap among its {count} keypoints.")
         if len(self.sigmas) != count or not all(math.isfinite(s) and s > 0 for s in self.sigmas):
-            raise DataError(f"{where}: found sigmas {self.sigmas}; expected {count} numbers above 0.")
+            raise DataError(f"{where}: sigmas are {self.sigmas}; expected {count} numbers above 0.")
         if any(not 0 <= end < count for bone in self.bones for end in bone):
-            raise DataError(f"{where}: a bone points outside its {count} keypoints: {self.bones}.")
+            raise DataError(f"{where}: bones are {self.bones}; expected indices of its {count} keypoints.")
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
     @property
     def flip_pairs(self) -> tuple[tuple[str, str], ...]:
-        """The names exchanged in a mirrored image, each pair once."""
+        """Names of left/right partners, each pair once."""
         return tuple((self.keypoints[i], self.keypoints[j]) for i, j in enumerate(self.flip) if i < j)
 
     @cached_property
     def torso(self) -> tuple[tuple[int, int], ...]:
-        """(left shoulder, right hip) and (right shoulder, left hip) where the names tell; () where they do not."""
-        at = {normalized(name): i for i, name in enumerate(self.keypoints)}
+        """Indices of left shoulder and right hip, and of right shoulder and left hip, by name; () without them."""
+        index = {normalized(name): i for i, name in enumerate(self.keypoints)}
 
         def find(side: str, *parts: str) -> int | None:
-            return next((at[s + part] for s in (side, side[0]) for part in parts if s + part in at), None)
+            return next((index[s + part] for s in (side, side[0]) for part in parts if s + part in index), None)
 
         pairs = [
             (find("left", "shoulder", "sho"), find("right", "hip")),
@@ -77,12 +77,16 @@ class Skeleton:
         *,
         override_source: str = "given",
     ) -> "Skeleton":
-        """The skeleton of a COCO category, with what `override` replaces.
+        """Read the skeleton of a COCO category; entries of `override` take precedence.
 
-        `override` may hold `skeleton` and `flip_pairs` (pairs of names), `sigmas` (by name, or the name of a preset)
-        and `keypoints` (the names, for a category that has none); `override_source` is said where its sigmas are.
-        Sigmas come from the override, else from the category's "sigmas", else from the preset of the same names,
-        else by name from COCO-17, else 0.072; flip partners from the names.
+        Keys of `override`:
+
+        - `skeleton`, `flip_pairs`: pairs of names
+        - `sigmas`: numbers by name or in order, or the name of a preset
+        - `keypoints`: names, for a category that has none
+
+        Without an override, sigmas come from the category, a preset with the same names, COCO-17 by name, or are 0.072,
+        in this order. Flip partners come from the names. `override_source` becomes the `sigmas_source`.
         """
         parts = CategoryReader(category, override or {}, override_source)
         sigmas, source = parts.sigmas()
@@ -96,7 +100,7 @@ class Skeleton:
         )
 
     def to_category(self, id: int = 1) -> dict[str, Any]:
-        """A COCO category; bones are 1-based there."""
+        """Return a COCO category, with 1-based bones."""
         return {
             "id": id,
             "name": self.name,
@@ -105,7 +109,7 @@ class Skeleton:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Lossless json; `from_dict` reads it back."""
+        """Return a json-able dict for `from_dict`."""
         return {
             "name": self.name,
             "keypoints": list(self.keypoints),
@@ -117,7 +121,7 @@ class Skeleton:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Skeleton":
-        """The inverse of `to_dict`."""
+        """Undo `to_dict`."""
         try:
             return cls(
                 name=value["name"],
@@ -128,13 +132,13 @@ class Skeleton:
                 sigmas_source=value["sigmas_source"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"a stored skeleton cannot be read ({error!r}); expected what to_dict wrote.") from error
+            raise DataError(f"a stored skeleton cannot be read ({error!r}); expected the dict of to_dict.") from error
 
 
 def _preset(sigmas: Mapping[str, float], bones: str, source: str) -> Skeleton:
     names = tuple(sigmas)
-    at = tuple((names.index(a), names.index(b)) for a, b in bone_names(bones))
-    return Skeleton("person", names, at, flip_by_names(names), tuple(sigmas.values()), source)
+    pairs = tuple((names.index(a), names.index(b)) for a, b in bone_names(bones))
+    return Skeleton("person", names, pairs, flip_by_names(names), tuple(sigmas.values()), source)
 
 
 PRESETS: dict[str, Skeleton] = {key: _preset(*table) for key, table in TABLES.items()}

@@ -13,6 +13,7 @@ from numpy import uint8
 from numpy.typing import NDArray
 
 from semipose.drawing import encode_jpeg
+from semipose.metrics.metric import digits
 
 MINUS = "\N{MINUS SIGN}"
 METRIC_NAMES = {
@@ -38,7 +39,7 @@ def number(value: object, metric: str = "") -> str:
     """A number with the digits that mean something; a dash where there is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return "–"
-    return f"{value:.2f}" if metric == "pixel_error" else f"{value:.1f}"
+    return f"{value:.{digits(metric)}f}"
 
 
 def signed(value: object, metric: str = "") -> str:

@@ -6,13 +6,13 @@ from typing import Any
 
 from semipose.data.people import People
 from semipose.errors import SemiposeError
+from semipose.metrics.metric import COMMON_METRICS, sign, unit
 from semipose.report.charts import whisker
 from semipose.report.html import folded, metric_name, number, page, plain, section, signed, table, text
 from semipose.report.training import charts, events
 from semipose.runs.run import Run
 from semipose.system.files import write_text
 
-OTHER_METRICS = ("pck@0.1", "pck@0.2", "oks_ap", "pixel_error")
 CORRECTED = "What the last weights of the run would teach, as it was before the method corrected it and after."
 VERDICTS = {
     "yes": "<b>Yes</b>, the unlabeled images helped.",
@@ -99,7 +99,7 @@ def _answered(metrics: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str,
     helped = answer.get("helped") if answer.get("helped") in VERDICTS else "unclear"
     before = (metrics["baseline"].get("score") or {}).get("values", {}).get(metric)
     after = _best(metrics, metrics["deployed"]["network"]).get("values", {}).get(metric)
-    unit = "px" if metric == "pixel_error" else "points"
+
     moved = (
         f"{text(metric_name(metric))} {number(before, metric)} from labels alone, "
         f"<b>{number(after, metric)}</b> with the unlabeled images"
@@ -107,7 +107,7 @@ def _answered(metrics: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str,
     span = f"{signed(answer.get('low'), metric)} to {signed(answer.get('high'), metric)}"
     people = (data.get("labeled") or {}).get("people")
     detail = (
-        f"<p>{moved}: <b>{signed(answer.get('value'), metric)} {unit}</b>, 95 % interval {span} "
+        f"<p>{moved}: <b>{signed(answer.get('value'), metric)} {unit(metric)}</b>, 95 % interval {span} "
         f"(paired bootstrap over {text(answer.get('images', '?'))} validation images).</p>"
         + _say(
             f"The comparison is with the supervised baseline: the same network, the same {people} labeled people, as "
@@ -142,7 +142,7 @@ def _best(metrics: Mapping[str, Any], name: str, which: str = "best") -> dict[st
 
 def _metrics_shown(metrics: Mapping[str, Any]) -> list[str]:
     first = metrics["metric"]
-    return [first, *(key for key in OTHER_METRICS if key != first)]
+    return [first, *(key for key in COMMON_METRICS if key != first)]
 
 
 def _numbers_lead(run: Run, metrics: Mapping[str, Any]) -> str:
@@ -231,11 +231,11 @@ def _gain_cells(gain: Any, metric: str, reach: float) -> list[str]:
     if not gain:
         return ["–", ""]
     value, low, high = (float(part) for part in gain)
-    # Of pixel errors less is better, and the mark's right-hand side is the good one.
-    sign = -1 if metric == "pixel_error" else 1
-    ends = sorted((sign * low, sign * high))
+    # The mark's right-hand side is the good one.
+    direction = sign(metric)
+    ends = sorted((direction * low, direction * high))
     words = f"{signed(value, metric)}<small>{signed(low, metric)} to {signed(high, metric)}</small>"
-    return [words, whisker(sign * value, ends[0], ends[1], reach)]
+    return [words, whisker(direction * value, ends[0], ends[1], reach)]
 
 
 def _pictures(run: Run, val: People | None, unlabeled: People | None) -> str:

@@ -10,7 +10,7 @@ from semipose.data.people import People
 from semipose.drawing import contact_sheet, draw, left_to_right, person_colors, scaled
 from semipose.errors import DataError
 from semipose.inference.model import Model
-from semipose.metrics.multi_person import people_found
+from semipose.metrics.multi_person import precision_and_recall
 from semipose.pose.poses import Poses
 from semipose.report.html import picture, text
 
@@ -74,7 +74,7 @@ def _quality(found: Poses, people: People, row: int, model: Model) -> float:
     """Harmonic mean in 0..100 of precision and recall of the people who are drawn in image `row`."""
     image = people.images.ids[row]
     here, there = found[found.image_ids == image].confident(), people.poses[people.image_index == row]
-    precision, recall = np.nan_to_num(people_found(here, there, model.skeleton, [image]))
+    precision, recall = np.nan_to_num(precision_and_recall(here, there, model.skeleton, [image]))
     return float(2 * precision * recall / max(precision + recall, 1e-9))
 
 

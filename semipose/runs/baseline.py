@@ -9,6 +9,7 @@ from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, choose_precision, scorer
 from semipose.inference.model import Model
 from semipose.metrics.intervals import difference
+from semipose.metrics.metric import rank
 from semipose.metrics.score import Score
 from semipose.pose.skeleton import Skeleton
 
@@ -50,7 +51,7 @@ def measure_run(folder: Path, settings: Settings, skeleton: Skeleton, stores: St
             for kind in BASELINES
             for name, rows in _score_all(folder / "baseline" / kind, settings, skeleton, stores).items()
         }
-        kind, name = max(baselines, key=lambda key: higher_is_better_value(baselines[key].values, settings.metric))
+        kind, name = max(baselines, key=lambda key: rank(baselines[key].values, settings.metric))
         answer = difference(scores[chosen]["best"], baselines[kind, name], settings.metric)
         metrics["baseline"] = {"folder": f"baseline/{kind}", "network": name, "score": baselines[kind, name].to_dict()}
         metrics["answer"] = answer.to_dict()
@@ -77,10 +78,4 @@ def _deployed(folder: Path, stem: str, name: str, rule: str) -> dict[str, Any]:
 
 
 def _best(scores: dict[str, dict[str, Score]], metric: str) -> str:
-    return max(scores, key=lambda name: higher_is_better_value(scores[name]["best"].values, metric))
-
-
-def higher_is_better_value(values: Mapping[str, float], metric: str) -> float:
-    """Higher is better; a metric that could not be measured comes last."""
-    value = values.get(metric, float("inf") if metric == "pixel_error" else float("-inf"))
-    return -value if metric == "pixel_error" else value
+    return max(scores, key=lambda name: rank(scores[name]["best"].values, metric))

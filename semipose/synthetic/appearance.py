@@ -1,4 +1,4 @@
-"""What random people wear: colors, patterns, garments, hair."""
+"""Random appearance of people: colors, patterns, clothes, hair."""
 
 import colorsys
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from semipose.synthetic.canvas import TILE, Bytes, Color, Material, shade
+from semipose.synthetic.arrays import Bytes
+from semipose.synthetic.canvas import TILE_SIDE, Color, Material, shade
 
 _SKINS = ((255, 224, 196), (241, 194, 155), (224, 172, 125), (190, 135, 92), (141, 85, 52), (92, 56, 38))
 _HAIRS = (
@@ -21,8 +22,8 @@ _HAIRS = (
 
 
 @dataclass(frozen=True)
-class Look:
-    """Clothes, hair. `sleeve` and `leg` count covered segments: 1 to elbow or knee, 2 to wrist or ankle."""
+class Appearance:
+    """Clothes and hair. `sleeve` and `leg` count covered segments: 1 to elbow or knee, 2 to wrist or ankle."""
 
     skin: Material
     hair: Material
@@ -32,18 +33,18 @@ class Look:
     extra: Material
     sleeve: float
     leg: float
-    loose: float  # how far clothes stand off, body heights
+    loose: float  # distance of clothes from the skin, body heights
     skirt: float  # length in thighs, 0 for none
     hair_style: str  # "bald", "short", "long", "bun" or "cap"
     backpack: bool
-    front: str  # what the chest shows: "plain", "logo", "buttons" or "tie"
+    front: str  # of the shirt: "plain", "logo", "buttons" or "tie"
     glasses: bool
     outline: Color | None
     eye: float  # radius of an eye, in head radii
 
 
 def random_color(rng: np.random.Generator) -> Color:
-    """Any color, with grays, blacks and whites as common as among clothes."""
+    """Sample a color, with grays, blacks and whites as common as among clothes."""
     hue, saturation, value = rng.random(3)
     saturation = saturation * 0.15 if rng.random() < 0.3 else 0.2 + 0.8 * saturation
     red, green, blue = (round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, 0.12 + 0.86 * value))
@@ -51,9 +52,9 @@ def random_color(rng: np.random.Generator) -> Color:
 
 
 def random_tile(rng: np.random.Generator) -> Bytes:
-    """A pattern of 0 and 1 that repeats without a seam: stripes, checks, dots or blots."""
-    kind, step, share = rng.integers(6), TILE // 2 ** int(rng.integers(1, 3)), rng.uniform(0.3, 0.6)
-    steps = np.arange(TILE) % step
+    """Sample a pattern of 0 and 1 that repeats without a seam: stripes, checks, dots or blots."""
+    kind, step, share = rng.integers(6), TILE_SIDE // 2 ** int(rng.integers(1, 3)), rng.uniform(0.3, 0.6)
+    steps = np.arange(TILE_SIDE) % step
     x, y = np.broadcast_arrays(steps, steps[:, None])
     stripes, rungs = x < share * step, y < share * step
     if kind < 4:
@@ -63,39 +64,39 @@ def random_tile(rng: np.random.Generator) -> Bytes:
     else:
         coarse = np.pad(rng.random((128 // step,) * 2), 1, "wrap")
         tile = (
-            np.asarray(cv2.resize(coarse, (TILE + step // 2,) * 2))[step // 4 : -step // 4, step // 4 : -step // 4]
+            np.asarray(cv2.resize(coarse, (TILE_SIDE + step // 2,) * 2))[step // 4 : -step // 4, step // 4 : -step // 4]
             > 0.5
         )
     return np.ascontiguousarray(tile, np.uint8)
 
 
 def random_material(rng: np.random.Generator, patterned: float, color: Color | None = None) -> Material:
-    """A material with a pattern with the chance `patterned`."""
+    """Sample a material, with probability `patterned` of a pattern."""
     color = color or random_color(rng)
     if rng.random() >= patterned:
         return Material(color)
     return Material(color, random_color(rng), random_tile(rng), float(rng.uniform(0.10, 0.30)))
 
 
-def random_look(rng: np.random.Generator, difficulty: float, liked: Color | None = None) -> Look:
-    """Dress a person. `liked`, say a color of the background, is now and then the color of a garment."""
+def random_appearance(rng: np.random.Generator, difficulty: float, background: Color | None = None) -> Appearance:
+    """Sample a person's clothes and hair. A garment sometimes has the color `background`, which makes it harder."""
     patterned = 0.2 + 0.6 * difficulty
-    place = rng.random() * (len(_SKINS) - 1)
-    low, part = int(place), place % 1
+    tone = rng.random() * (len(_SKINS) - 1)
+    low, part = int(tone), tone % 1
     skin = tuple(round(a + (b - a) * part) for a, b in zip(_SKINS[low], _SKINS[low + 1], strict=True))
     bare = shade((skin[0], skin[1], skin[2]), rng.uniform(0.9, 1.05))
-    like = [liked if rng.random() < 0.35 * difficulty else None for _ in range(3)]
+    colors = [background if rng.random() < 0.35 * difficulty else None for _ in range(3)]
     if rng.random() < 0.15 * difficulty:
-        like[rng.integers(3)] = bare  # skin-colored clothes
-    shirt, trousers = random_material(rng, patterned, like[0]), random_material(rng, 0.7 * patterned, like[1])
+        colors[rng.integers(3)] = bare  # skin-colored clothes
+    shirt, trousers = random_material(rng, patterned, colors[0]), random_material(rng, 0.7 * patterned, colors[1])
     one_piece = rng.random() < 0.15
-    return Look(
+    return Appearance(
         skin=Material(bare),
         hair=Material(_HAIRS[rng.integers(len(_HAIRS))]),
         shirt=shirt,
         trousers=shirt if one_piece else trousers,
         shoes=Material(random_color(rng)),
-        extra=random_material(rng, patterned, like[2]),
+        extra=random_material(rng, patterned, colors[2]),
         sleeve=float(rng.choice((0.0, rng.uniform(0.35, 0.8), rng.uniform(0.8, 1.6), 2.0), p=(0.12, 0.33, 0.15, 0.4))),
         leg=float(rng.choice((rng.uniform(0.35, 0.9), rng.uniform(0.9, 1.6), 2.0), p=(0.3, 0.15, 0.55))),
         loose=float(rng.uniform(0.002, 0.008 + 0.014 * difficulty)),

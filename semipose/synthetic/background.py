@@ -1,18 +1,18 @@
-"""What is around a drawn person: background, things in front and behind, light, blur and noise."""
+"""Surroundings of a synthetic person: background, clutter, occluders, and the camera's light, blur and noise."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semipose.synthetic.appearance import Look, random_color, random_material
-from semipose.synthetic.body import Array
-from semipose.synthetic.canvas import Bytes, Canvas, Color, Material
+from semipose.synthetic.appearance import Appearance, random_color, random_material
+from semipose.synthetic.arrays import Array, Bytes
+from semipose.synthetic.canvas import Canvas, Color, Material
 
 Floats = NDArray[np.float32]
 
 
 def octaves(rng: np.random.Generator, size: tuple[int, int], channels: int, roughness: float) -> Floats:
-    """Smooth noise (H, W, channels) about 0 with a spread near 1; `roughness` 0..1 weights the fine grain."""
+    """Sample smooth noise (H, W, channels) with mean 0 and deviation near 1; `roughness` 0..1 weights fine grain."""
     total = np.zeros((*size, channels), np.float32)
     weight = 1.0
     for cells in (3, 7, 16, 40):
@@ -24,7 +24,7 @@ def octaves(rng: np.random.Generator, size: tuple[int, int], channels: int, roug
 
 
 def background(rng: np.random.Generator, size: tuple[int, int], difficulty: float) -> tuple[Bytes, Color]:
-    """A picture (H, W, 3) without people, and one of its main colors."""
+    """Sample a picture (H, W, 3) without people, and return it with one of its main colors."""
     first, second = random_color(rng), random_color(rng)
     share = _mixture(rng, size)[..., None]
     start, end = np.array(first, np.float32), np.array(second, np.float32)
@@ -61,7 +61,7 @@ def _mixture(rng: np.random.Generator, size: tuple[int, int]) -> Floats:
 
 
 def _clutter(rng: np.random.Generator, image: Bytes) -> None:
-    """Draw one polygon, ellipse or bar of any color somewhere."""
+    """Draw one polygon, ellipse or bar of random color and position."""
     height, width = image.shape[:2]
     center = rng.uniform((0, 0), (width, height))
     color = random_color(rng)
@@ -79,46 +79,46 @@ def _clutter(rng: np.random.Generator, image: Bytes) -> None:
         cv2.line(image, ends[0], ends[1], color, int(rng.integers(1, 12)), cv2.LINE_AA)
 
 
-def loose_limbs(rng: np.random.Generator, canvas: Canvas, look: Look, count: int) -> None:
-    """Paint single limbs and blobs in the colors of a person, anywhere; they are nobody's keypoints."""
+def loose_limbs(rng: np.random.Generator, canvas: Canvas, appearance: Appearance, count: int) -> None:
+    """Paint `count` limbs and blobs in a person's colors anywhere, as distractors without keypoints."""
     unit = canvas.unit
     for _ in range(count):
         start = rng.uniform((0, 0), canvas.size[::-1])
-        way = rng.uniform(0, 2 * np.pi)
+        angle = rng.uniform(0, 2 * np.pi)
         length = rng.uniform(0, 0.28) * unit
-        centers = np.stack([start, start + length * np.array([np.cos(way), np.sin(way)])])
+        centers = np.stack([start, start + length * np.array([np.cos(angle), np.sin(angle)])])
         radii = rng.uniform(0.02, 0.06) * unit * np.array([1.0, rng.uniform(0.6, 1)])
-        material = (look.skin, look.skin, look.shirt, look.trousers, look.hair)[rng.integers(5)]
-        canvas.solid(centers, radii, material)
+        part = ("skin", "skin", "shirt", "trousers", "hair")[rng.integers(5)]
+        canvas.solid(centers, radii, getattr(appearance, part))
 
 
 def occluder(rng: np.random.Generator, canvas: Canvas, target: Array, skin: Material) -> None:
-    """Paint one thing in front of the person near `target` (2,): a box, a pole, leaves, or somebody's arm."""
+    """Paint one occluder near the point `target` (2,): a box, a pole, leaves, or another person's arm."""
     unit, kind = canvas.unit, rng.integers(4)
-    at = target + rng.normal(0, 0.04 * unit, 2)
+    center = target + rng.normal(0, 0.04 * unit, 2)
     material = random_material(rng, 0.4)
     if kind == 0:
         half = rng.uniform(0.05, 0.14, 2) * unit
-        corners = at + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
+        corners = center + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
         canvas.solid(corners, np.full(4, 0.012 * unit), material)
     elif kind == 1:
-        way = np.pi / 2 + rng.normal(0, 0.35) if rng.random() < 0.7 else rng.uniform(0, np.pi)
-        reach = 2 * max(canvas.size) * np.array([np.cos(way), np.sin(way)])
+        angle = np.pi / 2 + rng.normal(0, 0.35) if rng.random() < 0.7 else rng.uniform(0, np.pi)
+        reach = 2 * max(canvas.size) * np.array([np.cos(angle), np.sin(angle)])
         radii = np.full(2, rng.uniform(0.012, 0.035) * unit)
-        canvas.solid(np.stack([at - reach, at + reach]), radii, material)
+        canvas.solid(np.stack([center - reach, center + reach]), radii, material)
     elif kind == 2:
         leaf = Material((int(rng.integers(20, 110)), int(rng.integers(70, 170)), int(rng.integers(15, 80))))
-        for spot in at + rng.normal(0, 0.07 * unit, (int(rng.integers(6, 18)), 2)):
-            tip = spot + rng.normal(0, 0.03 * unit, 2)
-            canvas.solid(np.stack([spot, tip]), rng.uniform(0.008, 0.03) * unit * np.array([1, 0.4]), leaf)
+        for base in center + rng.normal(0, 0.07 * unit, (int(rng.integers(6, 18)), 2)):
+            tip = base + rng.normal(0, 0.03 * unit, 2)
+            canvas.solid(np.stack([base, tip]), rng.uniform(0.008, 0.03) * unit * np.array([1, 0.4]), leaf)
     else:
-        way = rng.uniform(0, 2 * np.pi)
-        far = at + rng.uniform(0.25, 0.6) * unit * np.array([np.cos(way), np.sin(way)])
-        canvas.solid(np.stack([at, far]), np.array([0.024, 0.036]) * unit, skin)
+        angle = rng.uniform(0, 2 * np.pi)
+        hand = center + rng.uniform(0.25, 0.6) * unit * np.array([np.cos(angle), np.sin(angle)])
+        canvas.solid(np.stack([center, hand]), np.array([0.024, 0.036]) * unit, skin)
 
 
 def photograph(rng: np.random.Generator, image: Bytes, difficulty: float) -> Bytes:
-    """Light, contrast, white balance, blur and noise of a camera on a picture (H, W, 3)."""
+    """Apply a camera's light, contrast, white balance, blur and noise to a picture (H, W, 3)."""
     height, width = image.shape[:2]
     picture = image.astype(np.float32)
     gain = 1 + rng.normal(0, 0.03 + 0.07 * difficulty, 3) + rng.normal(0, 0.06 + 0.16 * difficulty)

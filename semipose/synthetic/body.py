@@ -1,16 +1,16 @@
-"""Random people as 3D points: body shape, pose and camera; nothing here draws.
+"""Random people as 3D points: body shape, pose and camera.
 
-Body frame: the pelvis is the origin, x points to the person's left, y up, z forward. Lengths are body
-heights, angles degrees. A `Camera` takes these points to pixels: another viewpoint is another camera.
+Body frame: the pelvis is the origin, x points to the person's left, y up, z forward. Lengths are in body heights,
+angles in degrees. A `Camera` projects these points to pixels.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from semipose.synthetic.arrays import Array
+
 Range = tuple[float, float]
 
 KEYPOINTS = (
@@ -29,10 +29,10 @@ KEYPOINTS = (
     "neck",
     "head_top",
 )
-_ENDS = ("right_heel", "right_toe", "right_hand", "left_heel", "left_toe", "left_hand")
-POINTS = (*KEYPOINTS, *_ENDS, "belly", "waist")  # what the drawing needs beside keypoints
+_LIMB_ENDS = ("right_heel", "right_toe", "right_hand", "left_heel", "left_toe", "left_hand")
+POINTS = (*KEYPOINTS, *_LIMB_ENDS, "belly", "waist")  # keypoints, and points that the renderer needs
 POINT = {name: row for row, name in enumerate(POINTS)}
-SIDES = (("right", -1.0), ("left", 1.0))  # name and sign of x in the body frame
+BODY_SIDES = (("right", -1.0), ("left", 1.0))  # name and sign of x in the body frame
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class LegRange(NamedTuple):
 
 
 class ArmRange(NamedTuple):
-    """Shoulder flexion, outward spread, elbow flexion, and where it bends to: 0 forward, 90 in, -90 out."""
+    """Shoulder flexion, outward spread, elbow flexion and its direction: 0 forward, 90 in, -90 out."""
 
     flex: Range
     spread: Range
@@ -71,7 +71,7 @@ class ArmRange(NamedTuple):
 
 
 class Action(NamedTuple):
-    """Ranges of joint angles; the two legs (arms) are dealt to the two sides by chance."""
+    """Ranges of joint angles. Which leg (arm) is the right one is random."""
 
     bend: Range  # torso, forward
     legs: tuple[LegRange, LegRange]
@@ -128,7 +128,7 @@ _CALM = ("stand", "pose", "fold", "wave", "walk", "reach", "cheer", "star", "giv
 
 @dataclass(frozen=True)
 class Body:
-    """A posed person: `points` (P, 3) as in `POINTS`; `chest` and `head` (3, 3) turn them to the body's axes."""
+    """A posed person: `points` (P, 3) as in `POINTS`; `chest` and `head` are rotations (3, 3) to the body's axes."""
 
     shape: Shape
     points: Array
@@ -139,7 +139,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Camera:
-    """Perspective from `distance` body heights; the pelvis is at `shift`, where a height is `scale` pixels."""
+    """Perspective camera `distance` body heights away; the pelvis is at `shift`, a body height `scale` pixels."""
 
     rotation: Array
     distance: float
@@ -147,16 +147,16 @@ class Camera:
     shift: tuple[float, float] = (0.0, 0.0)
 
     def project(self, points: Array) -> Array:
-        """Points (P, 3) to (P, 4): x, y in pixels, nearness in body heights, pixels per body height there."""
-        seen = points @ self.rotation.T
-        size = self.scale * self.distance / (self.distance - seen[:, 2])
+        """Project points (P, 3) to (P, 4): x, y in pixels, nearness in body heights, pixels per body height there."""
+        turned = points @ self.rotation.T
+        size = self.scale * self.distance / (self.distance - turned[:, 2])
         return np.stack(
-            [seen[:, 0] * size + self.shift[0], self.shift[1] - seen[:, 1] * size, seen[:, 2], size], axis=1
+            [turned[:, 0] * size + self.shift[0], self.shift[1] - turned[:, 1] * size, turned[:, 2], size], axis=1
         )
 
 
 def rotation(pitch: float, yaw: float, roll: float) -> Array:
-    """Turn by `yaw` about y, then `pitch` about x, then `roll` about z, as a (3, 3) matrix; degrees."""
+    """Return the matrix (3, 3) that turns by `yaw` about y, `pitch` about x, then `roll` about z; degrees."""
     angles = np.radians([pitch, yaw, roll])
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
@@ -166,7 +166,7 @@ def rotation(pitch: float, yaw: float, roll: float) -> Array:
 
 
 def random_shape(rng: np.random.Generator, difficulty: float) -> Shape:
-    """Draw the proportions of a person; `difficulty` 0..1 widens their spread."""
+    """Sample the proportions of a person; `difficulty` 0..1 widens their spread."""
     spread = 0.06 + 0.10 * difficulty
     factor = 1 + spread * np.clip(rng.standard_normal(12), -2, 2)
     mean = (0.075, 0.055, 0.285, 0.115, 0.068, 0.165, 0.15, 0.235, 0.235, 0.10, 1.0, 0.075)
@@ -178,7 +178,7 @@ def random_shape(rng: np.random.Generator, difficulty: float) -> Shape:
 
 
 def random_body(rng: np.random.Generator, difficulty: float) -> Body:
-    """Draw a person in a plausible pose; `difficulty` 0..1 brings rarer actions and mixes of two actions."""
+    """Sample a person in a plausible pose; `difficulty` 0..1 adds rarer actions and mixes of two actions."""
     shape = random_shape(rng, difficulty)
     names = tuple(ACTIONS) if rng.random() < 0.1 + 0.9 * difficulty else _CALM
     action = ACTIONS[names[rng.integers(len(names))]]
@@ -191,7 +191,7 @@ def random_body(rng: np.random.Generator, difficulty: float) -> Body:
     head = chest @ rotation(nod, rng.normal(0, 2 * wide), rng.normal(0, wide))
     points = np.zeros((len(POINTS), 3))
     leg_turn, arm_turn = rng.integers(2, size=2)
-    for side, (name, sign) in enumerate(SIDES):
+    for side, (name, sign) in enumerate(BODY_SIDES):
         leg, arm = action.legs[(side + leg_turn) % 2], arms[(side + arm_turn) % 2]
         _place_leg(points, name, sign, shape, _angles(rng, leg), rng.uniform(5, 45))
         _place_arm(points, name, sign, shape, chest, _angles(rng, arm))
@@ -205,7 +205,7 @@ def random_body(rng: np.random.Generator, difficulty: float) -> Body:
 
 
 def random_camera(rng: np.random.Generator, difficulty: float) -> Camera:
-    """Draw a viewpoint: mostly front or back, sometimes the side, now and then a person lying down."""
+    """Sample a viewpoint: mostly front or back, sometimes the side, rarely a person lying down."""
     yaw = rng.normal(0, 20 + 20 * difficulty) + 180 * (rng.random() < min(0.1 + 0.6 * difficulty, 0.4))
     if rng.random() < 0.3 * difficulty:
         yaw = rng.uniform(-180, 180)
@@ -225,7 +225,10 @@ def _angles(rng: np.random.Generator, ranges: tuple[Range, ...]) -> Array:
 
 
 def _limb_axes(sign: float, flex: float, spread: float) -> Array:
-    """Rows: along the limb, the way it flexes, inward. Hanging: (0, -1, 0), (0, 0, 1), (-sign, 0, 0)."""
+    """Axes (3, 3) of a limb, as rows: along it, the direction of flexion, inward.
+
+    Of a hanging limb they are (0, -1, 0), (0, 0, 1), (-sign, 0, 0).
+    """
     cf, sf, ca, sa = np.cos(flex), np.sin(flex), np.cos(spread), np.sin(spread)
     return np.array([[sign * sa, -ca * cf, ca * sf], [0.0, sf, cf], [-sign * ca, -sa * cf, sa * sf]])
 
@@ -238,12 +241,12 @@ def _place_leg(points: Array, name: str, sign: float, shape: Shape, angles: Arra
     down = np.radians(point_down)
     toe = np.cos(down) * toward_toe + np.sin(down) * shin
     hip = np.array([sign * shape.hip, 0.0, 0.0])
-    at_knee = hip + shape.thigh * along
-    ankle = at_knee + shape.shin * shin
+    knee_point = hip + shape.thigh * along
+    ankle = knee_point + shape.shin * shin
     heel = ankle + 0.022 * shin - 0.015 * toward_toe
-    places = {"hip": hip, "knee": at_knee, "ankle": ankle, "heel": heel, "toe": heel + shape.foot * toe}
-    for part, at in places.items():
-        points[POINT[f"{name}_{part}"]] = at
+    parts = {"hip": hip, "knee": knee_point, "ankle": ankle, "heel": heel, "toe": heel + shape.foot * toe}
+    for part, point in parts.items():
+        points[POINT[f"{name}_{part}"]] = point
 
 
 def _place_arm(points: Array, name: str, sign: float, shape: Shape, chest: Array, angles: Array) -> None:
@@ -253,8 +256,8 @@ def _place_arm(points: Array, name: str, sign: float, shape: Shape, chest: Array
     lower = np.cos(elbow) * along + np.sin(elbow) * hinge
     # A raised arm lifts its shoulder.
     shoulder = np.array([sign * shape.shoulder, shape.torso - 0.005 + 0.022 * along[1], 0.0])
-    at_elbow = shoulder + shape.upper_arm * along
-    wrist = at_elbow + shape.forearm * lower
-    places = {"shoulder": shoulder, "elbow": at_elbow, "wrist": wrist, "hand": wrist + 0.055 * lower}
-    for part, at in places.items():
-        points[POINT[f"{name}_{part}"]] = chest @ at
+    elbow_point = shoulder + shape.upper_arm * along
+    wrist = elbow_point + shape.forearm * lower
+    parts = {"shoulder": shoulder, "elbow": elbow_point, "wrist": wrist, "hand": wrist + 0.055 * lower}
+    for part, point in parts.items():
+        points[POINT[f"{name}_{part}"]] = chest @ point

@@ -1,4 +1,4 @@
-"""Choose the device that a run computes on."""
+"""Choice of the device that a run computes on."""
 
 import torch
 
@@ -7,9 +7,9 @@ from semipose.system import processes
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one; of several processes each takes its own.
+    """Return the device `name`; `auto` is a GPU if available. Under torchrun each process takes its own GPU.
 
-    Raises UsageError for a device that is not there.
+    Raises UsageError for a device that is not available.
     """
     several = processes.started() > 1
     if name == "auto":
@@ -27,11 +27,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def _own_device(name: str) -> str:
-    """The GPU of this one of several processes."""
-    place, there = processes.local_rank(), torch.cuda.device_count()
-    if name != "cuda" or place >= there > 0:
+    """Return the GPU of this process, one of several."""
+    rank, gpus = processes.local_rank(), torch.cuda.device_count()
+    if name != "cuda" or rank >= gpus > 0:
         raise UsageError(
-            f"--device {name}: torchrun started {processes.local_count()} processes on this machine, each needs one "
-            f"GPU of its own, and {there} are visible. Use --device cuda (or cpu) and --nproc-per-node {max(1, there)}."
+            f"--device {name}: torchrun started {processes.local_count()} processes on this machine, each needs a GPU "
+            f"of its own, and {gpus} are visible. Use --device cuda (or cpu) and --nproc-per-node {max(1, gpus)}."
         )
-    return f"cuda:{place}"
+    return f"cuda:{rank}"

@@ -1,4 +1,4 @@
-"""Atomic writing: a file is either the old one or the whole new one, also after a crash; and locks on folders."""
+"""Atomic writing, so that a crash leaves the old file or the complete new one; and locks on folders."""
 
 import json
 import os
@@ -13,31 +13,30 @@ from semipose.errors import DataError, SemiposeError, WriteError
 
 try:
     import fcntl
-except ImportError:  # Windows: there two processes may do the same work twice.
+except ImportError:  # Windows has no locks here: two processes may do the same work twice.
     fcntl = None  # type: ignore[assignment]
 
-
-# What `replacing` and safetensors call a file that they have not finished.
+# Names of unfinished files of `replacing` and of safetensors.
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp|\.tmp[A-Za-z0-9]{6}")
 
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Turn an OSError of the block, which writes `path`, into a WriteError that says what to do."""
+    """Turn an OSError of the block, which writes `path`, into a WriteError with a remedy."""
     try:
         yield
     except OSError as error:
         raise WriteError(
-            f"{path} cannot be written: {error.strerror or error}. Files written before are whole; make room there, "
-            "or choose a folder that can be written to."
+            f"{path} cannot be written: {error.strerror or error}. Files written before are complete. Free disk space, "
+            "or choose a folder with write permission."
         ) from error
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well it takes `path`'s place, else it is removed.
+    """Yield a temporary path that replaces `path` when the block succeeds, and is removed when it fails.
 
-    Raises WriteError where the disk is full or the folder read-only; the old file is then as it was.
+    Raises WriteError where the disk is full or the folder read-only; the old file is then unchanged.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -47,9 +46,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.touch()
             mode = temporary.stat().st_mode
             yield temporary
-            # Some writers make a file of their own, which nobody else may read.
+            # Some writers create a new file that other users cannot read.
             temporary.chmod(mode)
-            # Without fsync a power cut may leave the new name pointing at an empty file.
+            # Without fsync a power failure may leave an empty file under the new name.
             with open(temporary, "r+b") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -60,22 +59,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed writers left in `folder` and below it; only its lock's holder may."""
+    """Remove unfinished files of killed processes from `folder` and below. Call only with its lock held."""
     for path in folder.rglob(".*tmp*"):
         if is_leftover(path):
             path.unlink(missing_ok=True)
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether `path` is a file that its writer never finished."""
+    """Return whether `path` is an unfinished file."""
     return _TEMPORARY.fullmatch(path.name) is not None and path.is_file()
 
 
 @contextmanager
 def locked(path: str | Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of file `path`, made if missing; it ends with the process, however that ends.
+    """Hold a lock on the file `path`, created if missing; the lock ends with the process, even a killed one.
 
-    Others wait, or without `wait` get a SemiposeError that names the holder.
+    While another process holds it, wait, or raise a SemiposeError that names the holder if `wait` is False.
     """
     path = Path(path)
     with writing(path):
@@ -88,9 +87,9 @@ def locked(path: str | Path, wait: bool = True) -> Iterator[None]:
             except BlockingIOError:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
-                raise SemiposeError(f"{path.parent} is in use by {holder}; wait until it ends, or stop it.") from None
+                raise SemiposeError(f"{path.parent} is in use by {holder}. Wait until it ends, or stop it.") from None
             except OSError:
-                pass  # some network file systems have no locks, and training there must still be possible
+                pass  # Some network file systems have no locks; training there must still be possible.
         with writing(path):
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -105,16 +104,16 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """The json object in `path`. Raises DataError for anything else."""
+    """Read a json object from `path`. Raises DataError for anything else."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not json ({error}); expected the file that training wrote.") from error
+        raise DataError(f"{path} is not valid json ({error}); expected the file that training wrote.") from error
     if not isinstance(value, dict):
-        raise DataError(f"{path}: a json {type(value).__name__}; expected an object.")
+        raise DataError(f"{path} holds a json {type(value).__name__}; expected an object.")
     return value
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` to `path` as json, atomically; paths become text. NaN and infinity, no json, are refused."""
+    """Write `value` to `path` as json, atomically. Paths become text; NaN and infinity raise ValueError."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False, default=os.fspath) + "\n")

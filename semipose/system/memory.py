@@ -1,4 +1,4 @@
-"""How much memory there is, and how much a process took."""
+"""Free memory of the machine, peak memory of a process, and reuse of freed memory."""
 
 import ctypes
 import os
@@ -10,18 +10,18 @@ _CONTAINER = Path("/sys/fs/cgroup")
 
 
 def free_memory() -> int:
-    """Bytes of RAM that programs can still take, on this machine and in this container."""
+    """Bytes of RAM still available on this machine and in this container."""
     return min(_on_machine(), _in_container())
 
 
 def _in_container() -> int:
-    """What a container's limit leaves; files that were read count, but make way."""
+    """Bytes left below the container's limit; its inactive page cache counts as free."""
     try:
-        most = int((_CONTAINER / "memory.max").read_text())
+        limit = int((_CONTAINER / "memory.max").read_text())
         rows = (line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
-        files = {name: int(value) for name, value in rows}["inactive_file"]
-        return most - int((_CONTAINER / "memory.current").read_text()) + files
-    except (OSError, ValueError, KeyError):  # "max" is no limit.
+        cached = {name: int(value) for name, value in rows}["inactive_file"]
+        return limit - int((_CONTAINER / "memory.current").read_text()) + cached
+    except (OSError, ValueError, KeyError):  # No container, or no limit ("max").
         return sys.maxsize
 
 
@@ -31,16 +31,16 @@ def _on_machine() -> int:
             lines = dict(line.split(":", 1) for line in file)
         return int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
-        # Not Linux: half of the installed memory is a careful guess; Windows does not even tell that.
+        # Not Linux: half of the installed memory is a safe guess. Windows does not report that either.
         if hasattr(os, "sysconf"):
             return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
         return 4 * 2**30
 
 
 def peak_memory() -> int | None:
-    """The most bytes of RAM that this process had at one time; None on systems that do not tell."""
+    """Largest number of bytes of RAM that this process held; None where the system does not report it."""
     with suppress(OSError, KeyError):  # not Linux
-        # Not getrusage's where this can be had: a process that another one started has that one's peak there, too.
+        # Preferred to getrusage, whose peak includes that of the parent process.
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         return int(status["VmHWM"].split()[0]) * 1024
     try:
@@ -52,16 +52,16 @@ def peak_memory() -> int | None:
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees for what it asks for next; False where the C library has no such switch.
+    """Make malloc keep freed memory for reuse; return False where the C library has no such option.
 
-    Training on a CPU asks for the same gigabytes in every update. glibc hands large blocks back to the system at once,
-    which then gives them again page by page, filled with zeros.
+    Training on a CPU allocates the same gigabytes in every update. By default glibc returns large blocks to the system
+    at once, which then maps and zeroes them again page by page.
     """
     if sys.platform != "linux":
         return False
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is None:  # musl
         return False
-    # No block of its own for a large request, nothing given back, 256 MB at a time: numbers of malloc.h.
+    # Constants of malloc.h: no mmap for large blocks, no trimming, and growth by 256 MB.
     options = {-4: 0, -1: -1, -2: 2**28}
     return sum(set_option(option, value) for option, value in options.items()) == len(options)

@@ -1,7 +1,7 @@
-"""The processes of one run: how many there are, what they agree on, and how they end together.
+"""Processes of one run under torchrun: their number, small values they exchange, and a common end after errors.
 
-torchrun starts them; each computes an equal part of every batch. Process 0 alone prints, evaluates and writes files.
-Small values are exchanged between the CPUs (gloo), so that no GPU waits for them.
+Each process computes an equal part of every batch. Process 0 alone prints, evaluates and writes files. Small values are
+exchanged between CPUs (gloo), so that no GPU waits for them.
 """
 
 import atexit
@@ -16,71 +16,70 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from semipose.errors import DataError, SemiposeError, give_way
+from semipose.errors import DataError, SemiposeError, let_other_report
 
-# The others wait while the first evaluates or writes, or while one decodes more slowly than the rest. A process that
-# dies is noticed at once, however long this is.
-_PATIENCE = timedelta(hours=12)
+# Long, because processes wait while the first one evaluates or writes. A process that dies is noticed at once anyway.
+_TIMEOUT = timedelta(hours=12)
 
-_FAILED = "semipose/failed"
+_FAILED_KEY = "semipose/failed"
 
 
 def count() -> int:
-    """Processes that train together; 1 where there is no torchrun."""
+    """Number of processes in the group; 1 without torchrun."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """Number of this process, from 0."""
     return dist.get_rank() if count() > 1 else 0
 
 
 def is_first() -> bool:
-    """Whether this process is the one that prints, evaluates and writes."""
+    """Return whether this is the process that prints, evaluates and writes."""
     return rank() == 0
 
 
 def started() -> int:
-    """Processes that torchrun started, whether or not they have joined yet."""
+    """Number of processes that torchrun started, whether or not they have joined the group."""
     return max(count(), int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1)
 
 
 def local_rank() -> int:
-    """This process's number among those of its machine, from 0: the number of its GPU."""
+    """Number of this process on its machine, from 0; also the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def local_count() -> int:
-    """Processes on this machine."""
+    """Number of processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @contextmanager
-def together(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun started, if it did; an error in one of them ends all, and only one tells it.
+def group(device: torch.device) -> Iterator[None]:
+    """Join the group of processes under torchrun; an error in one process ends all, and is reported once.
 
-    The one that tells has a note of its number; the others leave with SystemExit(1). After success the group stays
-    for the program's next run.
+    The reporting process adds its number as a note; the others raise SystemExit(1). After success the group remains for
+    the program's next run.
     """
     if started() > 1 and count() == 1:
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
         atexit.register(dist.destroy_process_group)
     try:
         yield
     except BaseException as error:
         if count() == 1:
             raise
-        # Taking leave in good order would wait for the others, who may wait for this one.
+        # destroy_process_group would wait for processes that may be waiting for this one.
         atexit.unregister(dist.destroy_process_group)
         first = _fails_first()
-        if not isinstance(error, Exception):  # Ctrl-C or SIGTERM, which nobody has to explain
+        if not isinstance(error, Exception):  # Ctrl-C or SIGTERM need no explanation.
             raise
         if not first:
-            give_way(2)
+            let_other_report(2)
             raise SystemExit(1) from error
-        lost = _lost(error) if isinstance(error, RuntimeError) else None
+        lost = _lost_connection(error) if isinstance(error, RuntimeError) else None
         (lost or error).add_note(f"(process {rank()} of {count()})")
         if lost is not None:
             raise lost from error
@@ -88,49 +87,49 @@ def together(device: torch.device) -> Iterator[None]:
 
 
 def _fails_first() -> bool:
-    """Whether no other process has failed before: the one to say why."""
-    mine = str(rank())
+    """Record this process's failure; return whether no other process has failed before."""
+    own = str(rank())
     try:
         store = dist.distributed_c10d._get_default_store()
-        return store.compare_set(_FAILED, "", mine) == mine.encode()
-    except RuntimeError:  # The process that kept the store is the one that died.
+        return store.compare_set(_FAILED_KEY, "", own) == own.encode()
+    except RuntimeError:  # The process that kept the store has died.
         return True
 
 
-def _lost(error: RuntimeError) -> SemiposeError | None:
-    """What to say where `error` comes from a connection to another process; None where it has another reason."""
+def _lost_connection(error: RuntimeError) -> SemiposeError | None:
+    """Translate the error of a connection to another process; None for other errors."""
     text = str(error)
     if not isinstance(error, dist.DistError) and "gloo" not in text and "NCCL" not in text:
         return None
-    # Without the place in gloo's source before it and the advice behind it.
+    # Drop gloo's source position before the reason, and its advice after it.
     reason = re.sub(r"^\[\S+\] ", "", text.partition("\n")[0]).partition(". ")[0]
     return SemiposeError(
-        f"another process of this run ended without a word: it was killed, or ran out of memory ({reason}). What is "
-        "saved is whole; go on with `semipose resume`."
+        f"another process of this run ended without an error message: it was killed, or ran out of memory ({reason}). "
+        "Saved files are complete; continue with `semipose resume`."
     )
 
 
 def wait() -> None:
-    """Return when all processes have come here."""
+    """Wait until all processes have called this."""
     if count() > 1:
-        # Not dist.barrier(), which would keep the GPUs busy with waiting.
+        # Not dist.barrier(), which would keep the GPUs busy.
         dist.all_reduce(torch.zeros(1))
 
 
 def from_first(value: Any) -> Any:
-    """The first process's json-able `value`, in all processes."""
+    """Return the first process's json-able `value` in all processes."""
     if count() == 1:
         return value
     text = bytearray(json.dumps(value).encode())
     size = torch.tensor([len(text)])
     dist.broadcast(size, 0)
-    sent = torch.frombuffer(text, dtype=torch.uint8) if is_first() else torch.empty(int(size), dtype=torch.uint8)
-    dist.broadcast(sent, 0)
-    return json.loads(sent.numpy().tobytes())
+    data = torch.frombuffer(text, dtype=torch.uint8) if is_first() else torch.empty(int(size), dtype=torch.uint8)
+    dist.broadcast(data, 0)
+    return json.loads(data.numpy().tobytes())
 
 
 def from_local_first(numbers: tuple[int, int]) -> tuple[int, int]:
-    """The two `numbers` of this machine's first process, in all its processes."""
+    """Return the two `numbers` of this machine's first process in all its processes."""
     if count() == 1:
         return numbers
     rows = [torch.empty(2, dtype=torch.int64) for _ in range(count())]
@@ -140,17 +139,17 @@ def from_local_first(numbers: tuple[int, int]) -> tuple[int, int]:
 
 
 def refuse_unequal(what: str, value: Any) -> None:
-    """Raise a DataError where this process's json-able `value` is not the first one's; `what` names it."""
+    """Raise DataError where this process's json-able `value` differs from the first one's; `what` names it."""
     first = from_first(value)
     if value != first:
         raise DataError(
-            f"{what}: process {rank()} has {value!s:.200}, the first process {first!s:.200}. All must see the same "
-            "files, also on other machines: put data and run folder where all find them under one path."
+            f"{what}: process {rank()} has {value!s:.200}, the first process {first!s:.200}. All processes must see "
+            "the same files: on several machines, share data and run folder under the same path."
         )
 
 
 def means(values: list[float]) -> list[float]:
-    """The mean over the processes of each of `values`."""
+    """Average each of `values` over the processes."""
     if count() == 1:
         return values
     sums = torch.tensor(values, dtype=torch.float64)
@@ -159,26 +158,26 @@ def means(values: list[float]) -> list[float]:
 
 
 class Poll:
-    """Asks all processes for a number, without making any of them wait."""
+    """Maximum of a number over all processes, one call late, so that no process waits."""
 
     def __init__(self) -> None:
-        self._asked: dist.Work | None = None
+        self._pending: dist.Work | None = None
         self._largest = torch.zeros(1, dtype=torch.int64)
 
     def __call__(self, number: int, now: bool = False) -> int:
-        """The largest `number` that any process gave at its previous call, the same in all; alone, one's own.
+        """Return the maximum over all processes of the numbers of their previous call; alone, `number` itself.
 
-        `now` waits for the numbers of this call and takes them in: for the last one.
+        With `now`, for the last call, wait for the numbers of this call and include them.
         """
         if count() == 1:
             return number
-        before = self._answer()
+        previous = self._result()
         self._largest = torch.tensor([number])
-        self._asked = dist.all_reduce(self._largest, dist.ReduceOp.MAX, async_op=True)
-        return max(before, self._answer()) if now else before
+        self._pending = dist.all_reduce(self._largest, dist.ReduceOp.MAX, async_op=True)
+        return max(previous, self._result()) if now else previous
 
-    def _answer(self) -> int:
-        if self._asked is None:
+    def _result(self) -> int:
+        if self._pending is None:
             return 0
-        self._asked.wait()
+        self._pending.wait()
         return int(self._largest)

@@ -1,4 +1,4 @@
-"""How many of a CPU's threads a step over many tensors is worth."""
+"""Choice of the number of CPU threads for operations over many tensors."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,19 +6,19 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-# Numbers in a tensor, on average, from which on several threads pay.
-WORTH_WAKING = 100_000
+# Mean number of elements per tensor from which several threads are faster than one.
+MIN_ELEMENTS = 100_000
 
 
 @contextmanager
 def threads_for(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Within, torch's CPU threads are one where `tensors` are small, and as many as before where they are not.
+    """Use one CPU thread within the block if `tensors` are small on average, else leave torch's threads alone.
 
-    A multi-tensor step wakes the threads for each tensor. Where they sleep between (OMP_WAIT_POLICY=passive) that takes
-    longer than the step: HRNet-W32's AdamW 258 ms on two threads and 109 on one.
+    A multi-tensor step wakes the threads for each tensor. With sleeping threads (OMP_WAIT_POLICY=passive) that takes
+    longer than the step itself: 258 ms on two threads and 109 on one for AdamW on HRNet-W32.
     """
     before = torch.get_num_threads()
-    small = sum(tensor.numel() for tensor in tensors) < WORTH_WAKING * len(tensors)
+    small = sum(tensor.numel() for tensor in tensors) < MIN_ELEMENTS * len(tensors)
     if before == 1 or not small or tensors[0].device.type != "cpu":
         yield
         return

@@ -62,7 +62,7 @@ def train(
     if settings.weights is not None:
         settings = replace(settings, weights=settings.weights.absolute())
     refuse_uneven(settings, processes.started())
-    with processes.together(choose_device(settings.device)):
+    with processes.group(choose_device(settings.device)):
         folder, console, plan = None, _console(), {}
         if processes.is_first():
             if out is not None:
@@ -100,7 +100,7 @@ def resume(folder: str | Path, duration: str | int | None = None, device: str | 
     if device is not None:
         settings = settings.chosen("flag", "semipose resume", device=device).validate()
     refuse_uneven(settings, processes.started())
-    with processes.together(choose_device(settings.device)), run_lock(run.folder):
+    with processes.group(choose_device(settings.device)), run_lock(run.folder):
         data, console = same_data(run), _console()
         event = "; ".join(environment_changes(run.config, environment(settings)))
         if event:

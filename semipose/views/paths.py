@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semipose.config.parsing import suggestion
-from semipose.errors import UsageError
+from semipose.errors import UsageError, suggestion
 from semipose.views.cut_occlude import cut_occlude
 from semipose.views.mix import cutmix, mixup
 from semipose.views.occlude import cutout, joint_cutout

@@ -1,4 +1,4 @@
-"""The command line: flags, yaml, errors and exit codes; what each verb hands on to its task."""
+"""The command line: flags, yaml, errors and exit codes; what each command hands on to its task."""
 
 import importlib
 import inspect
@@ -15,7 +15,7 @@ import pytest
 import semipose
 from semipose import methods
 from semipose.cli.flags import parse_check, parse_compare, parse_train
-from semipose.cli.main import VERBS, main
+from semipose.cli.main import COMMANDS, main
 from semipose.config.settings import Settings
 from semipose.config.yaml_file import Config
 from semipose.errors import DataError, UsageError
@@ -233,7 +233,7 @@ def test_all_errors_of_a_yaml_are_reported_at_once_with_lines(tmp_path: Path) ->
     assert "did you mean 'batch_size'" in told
     assert "did you mean 'method.decay'" in told
     assert "did you mean 'mean_teacher'" in told
-    assert "flip is already given in line 5" in told
+    assert "flip is already set in line 5" in told
     for line in (1, 2, 3, 4, 6, 7, 8):
         assert f"config.yaml:{line}" in told, line
 
@@ -259,17 +259,17 @@ def test_yaml_cannot_make_python_objects(tmp_path: Path) -> None:
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for verb in ("train", "eval", "predict", "check", "split", "resume", "compare", "demo", "methods"):
-        assert f"\n  {verb} " in shown
+    for command in ("train", "eval", "predict", "check", "split", "resume", "compare", "demo", "methods"):
+        assert f"\n  {command} " in shown
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code([verb, "--help"]) == 0
-    assert f"usage: semipose {verb}" in capsys.readouterr().out
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_verb_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code([command, "--help"]) == 0
+    assert f"usage: semipose {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("argv", "told"), [(["trian"], "did you mean 'train'"), ([], "a verb is missing")])
+@pytest.mark.parametrize(("argv", "told"), [(["trian"], "did you mean 'train'"), ([], "no command is given")])
 def test_an_unknown_verb_is_refused(argv: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     assert told in capsys.readouterr().err

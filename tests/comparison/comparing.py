@@ -7,7 +7,7 @@ import pytest
 
 import semipose as sp
 from semipose.comparison import job
-from semipose.synthetic.single import write_figures
+from semipose.synthetic.single import write_people
 
 TINY: dict[str, Any] = {
     "network": "mobilenet_v1",
@@ -54,7 +54,7 @@ class Here:
 
 def people(folder: Path, count: int, seed: int = 0) -> tuple[Path, Path]:
     """(labels, images) of drawn people."""
-    return write_figures(folder, count, seed=seed, size=(72, 64), difficulty=0.2), folder / "images"
+    return write_people(folder, count, seed=seed, size=(72, 64), difficulty=0.2), folder / "images"
 
 
 def compare(labels: Path, out: Path, **changes: Any) -> tuple[dict[str, Any], list[str]]:

@@ -24,7 +24,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def train_all(folder: Path) -> dict[str, Any]:
     left: dict[str, Any] = {}
-    with processes.together(training.CPU):
+    with processes.group(training.CPU):
         for name in ALL:
             trainer = training.trainer(folder, folder / "out", method=name)
             training.steps(trainer, 2)

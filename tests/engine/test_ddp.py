@@ -18,8 +18,7 @@ from semipose.engine.batches import refuse_uneven, split
 from semipose.engine.trainer import Trainer
 from semipose.errors import DataError, UsageError
 from semipose.methods.method import Progress, Step
-from semipose.system import device, processes
-from semipose.system.device import choose_device
+from semipose.system import processes
 from semipose.system.tensor_file import load
 from tests import ranks, training
 from tests.people import batch
@@ -38,7 +37,7 @@ def train(people: Path, out: Path, **changes: Any) -> tuple[list[float], dict[st
         assert processes.is_first() or out not in Path(new).parents, new
         replace_file(old, new)
 
-    with training.group_norm(), processes.together(training.CPU), pytest.MonkeyPatch.context() as patch:
+    with training.group_norm(), processes.group(training.CPU), pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.replace", by_the_first)
         trainer = training.trainer(people, out, **changes)
         norms, bad = [], trainer._bad
@@ -92,7 +91,7 @@ def test_parts_of_a_batch_see_what_the_whole_sees() -> None:
 
 
 def agree() -> dict[str, Any]:
-    with processes.together(training.CPU):
+    with processes.group(training.CPU):
         rank = processes.rank()
         poll = processes.Poll()
         polled = [poll(rank * number) for number in (0, 15, 0, 0)]
@@ -122,7 +121,7 @@ def test_small_things_are_agreed_on() -> None:
 
 def train_with(people: Path, out: Path, act: Callable[[Trainer], None]) -> Any:
     """Train after `act` has tampered with the trainer; returns the number of updates it knew of."""
-    with processes.together(training.CPU):
+    with processes.group(training.CPU):
         trainer = training.trainer(people, out, duration=1000, eval_every=1000)
         act(trainer)
         trainer.run()
@@ -168,7 +167,7 @@ def test_an_error_in_one_process_ends_all_and_is_told_once(people: Path, tmp_pat
 def test_when_one_process_is_killed_the_other_says_so(people: Path, tmp_path: Path) -> None:
     first, second = ranks.together(train_with, people, tmp_path, second_is_killed)
     assert second == f"exit code {-signal.SIGKILL}"
-    assert first.startswith("SemiposeError: another process of this run ended without a word")
+    assert first.startswith("SemiposeError: another process of this run ended without an error message")
     assert "semipose resume" in first
 
 
@@ -184,7 +183,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_update_and_one_goes_on
 
 
 def silent_burn_in(people: Path, out: Path) -> None:
-    with processes.together(training.CPU), pytest.MonkeyPatch.context() as patch:
+    with processes.group(training.CPU), pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.contract.burn_in.BurnIn.networks_wait", False)
         training.steps(training.trainer(people, out, method="tests.contract.burn_in:BurnIn"), 1)
 
@@ -197,7 +196,7 @@ def test_a_method_must_say_that_its_networks_wait(people: Path, tmp_path: Path) 
 
 def inf_in_the_second(people: Path, out: Path) -> list[dict[str, str]]:
     """A loss that is infinite in one process only, with finite gradients."""
-    with processes.together(training.CPU):
+    with processes.group(training.CPU):
         trainer = training.trainer(people, out)
         forward = trainer.method.forward
         training.steps(trainer, 1)
@@ -219,7 +218,7 @@ def test_a_loss_that_is_infinite_in_one_process_changes_nothing_in_any(people: P
 
 
 def train_without_patience(people: Path, out: Path) -> int:
-    with processes.together(training.CPU):
+    with processes.group(training.CPU):
         trainer = training.trainer(people, out, duration=50, lr=1e-9, eval_every=1, patience=1)
         trainer.run()
         return trainer.update
@@ -231,7 +230,7 @@ def test_all_stop_early_when_the_first_who_alone_evaluates_does(people: Path, tm
 
 
 def updates_of_an_hour(people: Path, out: Path) -> int:
-    with pytest.MonkeyPatch.context() as patch, processes.together(training.CPU):
+    with pytest.MonkeyPatch.context() as patch, processes.group(training.CPU):
         patch.setattr(setup, "_seconds_per_update", lambda trainer: 1.0 + processes.rank())
         return training.trainer(people, out, duration="1h").updates
 
@@ -253,15 +252,3 @@ def test_batches_that_do_not_divide_are_refused(changes: dict[str, int], process
     with pytest.raises(UsageError, match=message):
         refuse_uneven(Settings.from_values(changes), processes)
     refuse_uneven(Settings.from_values({"batch_size": 24, "accumulate": 3}), 4)
-
-
-def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    for name in ("cuda", "cuda:0", "mps"):
-        with pytest.raises(UsageError, match=f"--device {name}: torchrun started 2 .* --nproc-per-node 1"):
-            choose_device(name)
-    assert choose_device("cpu") == training.CPU
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert device._own_device("cuda") == "cuda:1"

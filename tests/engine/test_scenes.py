@@ -204,7 +204,7 @@ def test_images_in_which_nobody_is_count_against_who_is_found_there(data: Data) 
         scores.append(evaluate(told(data)))
     alone, both = scores
     assert both.counts["images"] == 2
-    assert both.counts["found"] == 4
+    assert both.counts["detected"] == 4
     assert alone.values["oks_ap50"] - both.values["oks_ap50"] > 20
 
 
@@ -216,8 +216,8 @@ def test_images_in_which_nobody_is_count_against_who_is_found_there(data: Data) 
         ({"network": "cid", "adaptive": False}, "--adaptive False: is for --network dekr"),
         ({"network": "dekr", "fine": True}, "--fine True: is for --network higher_hrnet"),
         ({"network": "dekr", "metric": "pck@0.1"}, "expected oks_ap, oks_ap50"),
-        ({"network": "dekr", "decode": "quarter"}, "reads its maps in a way of its own"),
-        ({"network": "dekr", "shift": 1.0}, "--shift 1.0: is a share"),
+        ({"network": "dekr", "decode": "quarter"}, "has its own decoding"),
+        ({"network": "dekr", "shift": 1.0}, "--shift 1.0: must be a share"),
         ({"network": "cid", "head_channels": 64}, "hrnet_w32 has no deconvolutions"),
     ],
 )

@@ -17,7 +17,7 @@ COCO, CROWD, FISHEYE = PRESETS["coco_17"], PRESETS["crowdpose_14"], PRESETS["wep
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_people_found_in_cocos_images_score_as_pycocotools_says(data_root: Path, name: str) -> None:
+def test_detections_in_cocos_images_score_as_pycocotools_says(data_root: Path, name: str) -> None:
     truth, results = (read(data_root / "eval" / file) for file in SETS[name])
     reference = read(data_root / "eval" / "coco_reference_ap.json")[name]
     found = score_multi_person(*as_poses(truth, results, 17), COCO, images_of(truth), resamples=0)
@@ -103,6 +103,6 @@ def test_crowdposes_images_by_class_and_values_by_its_own_tool(data_root: Path) 
             assert found.values[f"oks_{name}"] == pytest.approx(100 * value, abs=0.011), (noise, name)
         assert evaluate(truth, results, CROWD.sigmas)["oks_ap"] == pytest.approx(100 * values["ap"], abs=0.0051)
     other = score_multi_person(
-        Poses.empty(14), there, CROWD, images_of(truth), crowd_index=index, edges=(0.1, 0.8), resamples=0
+        Poses.empty(14), there, CROWD, images_of(truth), crowd_index=index, limits=(0.1, 0.8), resamples=0
     )
     assert "192 easy, 1459 medium, 349 hard" in "\n".join(other.notes)

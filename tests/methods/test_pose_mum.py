@@ -341,7 +341,7 @@ class OwnStatistics(PoseMum):
 
 
 def train_without_eman(folder: Path) -> dict[str, str]:
-    with processes.together(training.CPU):
+    with processes.group(training.CPU):
         trainer = training.trainer(folder, folder / "out", method=f"{__name__}:OwnStatistics")
         training.steps(trainer, 3)
         return training.digests(trainer)

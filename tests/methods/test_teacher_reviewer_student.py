@@ -295,7 +295,7 @@ def test_the_best_one_needs_people_to_validate_on(folder: Path, tmp_path: Path) 
 
 
 def reviewing(folder: Path, out: Path) -> dict[str, str]:
-    with processes.together(training.CPU):
+    with processes.group(training.CPU):
         made = trainer(folder, out, reviewer="best")
         made.run()
         return training.digests(made)

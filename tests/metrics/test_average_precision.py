@@ -70,7 +70,7 @@ def test_the_hits_needed_for_a_recall_are_those_of_a_search_in_floating_point():
     np.testing.assert_array_equal(hits_needed(people.astype(float)), searched)
 
 
-def test_nobody_of_a_size_gives_nan_and_nothing_found_gives_0(coco):
+def test_a_size_without_people_gives_nan_and_no_detections_give_0(coco):
     truth, _ = coco(3)
     _, matches = matched(truth, [])
     values = weighted_values(matches, np.stack([np.ones(6), np.zeros(6)]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semipose.errors import DataError, UsageError
-from semipose.metrics.bootstrap import BLOCK, bootstrap, draws
+from semipose.metrics.bootstrap import NUMBERS_PER_BLOCK, bootstrap, resample_weights
 from semipose.metrics.intervals import Difference, difference, mean_difference
 from semipose.metrics.score import Score, score
 from semipose.pose.skeleton import PRESETS
@@ -27,8 +27,8 @@ def scores(people):
 
 
 def test_each_resample_draws_as_many_images_as_there_are_and_blocks_do_not_matter():
-    whole = np.concatenate(list(draws(7, resamples=50, seed=3, width=7)))
-    pieces = list(draws(7, resamples=50, seed=3, width=BLOCK // 4))
+    whole = np.concatenate(list(resample_weights(7, resamples=50, seed=3, width=7)))
+    pieces = list(resample_weights(7, resamples=50, seed=3, width=NUMBERS_PER_BLOCK // 4))
     assert len(pieces) == 13
     np.testing.assert_array_equal(whole, np.concatenate(pieces))
     np.testing.assert_array_equal(whole.sum(1), 7)
@@ -161,17 +161,17 @@ def test_the_mean_of_several_pairs_draws_the_same_images_for_all(scores):
 def test_a_later_pair_of_other_people_is_refused(scores):
     good, bad = scores(4, 30)
     (odd,) = scores(4, truth_seed=8)
-    with pytest.raises(DataError, match="a paired comparison needs the same people"):
+    with pytest.raises(DataError, match="A paired comparison needs the same people"):
         mean_difference([(good, bad), (odd, odd)], "pck@0.2")
 
 
 def test_a_missing_metric_and_a_score_from_a_file_are_refused(scores):
     a, b = scores(4, 12)
-    with pytest.raises(UsageError, match=r"the first score has no 'pck@0\.3'; it has pck@0\.05"):
+    with pytest.raises(UsageError, match=r"the first score has no metric 'pck@0\.3'; its metrics are pck@0\.05"):
         difference(a, b, "pck@0.3")
-    with pytest.raises(UsageError, match="evaluate both models again"):
+    with pytest.raises(UsageError, match="Evaluate both models again"):
         difference(a, Score.from_dict(b.to_dict()), "pck@0.1")
-    with pytest.raises(UsageError, match="0 resamples"):
+    with pytest.raises(UsageError, match="resamples is 0"):
         difference(a, b, "pck@0.1", resamples=0)
 
 

@@ -11,9 +11,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from semipose.errors import DataError
-from semipose.metrics.crowding import EDGES
 from semipose.metrics.intervals import difference
-from semipose.metrics.multi_person import people_found, score_multi_person
+from semipose.metrics.multi_person import precision_and_recall, score_multi_person
+from semipose.pose.crowding import CROWDING_LIMITS
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import PRESETS, Skeleton
 
@@ -154,31 +154,31 @@ def test_values_equal_those_of_pycocotools_with_crowds_ties_and_empty_images(coc
         assert found.values == pytest.approx(by_pycocotools(truth, results, PERSON.sigmas), abs=1e-9), seed
 
 
-@pytest.mark.parametrize("edges", [EDGES, (0.1, 0.8)])
-def test_crowded_images_equal_the_crowd_mode_and_a_slow_evaluator(coco, tmp_path, edges):
+@pytest.mark.parametrize("limits", [CROWDING_LIMITS, (0.1, 0.8)])
+def test_crowded_images_equal_the_crowd_mode_and_a_slow_evaluator(coco, tmp_path, limits):
     for seed in range(6):
         truth, results = coco(seed, images=20, keypoints=14)
         truth = without_areas(truth, seed)
         index = [image["crowdIndex"] for image in truth["images"]]
         predicted, there = as_poses(truth, results, 14)
         found = score_multi_person(
-            predicted, there, CROWD, images_of(truth), crowd_index=index, edges=edges, resamples=0
+            predicted, there, CROWD, images_of(truth), crowd_index=index, limits=limits, resamples=0
         ).values
         names = ["oks_ap", "oks_ap50", "oks_ap75", "oks_ar", "oks_ar50", "oks_ar75"]
         theirs = by_crowd_mode(truth, results, CROWD.sigmas, tmp_path)
         assert [found[name] for name in names] == pytest.approx(theirs[:6], abs=1e-9)
-        bounds = [(-np.inf, edges[0]), (edges[0], edges[1]), (edges[1], np.inf)]
+        bounds = [(-np.inf, limits[0]), (limits[0], limits[1]), (limits[1], np.inf)]
         for name, (low, high), rounded in zip(("easy", "medium", "hard"), bounds, theirs[6:], strict=True):
             chosen = [image["id"] for image in truth["images"] if low <= image["crowdIndex"] < high]
             expected = slow(truth, results, CROWD.sigmas, chosen)[0]
             assert found.get(f"oks_ap_{name}", -1) == pytest.approx(expected, abs=1e-6)
-            if edges == EDGES and rounded >= 0:
+            if limits == CROWDING_LIMITS and rounded >= 0:
                 assert found[f"oks_ap_{name}"] == pytest.approx(rounded, abs=0.0051)
         ap, ar = slow(truth, results, CROWD.sigmas, images_of(truth))
         assert (found["oks_ap"], found["oks_ar"]) == pytest.approx((ap, ar), abs=1e-6)
 
 
-def test_whoever_is_found_exactly_scores_full_marks(coco):
+def test_perfect_detections_score_full_marks(coco):
     truth, _ = coco(2, images=10, keypoints=14)
     _, there = as_poses(without_areas(truth), [], 14)
     labeled = there[~there.crowd & (there.visible > 0).any(1)]
@@ -200,7 +200,7 @@ def test_images_in_another_order_and_their_indices_stay_together(coco):
     assert len({one.values[f"oks_ap_{name}"] for name in ("easy", "medium", "hard")}) == 3
 
 
-def test_people_found_where_nobody_is_cost_precision(coco):
+def test_detections_in_empty_images_cost_precision(coco):
     truth, results = coco(4, images=8)
     predicted, there = as_poses(truth, results, 17)
     images = images_of(truth)
@@ -248,18 +248,18 @@ def test_counts_and_notes_say_what_was_scored(coco):
         "people": int(scored.sum()),
         "keypoints": int((there.visible[scored] > 0).sum()),
         "images": 8,
-        "found": len(results),
+        "detected": len(results),
         "people_without_labels": int((~labeled & ~there.crowd).sum()),
         "crowds": int(there.crowd.sum()),
     }
     text = "\n".join(found.notes)
-    for said in ("CrowdPose-14 preset", "for 0 people, 0.53 x box for", "20 best scored", "ignored regions"):
+    for said in ("CrowdPose-14 preset", "for 0 people, 0.53 x box for", "20 highest scored", "ignored regions"):
         assert said in text
     assert "parted at 0.2 and 0.8" in text
     assert "bootstrap over 8 images, 20 resamples" in text
 
 
-def test_an_index_that_is_not_known_belongs_to_no_class(people):
+def test_images_without_an_index_belong_to_no_class(people):
     predicted, truth = people()
     images = np.unique(truth.image_ids)
     index = np.where(np.arange(len(images)) < 20, 0.0, np.nan)
@@ -280,7 +280,7 @@ def square(x: float, image: int, skeleton: Skeleton = PERSON) -> Poses:
     return person
 
 
-def test_precision_and_recall_of_the_people_found():
+def test_precision_and_recall_count_hits_among_detections_and_people():
     truth = Poses.concatenate([square(100, 1), square(400, 1), square(100, 2), square(100, 3)])
     crowd, blank = square(700, 1), square(700, 2)
     crowd.crowd[:], blank.visible[:] = True, 0
@@ -297,35 +297,35 @@ def test_precision_and_recall_of_the_people_found():
             square(100, 4),  # where nobody is
         ]
     )
-    precision, recall = people_found(found, truth, PERSON, [1, 2, 3, 4])
+    precision, recall = precision_and_recall(found, truth, PERSON, [1, 2, 3, 4])
     assert (precision, recall) == pytest.approx((100 * 2 / 5, 100 * 2 / 4))
 
 
-def test_precision_of_nobody_found_and_recall_of_nobody_there_are_unknown():
+def test_precision_without_detections_and_recall_without_people_are_nan():
     nobody, somebody = Poses.empty(17), square(100, 1)
-    assert np.isnan(people_found(nobody, somebody, PERSON, [1])[0])
-    assert people_found(nobody, somebody, PERSON, [1])[1] == 0
-    precision, recall = people_found(somebody, nobody, PERSON, [1])
+    assert np.isnan(precision_and_recall(nobody, somebody, PERSON, [1])[0])
+    assert precision_and_recall(nobody, somebody, PERSON, [1])[1] == 0
+    precision, recall = precision_and_recall(somebody, nobody, PERSON, [1])
     assert precision == 0
     assert np.isnan(recall)
-    assert np.isnan(people_found(nobody, nobody, PERSON, [1])).all()
+    assert np.isnan(precision_and_recall(nobody, nobody, PERSON, [1])).all()
 
 
 def test_faults_are_named(people):
     predicted, truth = people()
     images = np.unique(truth.image_ids)
-    with pytest.raises(DataError, match="true people stand in image 100, which is none of the 39"):
+    with pytest.raises(DataError, match="true people are in image 100, which is not among the 39"):
         score_multi_person(predicted[:0], truth, PERSON, images[1:])
     stray = predicted[[0]]
     stray.image_ids[:] = 7
-    with pytest.raises(DataError, match="predicted people stand in image 7"):
+    with pytest.raises(DataError, match="predicted people are in image 7"):
         score_multi_person(stray, truth, PERSON, images)
     with pytest.raises(DataError, match="have 17 keypoints; expected the skeleton's 14"):
         score_multi_person(predicted, truth, CROWD, images)
     broken = predicted[[0, 1, 2]]
     broken.box_scores[1] = np.nan
-    with pytest.raises(DataError, match="1 of 3 people found have keypoints or scores that are NaN"):
+    with pytest.raises(DataError, match="1 of 3 detected people have keypoints or scores that are NaN"):
         score_multi_person(broken, truth, PERSON, images)
     truth.visible[:] = 0
-    with pytest.raises(DataError, match="nothing can be scored"):
+    with pytest.raises(DataError, match="there is nothing to score"):
         score_multi_person(predicted, truth, PERSON, images)

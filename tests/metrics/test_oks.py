@@ -149,7 +149,7 @@ def test_missing_area_and_number_of_keypoints_are_filled_in():
     assert 0 < found["oks_ap"] < 100
 
 
-def test_no_results_score_0_and_sizes_nobody_has_are_absent():
+def test_no_results_score_0_and_sizes_without_people_are_absent():
     values = evaluate(labels(person(1, 1, HERE)), [], TWO)
     assert values["oks_ap"] == values["oks_ar"] == values["oks_apl"] == 0
     assert "oks_apm" not in values
@@ -162,7 +162,7 @@ def test_no_results_score_0_and_sizes_nobody_has_are_absent():
         (
             labels(person(5, 1, HERE + HERE)),
             [],
-            r"annotation 5: 12 keypoint numbers, but 2 sigmas call for 6",
+            r"annotation 5: 12 keypoint numbers, expected 6",
         ),
         (labels({"id": 7, "image_id": 1}), [], "annotation 7: 0 keypoint numbers"),
         (

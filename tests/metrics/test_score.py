@@ -143,11 +143,11 @@ def test_a_skeleton_without_shoulders_has_no_torso_keys(people):
     predicted, truth = people(keypoints=3)
     found = score(predicted, truth, tool)
     assert set(found.values) == KEYS - {"pck_torso@0.1", "pck_torso@0.2"}
-    assert any("no pck_torso" in note for note in found.notes)
+    assert any("pck_torso is left out" in note for note in found.notes)
     assert any("default 0.072" in note for note in found.notes)
 
 
-def test_a_keypoint_nobody_has_labeled_is_absent_not_0(people):
+def test_a_keypoint_without_labels_is_absent_not_0(people):
     predicted, truth = people()
     truth.visible[:, 4] = 0
     found = score(predicted, truth, PERSON)
@@ -198,7 +198,7 @@ def unlabeled(predicted, truth):
     ("spoil", "said"),
     [
         (broken, "1 of 60 people have predicted keypoints that are NaN or infinite .the first: person 1002."),
-        (swapped, "row 0: predicted is person 1001 .* true is person 1000"),
+        (swapped, "row 0: the prediction is of person 1001 .* label of person 1000"),
         (unlabeled, "none of the 60 people has a labeled keypoint"),
     ],
 )
@@ -213,7 +213,7 @@ def test_poses_of_another_shape_are_refused(people):
     predicted, truth = people()
     with pytest.raises(DataError, match=r"\(59, 17, 2\), true ones \(60, 17, 2\)"):
         score(predicted[1:], truth, PERSON)
-    with pytest.raises(DataError, match="skeleton of 14"):
+    with pytest.raises(DataError, match="skeleton has 14"):
         score(predicted, truth, PRESETS["lsp_14"])
 
 

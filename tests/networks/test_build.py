@@ -193,7 +193,7 @@ def test_the_config_is_enough_to_build_the_network_again() -> None:
         ({"name": "timm:resnet18", "width": 0.5}, r"has the channels that timm gives it; leave out --width"),
         ({"name": "resnet18", "width": 0.0}, "width is 0.0"),
         ({"name": "higherhrnet"}, "did you mean 'higher_hrnet'.* networks are .* cid, dekr, higher_hrnet, and timm"),
-        ({"name": "cid", "backbone": "resnet_18"}, "no backbone 'resnet_18'; did you mean 'resnet18'"),
+        ({"name": "cid", "backbone": "resnet_18"}, r"no backbone 'resnet_18' \(did you mean 'resnet18'"),
         ({"name": "cid", "backbone": "dekr"}, "no backbone 'dekr'"),
         ({"name": "dekr", "backbone": "timm:resnet18", "width": 0.5}, "timm gives it; leave out --width"),
         ({"name": "resnet18", "backbone": "resnet50"}, "resnet18 is a backbone itself; found backbone 'resnet50'"),

@@ -19,9 +19,9 @@ def poses(people: int = 3, keypoints: int = 2) -> Poses:
     [
         ("keypoints", np.zeros((3, 2)), r"\(3, 2\); expected \(N, K, 2\)"),
         ("keypoints", np.zeros((3, 2, 3)), r"\(3, 2, 3\); expected \(3, 2, 2\)"),
-        ("scores", np.zeros((3, 3)), r"scores have shape \(3, 3\); expected \(3, 2\)"),
-        ("boxes", np.zeros((3, 5)), r"boxes have shape \(3, 5\); expected \(3, 4\)"),
-        ("ids", np.zeros(2), r"ids have shape \(2,\); expected \(3,\)"),
+        ("scores", np.zeros((3, 3)), r"scores has shape \(3, 3\); expected \(3, 2\)"),
+        ("boxes", np.zeros((3, 5)), r"boxes has shape \(3, 5\); expected \(3, 4\)"),
+        ("ids", np.zeros(2), r"ids has shape \(2,\); expected \(3,\)"),
     ],
 )
 def test_a_wrong_shape_is_refused_with_both_shapes(field: str, value: np.ndarray, said: str) -> None:

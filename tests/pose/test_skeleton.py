@@ -97,7 +97,7 @@ def test_every_preset_has_partners_a_torso_and_survives_json(name: str) -> None:
         ({"keypoints": ["a", "b"], "sigmas": [0.1, 0.2]}, "given in json", 0.1, "in the category"),
         ({"keypoints": ["left_ear", "right_ear"]}, "COCO-17 by name", 0.035, "all from COCO"),
         ({"keypoints": ["tail", "nose"]}, "COCO-17 by name; default 0.072 for tail", 0.072, "partly"),
-        ({"keypoints": ["snout", "tail"]}, "default 0.072 (no published sigmas)", 0.072, "nobody knows"),
+        ({"keypoints": ["snout", "tail"]}, "default 0.072 (no published sigmas)", 0.072, "none known"),
     ],
 )
 def test_sigmas_say_where_they_come_from(category: dict, source: str, first: float, remark: str) -> None:
@@ -132,8 +132,8 @@ def test_an_override_replaces_partners_bones_and_sigmas() -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ({"flip_pair": []}, "Did you mean 'flip_pairs'"),
-        ({"flip_pairs": [["snout", "tial"]]}, "Did you mean 'tail'"),
+        ({"flip_pair": []}, "did you mean 'flip_pairs'"),
+        ({"flip_pairs": [["snout", "tial"]]}, "did you mean 'tail'"),
         ({"flip_pairs": [["snout", "tail"], ["tail", "leftear"]]}, "tail twice"),
         ({"flip_pairs": [["snout", "snout"]]}, "with itself"),
         ({"flip_pairs": "leftear"}, "pairs of names"),
@@ -151,11 +151,11 @@ def test_a_wrong_override_is_refused(override: dict, said: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"keypoints": ()}, "names no keypoint"),
+        ({"keypoints": ()}, "has no keypoints"),
         ({"keypoints": ("a", "a")}, "more than once"),
-        ({"flip": (1, 1)}, "no exchange of pairs"),
+        ({"flip": (1, 1)}, "expected pairs that swap"),
         ({"sigmas": (0.1,)}, "expected 2 numbers"),
-        ({"bones": ((0, 2),)}, "outside its 2 keypoints"),
+        ({"bones": ((0, 2),)}, "indices of its 2 keypoints"),
     ],
 )
 def test_a_wrong_skeleton_is_refused(change: dict, said: str) -> None:

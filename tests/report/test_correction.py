@@ -15,7 +15,7 @@ from semipose.methods.sspcm import Sspcm
 from semipose.report import correction as report_correction
 from semipose.report.correction import before_and_after, correction, corrector, errors, hidden_labels
 from semipose.runs.run import Run
-from semipose.synthetic.single import write_figures
+from semipose.synthetic.single import write_people
 from semipose.tasks.train import train
 
 TINY: dict[str, Any] = {
@@ -36,7 +36,7 @@ HIDDEN = list(range(5, 13))
 def divided(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve labeled people, of which a split hides eight."""
     folder = tmp_path_factory.mktemp("divided")
-    write_figures(folder, 12, seed=0, size=(72, 64))
+    write_people(folder, 12, seed=0, size=(72, 64))
     (folder / "split.json").write_text(json.dumps({"labeled": [1, 2, 3, 4], "unlabeled": HIDDEN}))
     return folder
 

@@ -1,4 +1,4 @@
-"""Crowds: the same on every call, from apart to crowded, with who is hidden by whom."""
+"""Pictures of several people: repeatable, from apart to crowded, with occlusion between people."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,9 @@ import pytest
 
 from semipose.errors import UsageError
 from semipose.formats.load import load
-from semipose.metrics import crowding
+from semipose.pose.crowding import crowd_index, crowding_classes
 from semipose.pose.skeleton import Skeleton
-from semipose.synthetic.crowd import EIGHT, crowd_index, draw_crowd, reduced, write_crowds
+from semipose.synthetic.crowd import EIGHT_KEYPOINTS, crowding, draw_crowd, reduced_skeleton, write_crowds
 
 
 def test_a_crowd_depends_on_seed_and_index_alone() -> None:
@@ -24,14 +24,14 @@ def test_a_crowd_depends_on_seed_and_index_alone() -> None:
 
 def test_crowds_spread_from_easy_to_hard_and_close_people_hide_each_other() -> None:
     crowds = [draw_crowd(0, index, (96, 96), 0.1) for index in range(40)]
-    index = np.array([crowd_index(crowd.people) for crowd in crowds])
-    shares = [float(rows.mean()) for rows in crowding.classes_of(index).values()]
+    index = np.array([crowding(crowd.people) for crowd in crowds])
+    shares = [float(rows.mean()) for rows in crowding_classes(index).values()]
     assert min(shares) > 0.15
     hidden = [np.mean([(one.visible == 1).mean() for one in crowd.people]) for crowd in crowds]
     assert np.mean(np.array(hidden)[index > 0.8]) > 1.5 * np.mean(np.array(hidden)[index < 0.2])
 
 
-def test_a_keypoint_behind_somebody_nearer_is_hidden_and_the_nearest_hides_nobody_else() -> None:
+def test_keypoints_behind_nearer_people_are_hidden() -> None:
     together = draw_crowd(0, 3, people=(6, 6)).people
     seen = [(one.visible == 2).mean() for one in together]
     assert seen[-1] > 0.8
@@ -45,15 +45,15 @@ def test_written_crowds_are_read_back_with_their_index(tmp_path: Path) -> None:
     everybody = data.labeled
     assert everybody.images.ids.tolist() == list(range(11, 17))
     assert len(everybody) == len(value["annotations"]) > 12
-    assert data.skeleton.keypoints == EIGHT
-    assert data.skeleton.sigmas == reduced(EIGHT).sigmas
+    assert data.skeleton.keypoints == EIGHT_KEYPOINTS
+    assert data.skeleton.sigmas == reduced_skeleton(EIGHT_KEYPOINTS).sigmas
     stored = [extra["crowdIndex"] for extra in everybody.images.extra]
-    computed = crowding.crowd_index(everybody.poses, everybody.images.ids)
+    computed = crowd_index(everybody.poses, everybody.images.ids)
     np.testing.assert_allclose(stored, computed, atol=1e-3)
 
 
 def test_a_reduced_skeleton_keeps_partners_and_joins_what_is_left() -> None:
-    found = reduced(EIGHT)
+    found = reduced_skeleton(EIGHT_KEYPOINTS)
     names = found.keypoints
     assert [names[partner] for partner in found.flip] == [
         "left_ankle",
@@ -75,13 +75,19 @@ def test_a_reduced_skeleton_keeps_partners_and_joins_what_is_left() -> None:
         ("left_wrist", "neck"),
         ("head_top", "neck"),
     }
-    assert reduced(["left_hip", "neck"]).flip == (0, 1)
+    assert reduced_skeleton(["left_hip", "neck"]).flip == (0, 1)
     assert isinstance(found, Skeleton)
 
 
 @pytest.mark.parametrize(
     ("names", "people"),
-    [(["neck"], (2, 8)), (["neck", "neck"], (2, 8)), (["neck", "nose"], (2, 8)), (EIGHT, (0, 4)), (EIGHT, (5, 4))],
+    [
+        (["neck"], (2, 8)),
+        (["neck", "neck"], (2, 8)),
+        (["neck", "nose"], (2, 8)),
+        (EIGHT_KEYPOINTS, (0, 4)),
+        (EIGHT_KEYPOINTS, (5, 4)),
+    ],
 )
 def test_wrong_usage_is_refused(tmp_path: Path, names: list[str], people: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match="expected"):

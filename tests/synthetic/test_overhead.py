@@ -11,7 +11,7 @@ from semipose.metrics.truth import areas_of
 from semipose.pose.skeleton import PRESETS
 from semipose.synthetic.body import POINT, random_body, rotation
 from semipose.synthetic.overhead import Overhead, random_overhead
-from semipose.synthetic.single import draw_figure, write_demo, write_figures
+from semipose.synthetic.single import draw_person, write_demo, write_people
 
 
 @pytest.mark.parametrize(("pitch", "yaw", "roll"), [(40.0, 30.0, 0.0), (85.0, -120.0, 0.0), (25.0, 170.0, 70.0)])
@@ -65,17 +65,17 @@ def test_heads_point_away_from_the_lens_in_all_directions() -> None:
     assert (np.histogram(ways, 8, (-180, 180))[0] > 8).all()
 
 
-def test_overhead_figures_are_others_and_repeat() -> None:
-    first, again = (draw_figure(3, 5, (96, 96), overhead=True) for _ in range(2))
+def test_people_from_overhead_differ_and_are_repeatable() -> None:
+    first, again = (draw_person(3, 5, (96, 96), overhead=True) for _ in range(2))
     assert np.array_equal(first.image, again.image)
-    assert not np.allclose(first.keypoints, draw_figure(3, 5, (96, 96)).keypoints, atol=1)
-    figures = [draw_figure(1, index, (96, 96), 0.2, overhead=True) for index in range(20)]
-    assert np.mean([figure.visible > 0 for figure in figures]) > 0.98
-    assert 0.4 < np.mean([figure.visible == 2 for figure in figures]) < 0.95
+    assert not np.allclose(first.keypoints, draw_person(3, 5, (96, 96)).keypoints, atol=1)
+    people = [draw_person(1, index, (96, 96), 0.2, overhead=True) for index in range(20)]
+    assert np.mean([person.visible > 0 for person in people]) > 0.98
+    assert 0.4 < np.mean([person.visible == 2 for person in people]) < 0.95
 
 
 def test_files_have_the_order_and_sigmas_of_wepdtof_and_no_area_but_the_boxs(tmp_path: Path) -> None:
-    labels = write_figures(tmp_path, 3, seed=0, size=(96, 96), overhead=True)
+    labels = write_people(tmp_path, 3, seed=0, size=(96, 96), overhead=True)
     people = load_labels(labels, tmp_path / "images")
     preset = PRESETS["wepdtof_14"]
     assert people.skeleton is not None
@@ -86,7 +86,7 @@ def test_files_have_the_order_and_sigmas_of_wepdtof_and_no_area_but_the_boxs(tmp
     areas, from_box = areas_of(people.poses)
     assert from_box.all()
     np.testing.assert_allclose(areas, 0.53 * people.poses.boxes[:, 2:].prod(1), rtol=1e-5)
-    drawn = draw_figure(0, 1, (96, 96), overhead=True)
+    drawn = draw_person(0, 1, (96, 96), overhead=True)
     names = PRESETS["lsp_14"].keypoints
     for name in ("head_top", "left_wrist"):
         row, column = names.index(name), preset.keypoints.index(name)

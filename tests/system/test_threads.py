@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from semipose.system.threads import WORTH_WAKING, threads_for
+from semipose.system.threads import MIN_ELEMENTS, threads_for
 
 
 @pytest.fixture(autouse=True)
@@ -20,9 +20,9 @@ def _two_threads() -> Iterator[None]:
     ("sizes", "threads"),
     [
         ([10, 20], 1),
-        ([WORTH_WAKING - 1], 1),
-        ([WORTH_WAKING], 2),
-        ([10, 3 * WORTH_WAKING], 2),
+        ([MIN_ELEMENTS - 1], 1),
+        ([MIN_ELEMENTS], 2),
+        ([10, 3 * MIN_ELEMENTS], 2),
         ([10] * 40, 1),
     ],
 )

@@ -20,7 +20,7 @@ from semipose.inference.predict import score_whole_images
 from semipose.pose.poses import Poses
 from semipose.report.whole_images import unlabeled_pictures, val_pictures
 from semipose.runs.run import Run
-from semipose.synthetic.crowd import reduced, write_crowds
+from semipose.synthetic.crowd import reduced_skeleton, write_crowds
 from semipose.tasks.check import sheet
 from semipose.tasks.evaluate import evaluate
 from semipose.tasks.export import export
@@ -153,7 +153,7 @@ def test_the_report_shows_whole_images_the_best_first(data: Data, model: Model) 
 
 
 def test_every_person_has_a_color() -> None:
-    skeleton, poses = reduced(["left_hip", "right_hip"]), Poses.blank(2, 2)
+    skeleton, poses = reduced_skeleton(["left_hip", "right_hip"]), Poses.blank(2, 2)
     poses.keypoints[:] = [[[5, 5], [5, 25]], [[25, 5], [25, 25]]]
     poses.visible[:], poses.scores[:] = 2, 1
     colors = person_colors(2)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from semipose.metrics.crowding import classes_of, crowd_index
+from semipose.pose.crowding import crowd_index, crowding_classes
 from semipose.pose.poses import Poses
 
 
@@ -22,7 +22,7 @@ def test_the_index_is_the_mean_share_of_others_keypoints_within_the_box():
     assert crowd_index(two(), [0]) == pytest.approx([(1 / 3 + 1 / 4) / 2])
 
 
-def test_people_of_other_images_and_images_of_nobody_do_not_count():
+def test_people_of_other_images_and_empty_images_do_not_count():
     apart = two()
     apart.image_ids[:] = [7, 5]
     np.testing.assert_array_equal(crowd_index(apart, [5, 6, 7]), [0, 0, 0])
@@ -44,7 +44,7 @@ def test_crowd_regions_and_people_without_labels_are_left_out():
     assert crowd_index(people, [0]) == pytest.approx([7 / 24])
 
 
-def test_classes_part_at_the_edges_and_leave_out_what_is_unknown():
+def test_classes_part_at_the_limits_and_leave_out_unknown_indices():
     index = np.array([0.0, 0.1, 0.19, 0.2, 0.79, 0.8, 3.0, np.nan])
-    assert [of.sum() for of in classes_of(index).values()] == [3, 2, 2]
-    assert [of.sum() for of in classes_of(index, (0.1, 0.8)).values()] == [1, 4, 2]
+    assert [of.sum() for of in crowding_classes(index).values()] == [3, 2, 2]
+    assert [of.sum() for of in crowding_classes(index, (0.1, 0.8)).values()] == [1, 4, 2]
