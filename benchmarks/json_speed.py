@@ -22,8 +22,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from semipose.formats.coco import load_labels
 from semipose.formats.coco_records import AnnotationRecord, Document, ImageRecord
+from semipose.formats.labels import load_labels
 from semipose.pose.skeleton import PRESETS
 from semipose.system.files import write_json
 

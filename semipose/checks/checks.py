@@ -6,7 +6,7 @@ from semipose.checks.files import copies, unreadable
 from semipose.checks.finding import Finding
 from semipose.checks.labels import check_labels
 from semipose.checks.skeleton import check_skeleton
-from semipose.data.splits import FEWEST
+from semipose.data.splits import MIN_LABELED_FOR_VAL
 from semipose.formats.load import Data
 
 __all__ = ["Finding", "check"]
@@ -50,7 +50,7 @@ def _amounts(data: Data) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"there is no validation set ({data.val_source})",
-            f"Give --val, or label {FEWEST} people or more in several images; until then nothing says how good it is.",
+            f"Pass --val, or label at least {MIN_LABELED_FOR_VAL} in several images; else accuracy is not measured.",
         )
     elif (held := int(data.val.labeled.sum())) < FEW:
         yield Finding(

@@ -21,7 +21,7 @@ from semipose.data.make_split import make_split
 from semipose.data.people import People
 from semipose.data.splits import hold_out
 from semipose.errors import DataError, SemiposeError, UsageError
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.formats.video import Sampling
 from semipose.system.device import choose_device
 from semipose.system.files import locked, read_json, write_json

@@ -1,14 +1,12 @@
 """Labeled people in, the content of a split file out; for one seed a smaller split is part of a larger one."""
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 
-from semipose.data.people import People
+from semipose.data.people import ListedImage, People
 from semipose.data.splits import GROUP_FIELDS, Ids, group_field, shuffled
 from semipose.errors import UsageError
 
@@ -47,40 +45,38 @@ def make_split(
     return {"labeled": sorted(taken.tolist()), "unlabeled": np.setdiff1d(every, taken).tolist(), **rule}
 
 
-def read_groups(path: str | Path, how: str) -> dict[int, str]:
-    """Image id -> group, for the images of the COCO json `path`, which is known to be sound.
+def group_images(images: Sequence[ListedImage], by: str, source: str) -> dict[int, str]:
+    """Map the id of each image to its group.
 
-    `how` names a field of the images ("video_id"), or is a pattern whose first (...) finds the group in a file name:
-    r"(.*)_\\d+" makes one group of mouse_1.png and mouse_2.png.
+    `by` names a field of the images ("video_id"), or is a pattern whose first (...) finds the group in a file name:
+    r"(.*)_\\d+" makes one group of mouse_1.png and mouse_2.png. `source` names the label file in messages. Raises
+    UsageError where an image has no group, or all have the same.
     """
-
-    class Listing(msgspec.Struct):
-        images: list[dict[str, Any]]
-
-    images = msgspec.json.decode(Path(path).read_bytes(), type=Listing).images
-    found = _by_name(images, how) if "(" in how else {one["id"]: one[how] for one in images if how in one}
+    if "(" in by:
+        found = _groups_by_name(images, by)
+    else:
+        found = {one.id: one.fields[by] for one in images if by in one.fields}
     if len(found) < len(images):
-        lacking = next(one for one in images if one["id"] not in found)
-        fields = ", ".join(name for name in lacking if name not in ("id", "file_name", "width", "height"))
+        lacking = next(one for one in images if one.id not in found)
         raise UsageError(
-            f"--group {how}: {len(images) - len(found)} of {len(images)} images of {path} have no such group, such as "
-            f"{lacking['file_name']}; expected a field of every image (here: {fields or 'none'}), or a pattern with "
-            r"(...) that matches from the start of every file name, such as '(.*)_\d+'."
+            f"--group {by}: {len(images) - len(found)} of {len(images)} images of {source} have no such group, such as "
+            f"{lacking.file_name}; expected a field of every image (here: {', '.join(lacking.fields) or 'none'}), or a "
+            r"pattern with (...) that matches from the start of every file name, such as '(.*)_\d+'."
         )
     groups = {image: repr(value) for image, value in found.items()}
     if len(set(groups.values())) == 1:
-        raise UsageError(f"--group {how}: all {len(images)} images of {path} are one group; use --by image.")
+        raise UsageError(f"--group {by}: all {len(images)} images of {source} are one group; use --by image.")
     return groups
 
 
-def _by_name(images: list[dict[str, Any]], pattern: str) -> dict[int, str]:
+def _groups_by_name(images: Sequence[ListedImage], pattern: str) -> dict[int, str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"--group {pattern}: no regular expression ({error}).") from error
+        raise UsageError(f"--group {pattern}: not a regular expression ({error}).") from error
     if not compiled.groups:
         raise UsageError(f"--group {pattern}: expected a pattern with a group in parentheses, such as '(.*)_\\d+'.")
-    matches = ((one["id"], compiled.match(one["file_name"])) for one in images)
+    matches = ((one.id, compiled.match(one.file_name)) for one in images)
     return {image: match[1] for image, match in matches if match and match[1] is not None}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,14 @@ from semipose.data.masks import Outline
 from semipose.errors import DataError
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
+
+
+class ListedImage(NamedTuple):
+    """An image as a label file lists it: `fields` are all that the file says of it beside id, name and size."""
+
+    id: int
+    file_name: str
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

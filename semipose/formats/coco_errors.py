@@ -1,81 +1,68 @@
-"""What is wrong with a COCO json, entry by entry. Slow and thorough; only called when the fast pass stumbled."""
+"""Explain the faults of a COCO json, entry by entry. Slow and thorough: only called when the fast pass fails."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
 from semipose.data.masks import read_outline
 from semipose.data.paths import files_inside
 from semipose.errors import DataError
-from semipose.formats.coco_records import ReadOptions
-
-SHOWN = 20
-"""Faults listed in one error; the rest is counted."""
+from semipose.formats.categories import learned_categories
+from semipose.formats.label_format import ReadOptions, raise_faults
 
 _CVAT = "; if it came from CVAT, draw a skeleton rather than points and export 'COCO Keypoints 1.0'"
-_LARGEST = 1e300
-_BLIND_FIELDS = ("id", "image_id", "category_id", "bbox", "iscrowd")
+_MAX_NUMBER = 1e300
+_FIELDS_OF_HIDDEN = ("id", "image_id", "category_id", "bbox", "iscrowd")
 
 
-def explain_errors(content: bytes, request: ReadOptions) -> None:
-    """Raise DataError with every fault of the json; return when there is none outside of unread labels."""
+def explain_errors(content: bytes, options: ReadOptions) -> None:
+    """Raise DataError with every fault of the json; return if there is none outside of hidden labels."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{request.path}: not json ({error}); expected a COCO keypoint json.") from error
+        raise DataError(f"{options.path}: not json ({error}); expected a COCO keypoint json.") from error
     try:
-        faults = ErrorCollector(document, request).found
+        faults = ErrorCollector(document, options).found
     except DataError as error:
-        raise DataError(f"{request.path}: {error}") from error
-    if faults:
-        _raise(request, faults)
+        raise DataError(f"{options.path}: {error}") from error
+    raise_faults(options.path, faults)
 
 
-def without_labels(content: bytes, request: ReadOptions) -> bytes:
-    """The json with only ids and boxes left of the annotations whose labels must not be read."""
+def without_labels(content: bytes, options: ReadOptions) -> bytes:
+    """Return the json without hidden labels: their annotations keep only ids and boxes."""
     document = json.loads(content)
     document["annotations"] = [
-        {key: one[key] for key in _BLIND_FIELDS if key in one} if _is_blind(one, request) else one
+        {key: one[key] for key in _FIELDS_OF_HIDDEN if key in one} if _is_hidden(one, options) else one
         for one in document.get("annotations", [])
     ]
     return msgspec.json.encode(document)
 
 
-def _raise(request: ReadOptions, faults: list[str]) -> NoReturn:
-    shown = "".join(f"\n  {fault}" for fault in faults[:SHOWN])
-    more = f"\n  ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    raise DataError(
-        f"{request.path}: {count}{shown}{more}\n"
-        "Correct these entries, or take them out of the file, and run `semipose check` again."
-    )
-
-
-def _is_blind(annotation: Any, request: ReadOptions) -> bool:
-    if request.labeled_ids is None or not isinstance(annotation, dict):
+def _is_hidden(annotation: Any, options: ReadOptions) -> bool:
+    if options.labeled_ids is None or not isinstance(annotation, dict):
         return False
     image = annotation.get("image_id")
-    if not (_is_whole(image) and image in request.labeled_ids):
+    if not (_is_whole(image) and image in options.labeled_ids):
         return True
     person = annotation.get("id")
-    return request.labeled_people is not None and not (_is_whole(person) and person in request.labeled_people)
+    return options.labeled_people is not None and not (_is_whole(person) and person in options.labeled_people)
 
 
 class ErrorCollector:
-    """Goes through a parsed json once and collects sentences in `found`."""
+    """Check a parsed json and collect a message per fault in `found`."""
 
-    def __init__(self, document: Any, request: ReadOptions) -> None:
-        self.request = request
+    def __init__(self, document: Any, options: ReadOptions) -> None:
+        self.options = options
         self.found: list[str] = []
         if not isinstance(document, dict):
             self.found.append(f"found {_kind(document)}; expected an object with images, annotations and categories")
             return
         images = self._entries(document, "images", required=True)
-        annotations = self._entries(document, "annotations", required=not request.only_boxes)
-        categories = self._entries(document, "categories", required=not request.only_boxes)
+        annotations = self._entries(document, "annotations", required=not options.only_boxes)
+        categories = self._entries(document, "categories", required=not options.only_boxes)
         self.image_ids = self._ids(images, "image")
         self.category_ids = self._ids(categories, "category")
         self._ids(annotations, "annotation")
@@ -84,7 +71,7 @@ class ErrorCollector:
             self._check_annotations(annotations, categories)
 
     def _entries(self, document: dict[str, Any], key: str, required: bool) -> list[dict[str, Any]]:
-        """The objects of a list; what is no object is named and left out."""
+        """Return the objects of a list; other elements are reported and dropped."""
         value = document.get(key, None if required else [])
         if not isinstance(value, list):
             self.found.append(f"'{key}' is {_kind(value)}; expected a list of objects")
@@ -95,7 +82,7 @@ class ErrorCollector:
         return [one for one in value if isinstance(one, dict)]
 
     def _ids(self, entries: list[dict[str, Any]], kind: str) -> set[int]:
-        """All whole-number ids; others and repeated ones are named."""
+        """Return all whole-number ids; others and repeated ones are reported."""
         counts = Counter(one.get("id") for one in entries if _is_whole(one.get("id")))
         for row, one in enumerate(entries):
             if not _is_whole(one.get("id")):
@@ -113,11 +100,11 @@ class ErrorCollector:
             for side in ("width", "height"):
                 if one.get(side) is not None and not (_is_whole(one[side]) and one[side] >= 0):
                     self.found.append(f"image {one.get('id')}: '{side}' is {one[side]!r}; expected whole pixels")
-        _, faults = files_inside(self.request.folder, [one["file_name"] for one in named])
+        _, faults = files_inside(self.options.folder, [one["file_name"] for one in named])
         self.found += [f"image {named[row].get('id')}: {fault}" for row, fault in sorted(faults.items())]
 
     def _sound_categories(self, categories: list[dict[str, Any]]) -> bool:
-        """Whether annotations can be held against the categories."""
+        """Whether the categories are sound enough to check annotations against them."""
         wrong = [one for one in categories if not isinstance(one.get("keypoints", []), list)]
         for one in wrong:
             self.found.append(f"category {one.get('id')}: 'keypoints' is {_kind(one['keypoints'])}; expected names")
@@ -127,8 +114,8 @@ class ErrorCollector:
         used: Counter[Any] = Counter(
             one["category_id"] for one in annotations if one.get("keypoints") and _is_whole(one.get("category_id"))
         )
-        chosen = self.request.categories(categories, used)
-        names = {one["id"]: one.get("keypoints") or self.request.override.get("keypoints") or [] for one in chosen}
+        chosen = learned_categories(categories, used, self.options)
+        names = {one["id"]: one.get("keypoints") or self.options.override.get("keypoints") or [] for one in chosen}
         for row, one in enumerate(annotations):
             where = f"annotation {one['id']}" if "id" in one else f"annotation number {row}"
             faults = list(self._of_annotation(one, names))
@@ -137,30 +124,30 @@ class ErrorCollector:
     def _of_annotation(self, one: dict[str, Any], names: dict[Any, list[str]]) -> Iterable[str]:
         image, category = one.get("image_id"), one.get("category_id")
         if not _is_whole(image) or image not in self.image_ids:
-            yield f"image_id {image!r} is no image of this file"
+            yield f"image_id {image!r} is not an image of this file"
         known = _is_whole(category) and category in self.category_ids
-        if not known and not (self.request.only_boxes and _is_whole(category)):
-            yield f"category_id {category!r} is no category of this file"
+        if not known and not (self.options.only_boxes and _is_whole(category)):
+            yield f"category_id {category!r} is not a category of this file"
         if one.get("iscrowd") not in (0, 1, None):
             yield f"'iscrowd' is {one['iscrowd']!r}; expected 0 or 1"
         if not _is_whole(category) or (names and category not in names):
             return
-        blind = _is_blind(one, self.request)
-        faults = [] if blind else list(_of_keypoints(one.get("keypoints"), len(names[category])))
+        hidden = _is_hidden(one, self.options)
+        faults = [] if hidden else list(_of_keypoints(one.get("keypoints"), len(names[category])))
         yield from faults
-        if not blind:
+        if not hidden:
             yield from _of_area(one.get("area"))
-        somebody = blind or bool(faults) or any((one.get("keypoints") or [])[2::3])
-        ignored = not blind and (one.get("iscrowd") or not somebody)
-        if self.request.everyone and ignored and one.get("segmentation"):
+        labeled = hidden or bool(faults) or any((one.get("keypoints") or [])[2::3])
+        ignored = not hidden and (one.get("iscrowd") or not labeled)
+        if self.options.include_ignored and ignored and one.get("segmentation"):
             yield from _of_outline(one["segmentation"])
-        wanted = (somebody and not one.get("iscrowd")) or self.request.everyone
-        if wanted and self.request.reads_box(blind):
+        wanted = (labeled and not one.get("iscrowd")) or self.options.include_ignored
+        if wanted and self.options.reads_box(hidden):
             yield from self._of_box(one.get("bbox"))
 
     def _of_box(self, box: Any) -> Iterable[str]:
         if box is None or box == []:
-            if self.request.boxes == "given":
+            if self.options.boxes == "given":
                 yield "there is no 'bbox'; expected one, or the rule auto, which encloses the keypoints"
         elif not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
             yield f"'bbox' is {_short(box)}; expected [x, y, width, height] as numbers"
@@ -204,11 +191,11 @@ def _is_whole(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     # Compared, not converted: a whole number in a json can be too large for a float. NaN compares false.
-    return type(value) in (int, float) and abs(value) < _LARGEST
+    return type(value) in (int, float) and abs(value) < _MAX_NUMBER
 
 
 def _kind(value: Any) -> str:
-    """What a json value is, in words."""
+    """Describe a json value in words."""
     if value is None:
         return "missing"
     names = {

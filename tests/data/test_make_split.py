@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semipose.data.make_split import By, make_split, read_groups
+from semipose.data.make_split import By, make_split
 from semipose.data.people import Images, People
 from semipose.errors import DataError, UsageError
-from semipose.formats.coco import load_labels
+from semipose.formats import read_groups
+from semipose.formats.labels import load_labels
 from semipose.formats.load import load
 from semipose.pose.poses import Poses
 from semipose.system.files import write_json
@@ -154,7 +155,7 @@ def test_training_on_the_first_people_takes_exactly_these(tmp_path: Path, boxes:
     else:
         assert data.unlabeled.poses.image_ids.tolist() == [1]
     # Two of image 2 and one of image 4; the crowd there is nobody.
-    assert "people of labeled images whom the split does not name left out: 3" in data.notes
+    assert "mice in labeled images skipped, as the split does not name them: 3" in data.notes
 
 
 @pytest.mark.parametrize("people", [[99], [10]])
@@ -235,7 +236,7 @@ def test_groups_come_from_any_field_or_from_the_file_name(tmp_path: Path, how: s
         ("ouse([01])", "6 of 6 images"),
         ("(x)?mouse", "6 of 6 images"),
         ("lab", "all 6 images.*one group"),
-        ("((", "no regular expression"),
+        ("((", "not a regular expression"),
         ("(?:mouse)", "in parentheses"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from semipose.data.people import Images, People
 from semipose.data.splits import hold_out, load_split
 from semipose.errors import DataError
-from semipose.formats.coco import load_divided, load_labels
+from semipose.formats.labels import load_labels, load_split_labels
 from semipose.pose.poses import Poses
 
 
@@ -113,7 +113,7 @@ def test_real_splits_fit_their_labels(data_root: Path, name: str) -> None:
     folder = data_root / name
     labels = folder / "annotations" / "person_keypoints_train.json"
     ids = load_split(folder / "splits" / "semi_10pct_seed0.json")
-    labeled, unlabeled = load_divided(labels, folder / "images", *ids)
+    labeled, unlabeled = load_split_labels(labels, folder / "images", *ids)
     everybody = load_labels(labels, folder / "images")
     assert set(labeled.poses.image_ids.tolist()) <= set(ids[0].tolist())
     assert set(unlabeled.poses.image_ids.tolist()) <= set(ids[1].tolist())

@@ -72,7 +72,7 @@ def test_links_that_lead_out_of_a_folder_are_left_out_and_counted(tmp_path: Path
     (folder / "c.png").symlink_to(folder / "a.png")
     people = load(folder)
     assert names_of(people) == ["a.png", "c.png"]
-    assert "left out: 1" in people.notes[0]
+    assert "skipped: 1" in people.notes[0]
 
 
 def test_an_unreadable_image_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_an_unreadable_image_is_left_out_and_counted(tmp_path: Path) -> None:
     (tmp_path / "c.png").write_bytes(b"no image")
     people = load(tmp_path)
     assert names_of(people) == ["a.png", "b.png"]
-    assert people.notes[0].startswith("unreadable unlabeled images left out: 1 (")
+    assert people.notes[0].startswith("unreadable unlabeled images skipped: 1 (")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_an_unreadable_image_is_left_out_and_counted(tmp_path: Path) -> None:
         ("*.png", "found no image and no video"),
         ("film.mp4", "no frame could be decoded.*ffmpeg"),
         ("file.xyz", "a file of an unknown kind"),
-        ("broken", "no unlabeled person was found .unreadable"),
+        ("broken", "found no unlabeled mouse .unreadable"),
     ],
 )
 def test_what_gives_no_image_is_refused(tmp_path: Path, source: str, said: str) -> None:
@@ -180,7 +180,7 @@ def test_detections_give_the_boxes(tmp_path: Path) -> None:
     assert people.poses.boxes[:, 0].tolist() == [3, 1]
     assert people.poses.box_scores.tolist() == pytest.approx([0.9, 0.7])
     assert people.box_source == "detections"
-    assert people.notes == ("unlabeled images without a detection scored 0.5 or more left out: 2",)
+    assert people.notes == ("unlabeled images without a detection scored 0.5 or more, skipped: 2",)
 
 
 @pytest.mark.parametrize("key", ["7.png", "7", 7])
@@ -218,7 +218,7 @@ def test_a_video_stands_for_its_frames_wherever_it_is_named(tmp_path: Path, way:
     assert names_of(people) == (taken if way == "file" else ["a.png", *taken, "z.png"])
     assert people.box_source == "image"
     assert people.poses.boxes.tolist() == [[0, 0, 64, 48]] * len(people)
-    assert f"{clip}: 12 frames, 3 looked at (stride 5), 3 kept, 0 near-duplicates dropped" in people.notes[0]
+    assert f"{clip}: 12 frames, 3 compared (stride 5), 3 kept, 0 near-duplicates dropped" in people.notes[0]
     assert load(source, sampling=Sampling(stride=3)).images.files != people.images.files
     again = load(source, clip)
     assert again.images.files == people.images.files
@@ -253,9 +253,9 @@ def test_a_choice_of_frames_without_a_video_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ({"a": 1}, "no COCO detections"),
+        ({"a": 1}, "not a file of COCO detections"),
         ([{"bbox": [1, 2, 3, 4]}], "neither image_id nor file_name"),
-        ([{"image_id": 1, "bbox": [1, 2, 3]}], "no COCO detections"),
+        ([{"image_id": 1, "bbox": [1, 2, 3]}], "not a file of COCO detections"),
         ([{"image_id": 1, "bbox": [1, 2, 0, 4]}], "none of its 1 detections is usable"),
         ([], "none of its 0 detections"),
     ],

@@ -46,7 +46,7 @@ def test_a_video_among_the_unlabeled_images_is_checked_and_its_frames_are_counte
     clip = film(tmp_path / "clip.avi", 11)
     assert check(load(labels, images, unlabeled=clip), quick=True) == 0
     told = "".join(capsys.readouterr().out.split())
-    assert "11frames,3lookedat(stride5),3kept,0near-duplicatesdropped" in told
+    assert "11frames,3compared(stride5),3kept,0near-duplicatesdropped" in told
 
 
 def test_a_mirrored_pose_lies_on_the_mirrored_picture() -> None:
