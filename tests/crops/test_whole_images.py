@@ -165,7 +165,7 @@ def test_a_split_divides_images_and_reads_no_label_of_the_others(tmp_path: Path)
     assert data.unlabeled.images.ids.tolist() == [2, 3]
     assert data.unlabeled.poses.boxes.tolist() == [[0, 0, 64, 48]] * 2
     split.write_text(json.dumps({"labeled": [1, 4], "unlabeled": [2], "labeled_people": [10]}))
-    with pytest.raises(UsageError, match="divide the images"):
+    with pytest.raises(UsageError, match="divides the images"):
         load(path, images, split=split, whole_images=True)
     with pytest.raises(UsageError, match="takes no boxes"):
         load(path, images, detections=path, whole_images=True)

@@ -188,7 +188,7 @@ def test_a_split_that_cannot_be_made_is_refused(labeled: float, by: Any, options
 
 
 def test_groups_that_nothing_tells_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--group which field"):
+    with pytest.raises(UsageError, match="with --group"):
         make_split(load_labels(*project(tmp_path)), 1, "group")
 
 
@@ -201,7 +201,7 @@ def test_groups_too_large_to_leave_anything_unlabeled_are_refused() -> None:
             outcomes.add(str(len(make_split(people, 2, "group", seed, groups)["unlabeled"])))
         except UsageError as error:
             outcomes.add(str(error)[:41])
-    assert outcomes == {"1", "--by group: nothing is left unlabeled, as"}
+    assert outcomes == {"1", "--by group: no image would stay unlabeled"}
 
 
 def grouped(folder: Path) -> Path:

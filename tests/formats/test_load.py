@@ -24,7 +24,7 @@ def test_one_json_and_one_folder_are_enough(tmp_path: Path) -> None:
     for part in (
         "labeled: 45 mice in 45 images, boxes: given",
         "OKS sigmas: COCO-17 by name; default 0.072 for tail",
-        "unlabeled: 5 people in 5 images, boxes: image",
+        "unlabeled: 5 mice in 5 images, boxes: image",
         "validation comes from 20 of 45",
     ):
         assert part in notes
