@@ -12,14 +12,16 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from semipose.data.make_split import group_images
+from semipose.data.paths import image_folder
 from semipose.data.people import ListedImage
 from semipose.errors import DataError, SemiposeError
+from semipose.formats.categories import read_skeleton_file
 from semipose.formats.label_format import LabelFormat, LabelTable, ReadOptions
 
-__all__ = ["DEFAULT", "available", "find_format", "list_images", "read_groups", "read_table"]
+__all__ = ["DEFAULT", "available", "find_format", "list_images", "read_as_coco", "read_groups", "read_table"]
 
 T = TypeVar("T")
 DEFAULT = "coco"
@@ -58,6 +60,13 @@ def read_table(options: ReadOptions) -> LabelTable:
 def list_images(path: str | Path) -> list[ListedImage]:
     """List the images that the labels at `path` name, without reading any label. Raises DataError."""
     return _reading(path, lambda reader: reader.list_images(Path(path)))
+
+
+def read_as_coco(path: str | Path, images_dir: str | Path, skeleton_file: str | Path | None = None) -> dict[str, Any]:
+    """Read the labels at `path` as the content of a COCO json, to write parts of them. Raises DataError."""
+    override = read_skeleton_file(skeleton_file)
+    options = ReadOptions(Path(path), image_folder(images_dir), override, "auto", include_ignored=True)
+    return _reading(path, lambda reader: reader.to_coco(options))
 
 
 def read_groups(path: str | Path, by: str) -> dict[int, str]:

@@ -1,5 +1,6 @@
 """Read COCO keypoint json."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ class Coco(LabelFormat):
             )
             for one in images
         ]
+
+    def to_coco(self, options: ReadOptions) -> dict[str, Any]:
+        """The whole content, with all fields."""
+        content: dict[str, Any] = json.loads(options.path.read_bytes())
+        return content
 
     def read(self, options: ReadOptions) -> LabelTable:
         """The file's arrays. Faults in hidden labels are no faults: their text is never decoded."""

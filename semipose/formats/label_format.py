@@ -1,5 +1,6 @@
 """What a label format provides: `LabelFormat` turns files into a `LabelTable`, as `ReadOptions` say."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,6 +91,21 @@ class LabelTable:
         """(N,) true for people with at least one labeled keypoint."""
         return np.asarray((self.keypoints[..., 2] > 0).any(1))
 
+    def annotation(self, row: int) -> dict[str, Any]:
+        """Return a row as a COCO annotation."""
+        value = {
+            "id": int(self.ids[row]),
+            "image_id": int(self.images.ids[self.image_index[row]]),
+            "category_id": self.categories[0]["id"],
+            "keypoints": self.keypoints[row].ravel().tolist(),
+            "iscrowd": int(self.crowd[row]),
+        }
+        if self.boxed[row]:
+            value["bbox"] = self.boxes[row].tolist()
+        if self.areas[row] > 0:
+            value["area"] = float(self.areas[row])
+        return value
+
     @classmethod
     def build(
         cls,
@@ -178,6 +194,18 @@ class LabelFormat(ABC):
     @abstractmethod
     def read(self, options: ReadOptions) -> LabelTable:
         """Read the people of all images. Hidden labels must have no influence: see `LabelTable.build`."""
+
+    def to_coco(self, options: ReadOptions) -> dict[str, Any]:
+        """Convert the labels to the content of a COCO json for the images in `options.folder`."""
+        table = self.read(options)
+        return {
+            "images": [
+                {"id": int(table.images.ids[i]), "file_name": os.path.relpath(file, options.folder), **extra}
+                for i, (file, extra) in enumerate(zip(table.images.files, table.images.extra, strict=True))
+            ],
+            "annotations": [table.annotation(row) for row in range(len(table.ids))],
+            "categories": [dict(one) for one in table.categories],
+        }
 
 
 def find_images(listed: Sequence[ListedImage], options: ReadOptions) -> Images:

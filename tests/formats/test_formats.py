@@ -135,6 +135,16 @@ def test_labels_are_split_by_group(tmp_path: Path) -> None:
         assert len({Path(file).name[0] for file in data.labeled.images.files}) == 1
 
 
+def test_labels_are_converted_to_coco(tmp_path: Path) -> None:
+    path, images = toy(tmp_path)
+    converted = tmp_path / "labels.json"
+    converted.write_text(json.dumps(formats.read_as_coco(path, images)))
+    before, after = load_labels(path, images), load_labels(converted, images)
+    np.testing.assert_equal(vars(after.poses), vars(before.poses))
+    assert (after.images.files, after.skeleton) == (before.images.files, before.skeleton)
+    assert formats.read_groups(converted, "cage") == formats.read_groups(path, "cage")
+
+
 def test_labels_serve_as_unlabeled_input(tmp_path: Path) -> None:
     path, images = toy(tmp_path)
     more, beside = toy(tmp_path / "more", 5, pictures=".")
