@@ -4,7 +4,7 @@
 
 The json is made in a temporary folder from the keypoints of COCO train2017, with an empty file for every image. "Bare"
 is one msgspec call with typed records whose keypoints and boxes are lists of numbers: nothing is checked or turned into
-arrays. "Reading" is `semipose.formats.coco.load_labels`: checked, files looked up, numbers in arrays. CPU seconds,
+arrays. "Reading" is `semipose.formats.labels.load_labels`: checked, files looked up, numbers in arrays. CPU seconds,
 both kinds in turn in one process, the median of the rounds. The data is found through SEMIPOSE_DATA (default
 ../shared/data).
 """

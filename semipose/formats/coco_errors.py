@@ -25,7 +25,7 @@ def explain_errors(content: bytes, options: ReadOptions) -> None:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{options.path}: not json ({error}); expected a COCO keypoint json.") from error
     try:
-        faults = ErrorCollector(document, options).found
+        faults = ErrorCollector(document, options).faults
     except DataError as error:
         raise DataError(f"{options.path}: {error}") from error
     raise_faults(options.path, faults)
@@ -52,62 +52,64 @@ def _is_hidden(annotation: Any, options: ReadOptions) -> bool:
 
 
 class ErrorCollector:
-    """Check a parsed json and collect a message per fault in `found`."""
+    """Check a parsed json and collect a message per fault in `faults`."""
 
     def __init__(self, document: Any, options: ReadOptions) -> None:
         self.options = options
-        self.found: list[str] = []
+        self.faults: list[str] = []
         if not isinstance(document, dict):
-            self.found.append(f"found {_kind(document)}; expected an object with images, annotations and categories")
+            self.faults.append(f"found {_kind(document)}; expected an object with images, annotations and categories")
             return
-        images = self._entries(document, "images", required=True)
-        annotations = self._entries(document, "annotations", required=not options.only_boxes)
-        categories = self._entries(document, "categories", required=not options.only_boxes)
-        self.image_ids = self._ids(images, "image")
-        self.category_ids = self._ids(categories, "category")
-        self._ids(annotations, "annotation")
+        images = self._objects(document, "images", required=True)
+        annotations = self._objects(document, "annotations", required=not options.only_boxes)
+        categories = self._objects(document, "categories", required=not options.only_boxes)
+        self.image_ids = self._collect_ids(images, "image")
+        self.category_ids = self._collect_ids(categories, "category")
+        self._collect_ids(annotations, "annotation")
         self._check_images(images)
-        if self._sound_categories(categories):
+        if self._categories_are_sound(categories):
             self._check_annotations(annotations, categories)
 
-    def _entries(self, document: dict[str, Any], key: str, required: bool) -> list[dict[str, Any]]:
+    def _objects(self, document: dict[str, Any], key: str, required: bool) -> list[dict[str, Any]]:
         """Return the objects of a list; other elements are reported and dropped."""
         value = document.get(key, None if required else [])
         if not isinstance(value, list):
-            self.found.append(f"'{key}' is {_kind(value)}; expected a list of objects")
+            self.faults.append(f"'{key}' is {_kind(value)}; expected a list of objects")
             return []
         for row, one in enumerate(value):
             if not isinstance(one, dict):
-                self.found.append(f"{key}[{row}] is {_kind(one)}; expected an object")
+                self.faults.append(f"{key}[{row}] is {_kind(one)}; expected an object")
         return [one for one in value if isinstance(one, dict)]
 
-    def _ids(self, entries: list[dict[str, Any]], kind: str) -> set[int]:
+    def _collect_ids(self, entries: list[dict[str, Any]], kind: str) -> set[int]:
         """Return all whole-number ids; others and repeated ones are reported."""
         counts = Counter(one.get("id") for one in entries if _is_whole(one.get("id")))
         for row, one in enumerate(entries):
             if not _is_whole(one.get("id")):
-                self.found.append(f"{kind} number {row}: 'id' is {_kind(one.get('id'))}; expected a whole number")
+                self.faults.append(f"{kind} number {row}: 'id' is {_kind(one.get('id'))}; expected a whole number")
         for i, count in counts.items():
             if count > 1:
-                self.found.append(f"{kind} {i}: this id is used {count} times; expected once")
+                self.faults.append(f"{kind} {i}: this id is used {count} times; expected once")
         return {i for i in counts if i is not None}
 
     def _check_images(self, images: list[dict[str, Any]]) -> None:
         named = [one for one in images if isinstance(one.get("file_name"), str)]
         for one in images:
             if not isinstance(one.get("file_name"), str):
-                self.found.append(f"image {one.get('id')}: 'file_name' is {_kind(one.get('file_name'))}; expected text")
+                self.faults.append(
+                    f"image {one.get('id')}: 'file_name' is {_kind(one.get('file_name'))}; expected text"
+                )
             for side in ("width", "height"):
                 if one.get(side) is not None and not (_is_whole(one[side]) and one[side] >= 0):
-                    self.found.append(f"image {one.get('id')}: '{side}' is {one[side]!r}; expected whole pixels")
+                    self.faults.append(f"image {one.get('id')}: '{side}' is {one[side]!r}; expected whole pixels")
         _, faults = files_inside(self.options.folder, [one["file_name"] for one in named])
-        self.found += [f"image {named[row].get('id')}: {fault}" for row, fault in sorted(faults.items())]
+        self.faults += [f"image {named[row].get('id')}: {fault}" for row, fault in sorted(faults.items())]
 
-    def _sound_categories(self, categories: list[dict[str, Any]]) -> bool:
+    def _categories_are_sound(self, categories: list[dict[str, Any]]) -> bool:
         """Whether the categories are sound enough to check annotations against them."""
         wrong = [one for one in categories if not isinstance(one.get("keypoints", []), list)]
         for one in wrong:
-            self.found.append(f"category {one.get('id')}: 'keypoints' is {_kind(one['keypoints'])}; expected names")
+            self.faults.append(f"category {one.get('id')}: 'keypoints' is {_kind(one['keypoints'])}; expected names")
         return not wrong and len(self.category_ids) == len(categories)
 
     def _check_annotations(self, annotations: list[dict[str, Any]], categories: list[dict[str, Any]]) -> None:
@@ -118,10 +120,10 @@ class ErrorCollector:
         names = {one["id"]: one.get("keypoints") or self.options.override.get("keypoints") or [] for one in chosen}
         for row, one in enumerate(annotations):
             where = f"annotation {one['id']}" if "id" in one else f"annotation number {row}"
-            faults = list(self._of_annotation(one, names))
-            self.found += [f"{where}: {fault}" for fault in faults]
+            faults = list(self._annotation_faults(one, names))
+            self.faults += [f"{where}: {fault}" for fault in faults]
 
-    def _of_annotation(self, one: dict[str, Any], names: dict[Any, list[str]]) -> Iterable[str]:
+    def _annotation_faults(self, one: dict[str, Any], names: dict[Any, list[str]]) -> Iterable[str]:
         image, category = one.get("image_id"), one.get("category_id")
         if not _is_whole(image) or image not in self.image_ids:
             yield f"image_id {image!r} is not an image of this file"
@@ -133,29 +135,29 @@ class ErrorCollector:
         if not _is_whole(category) or (names and category not in names):
             return
         hidden = _is_hidden(one, self.options)
-        faults = [] if hidden else list(_of_keypoints(one.get("keypoints"), len(names[category])))
+        faults = [] if hidden else list(_keypoint_faults(one.get("keypoints"), len(names[category])))
         yield from faults
         if not hidden:
-            yield from _of_area(one.get("area"))
-        labeled = hidden or bool(faults) or any((one.get("keypoints") or [])[2::3])
-        ignored = not hidden and (one.get("iscrowd") or not labeled)
+            yield from _area_faults(one.get("area"))
+        has_label = hidden or bool(faults) or any((one.get("keypoints") or [])[2::3])
+        ignored = not hidden and (one.get("iscrowd") or not has_label)
         if self.options.include_ignored and ignored and one.get("segmentation"):
-            yield from _of_outline(one["segmentation"])
-        wanted = (labeled and not one.get("iscrowd")) or self.options.include_ignored
+            yield from _outline_faults(one["segmentation"])
+        wanted = (has_label and not one.get("iscrowd")) or self.options.include_ignored
         if wanted and self.options.reads_box(hidden):
-            yield from self._of_box(one.get("bbox"))
+            yield from self._box_faults(one.get("bbox"))
 
-    def _of_box(self, box: Any) -> Iterable[str]:
+    def _box_faults(self, box: Any) -> Iterable[str]:
         if box is None or box == []:
             if self.options.boxes == "given":
                 yield "there is no 'bbox'; expected one, or the rule auto, which encloses the keypoints"
         elif not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-            yield f"'bbox' is {_short(box)}; expected [x, y, width, height] as numbers"
+            yield f"'bbox' is {_shorten(box)}; expected [x, y, width, height] as numbers"
         elif box[2] <= 0 or box[3] <= 0:
             yield f"'bbox' {box} has no area; expected a width and a height above 0, or no bbox at all"
 
 
-def _of_keypoints(keypoints: Any, count: int) -> Iterable[str]:
+def _keypoint_faults(keypoints: Any, count: int) -> Iterable[str]:
     if keypoints is None or keypoints == []:
         return
     if not isinstance(keypoints, list):
@@ -168,17 +170,17 @@ def _of_keypoints(keypoints: Any, count: int) -> Iterable[str]:
         )
     for row, value in enumerate(keypoints):
         if not _is_number(value):
-            yield f"'keypoints'[{row}] is {_short(value)}; expected a finite number"
+            yield f"'keypoints'[{row}] is {_shorten(value)}; expected a finite number"
         elif row % 3 == 2 and value not in (0, 1, 2):
             yield f"'keypoints'[{row}] is {value}; a visibility is 0 (not labeled), 1 (occluded) or 2 (visible)"
 
 
-def _of_area(area: Any) -> Iterable[str]:
+def _area_faults(area: Any) -> Iterable[str]:
     if area is not None and not (_is_number(area) and area >= 0):
-        yield f"'area' is {_short(area)}; expected square pixels"
+        yield f"'area' is {_shorten(area)}; expected square pixels"
 
 
-def _of_outline(segmentation: Any) -> Iterable[str]:
+def _outline_faults(segmentation: Any) -> Iterable[str]:
     try:
         read_outline(json.dumps(segmentation).encode())
     except ValueError as error:
@@ -206,9 +208,9 @@ def _kind(value: Any) -> str:
         int: "a number",
         float: "a number",
     }
-    return f"{names[type(value)]} ({_short(value)})"
+    return f"{names[type(value)]} ({_shorten(value)})"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

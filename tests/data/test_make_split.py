@@ -187,7 +187,7 @@ def test_a_split_that_cannot_be_made_is_refused(labeled: float, by: Any, options
         make_split(crowd(), labeled, by, **options)
 
 
-def test_groups_that_nothing_tells_are_refused(tmp_path: Path) -> None:
+def test_splits_by_group_need_a_group_field(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="with --group"):
         make_split(load_labels(*project(tmp_path)), 1, "group")
 

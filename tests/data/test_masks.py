@@ -1,4 +1,4 @@
-"""Outlines are the pixels that COCO's own tools find, and nothing in a file is trusted."""
+"""Outlines cover the same pixels as in COCO's own tools, and malformed files are refused."""
 
 import json
 from typing import Any

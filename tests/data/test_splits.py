@@ -78,7 +78,7 @@ def test_a_fifth_but_at_least_twenty_are_held_out(count: int, held: int | None) 
     assert len(train) == count - (held or 0)
 
 
-def test_holding_out_follows_the_seed_and_loses_nobody() -> None:
+def test_holding_out_follows_the_seed_and_keeps_all_people() -> None:
     people = crowd(100, 100)
     train, val = hold_out(people, seed=1)
     again, other = hold_out(people, seed=1)[1], hold_out(people, seed=2)[1]
@@ -104,7 +104,7 @@ def test_a_single_group_is_divided_by_images_instead() -> None:
     assert not set(train.images.files) & set(val.images.files)
 
 
-def test_one_picture_with_everybody_cannot_be_divided() -> None:
+def test_one_picture_with_all_people_cannot_be_divided() -> None:
     assert hold_out(crowd(100, 1))[1] is None
 
 

@@ -215,7 +215,7 @@ def test_crowds_and_people_without_keypoints_are_skipped_unless_included(tmp_pat
     assert people.notes == ("crowd regions skipped: 2", "mice without a labeled keypoint skipped: 2")
 
 
-def test_evaluators_can_have_everybody(tmp_path: Path) -> None:
+def test_ignored_people_and_outlines_can_be_included(tmp_path: Path) -> None:
     def change(document: dict) -> None:
         document["annotations"] += [
             annotation(97, 1, keypoints=[0] * 12, iscrowd=1, bbox=[0, 0, 60, 40]),
@@ -253,7 +253,7 @@ def test_boxes_follow_the_rule_and_say_so(
         assert people.poses.boxes[row].tolist() == pytest.approx(box)
 
 
-def test_the_rule_given_wants_a_box_for_everybody(tmp_path: Path) -> None:
+def test_the_rule_given_needs_a_box_for_each_person(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="annotation 10: there is no 'bbox'"):
         load_labels(*project(tmp_path, boxless), boxes="given")
 

@@ -65,7 +65,7 @@ def test_a_list_may_name_files_of_the_images_folder(tmp_path: Path) -> None:
     assert len(load(tmp_path / "list.txt", images_dir=tmp_path / "img")) == 2
 
 
-def test_links_that_lead_out_of_a_folder_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_links_that_lead_out_of_a_folder_are_skipped_and_counted(tmp_path: Path) -> None:
     outside = picture(tmp_path / "secret.png")
     folder = frames(tmp_path / "in", "a.png")
     (folder / "b.png").symlink_to(outside)
@@ -75,7 +75,7 @@ def test_links_that_lead_out_of_a_folder_are_left_out_and_counted(tmp_path: Path
     assert "skipped: 1" in people.notes[0]
 
 
-def test_an_unreadable_image_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_skipped_and_counted(tmp_path: Path) -> None:
     frames(tmp_path, "a.png", "b.png")
     (tmp_path / "c.png").write_bytes(b"no image")
     people = load(tmp_path)
@@ -130,7 +130,7 @@ def test_keypoints_of_an_unlabeled_json_make_no_box(tmp_path: Path) -> None:
     [
         (lambda d: d.pop("annotations"), 3, "image", "no annotations at all"),
         (lambda d: d.update(annotations=[], categories=[]), 3, "image", "empty lists"),
-        (lambda d: d["annotations"].pop(), 2, "given", "an image without a person is left out"),
+        (lambda d: d["annotations"].pop(), 2, "given", "an image without a person is skipped"),
         (lambda d: d["annotations"][0].pop("bbox"), 3, "given,image", "a person without a box"),
         (lambda d: d["annotations"][0].update(iscrowd=1), 2, "given", "a crowd is nobody"),
         (lambda d: [one.update(keypoints="x", area="y") for one in d["annotations"]], 3, "given", "labels unread"),
@@ -144,7 +144,7 @@ def test_a_json_may_lack_what_is_not_needed(tmp_path: Path, change: Any, count: 
     assert (len(people), people.box_source) == (count, source), remark
 
 
-def test_boxes_of_other_categories_are_nobody(tmp_path: Path) -> None:
+def test_boxes_of_other_categories_are_ignored(tmp_path: Path) -> None:
     def change(document: dict) -> None:
         document["categories"] = [{"id": 1, "name": "mouse"}, {"id": 2, "name": "car"}]
         document["annotations"][0]["category_id"] = 2

@@ -71,7 +71,7 @@ def test_a_scene_that_stands_still_gives_one_frame(tmp_path: Path, pictures: lis
     assert clip in frames.note
 
 
-def test_a_person_that_moves_is_kept_at_every_look(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_every_pose_of_a_moving_person_is_kept(tmp_path: Path, pictures: list[Picture]) -> None:
     clip = write(tmp_path / "clip.avi", [np.roll(pictures[0], 4 * i, 1) for i in range(20)])
     assert numbers(frame_files(clip, Sampling(stride=4))) == [0, 4, 8, 12, 16]
 
@@ -89,7 +89,7 @@ def test_a_small_part_that_changes_is_a_change(tmp_path: Path, pictures: list[Pi
     assert numbers(frame_files(clip, Sampling(stride=1))) == [0, 3]
 
 
-def test_a_threshold_of_zero_keeps_every_frame_looked_at(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_a_threshold_of_zero_keeps_every_frame(tmp_path: Path, pictures: list[Picture]) -> None:
     clip = write(tmp_path / "clip.avi", [pictures[0]] * 7)
     assert numbers(frame_files(clip, Sampling(stride=2, change=0))) == [0, 2, 4, 6]
     assert numbers(frame_files(clip, Sampling(stride=2))) == [0]
