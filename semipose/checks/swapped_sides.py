@@ -26,8 +26,8 @@ def swapped_sides(xy: NDArray[np.float32], visible: NDArray[np.uint8], skeleton:
     """Flag people (N,) whose left and right look exchanged in keypoints `xy` (N, K, 2) with `visible` (N, K).
 
     Crossed limbs: both forearms are unusually long, and would be much shorter with their wrists exchanged. Wrong side:
-    along a line between two keypoints of the middle, left is on the same side for nearly all people, as in pictures
-    from above, but not for this one.
+    nearly all people, as in pictures from above, have left on the same side of a line between two middle keypoints.
+    This person has not.
     """
     return _crossed_limbs(xy, visible, skeleton) | _wrong_side(xy, visible, skeleton)
 
@@ -65,7 +65,7 @@ def _wrong_side(xy: NDArray[np.float32], visible: NDArray[np.uint8], skeleton: S
 
 
 def _disagrees(xy: NDArray[np.float32], visible: NDArray[np.uint8], m: int, n: int, a: int, b: int) -> Flags:
-    """Flag people (N,) for whom b is on the other side of a, along the line from n to m, than for nearly all others."""
+    """Flag people (N,) with b on another side of a than nearly all others, along the line from n to m."""
     along, across = xy[:, m] - xy[:, n], xy[:, b] - xy[:, a]
     cross = along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]
     product = np.linalg.norm(along, axis=1) * np.linalg.norm(across, axis=1)

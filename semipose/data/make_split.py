@@ -19,12 +19,12 @@ def make_split(
     """Make a split in which `labeled` images or people keep their labels: a number, or a share below 1.
 
     "image", "person" and "group" cut one random order, drawn by `seed`. By person, whole images are taken until they
-    hold that many people; by group, whole groups (photos, videos) until they hold that many images with people.
-    `groups` maps image ids to groups and defaults to the field that `group_field` finds. An image without a labeled
-    person is unlabeled, unless its group is labeled.
+    hold that many people. By group, whole groups (photos, videos) are taken until they hold that many images with
+    people. `groups` maps image ids to groups and defaults to the field that `group_field` finds. An image without a
+    labeled person is unlabeled, unless its group is labeled.
 
-    "first" takes exactly the first people of the file, image after image, as the published COCO tables with 1K, 5K and
-    10K labels did (Xie et al., ICCV 2021). "labeled_people" then holds their annotation ids; other people in the last
+    "first" takes exactly the first people of the file, image after image. The published COCO tables with 1K, 5K and 10K
+    labels did so (Xie et al., ICCV 2021). "labeled_people" then holds their annotation ids; other people in the last
     image are not used. Differs from the paper: its unlabeled people are those of all images, also of the labeled ones.
     """
     if by not in ("image", "person", "group", "first"):

@@ -83,9 +83,9 @@ def load_detections(path: str | Path, categories: frozenset[int] = frozenset()) 
 def detected_boxes(images: Images, image_rows: NDArray[np.int64], detections: Detections, by_name: bool) -> ImageBoxes:
     """Return the boxes detected in the images at `image_rows` with a score of at least `boxes.MIN_SCORE`.
 
-    Detections name their image by its id. With `by_name`, for files without labels, they name the file: with or without
-    its folder and suffix, or by the number that the name is, as in COCO. Raises DataError for a name that fits several
-    images.
+    Detections name their image by its id. With `by_name`, for files without labels, they name the file, with or without
+    its folder and suffix. Where file names are numbers, as in COCO, the number is enough. Raises DataError for a name
+    that fits several images.
     """
     confident = detections.select(detections.scores >= box.MIN_SCORE)
     keys = [next((key for key in _keys(images, int(i), by_name) if key in confident.rows), None) for i in image_rows]

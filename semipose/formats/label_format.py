@@ -1,4 +1,4 @@
-"""What a label format provides: `LabelFormat` turns files into a `LabelTable`, as `ReadOptions` say."""
+"""Interface of label formats: a `LabelFormat` turns files into a `LabelTable`, as `ReadOptions` say."""
 
 import os
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ MAX_FAULTS_SHOWN = 20
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What to read of a label set, and from where."""
+    """Choice of a label set, and of what to read of it."""
 
     path: Path
     """The file or folder of the labels."""

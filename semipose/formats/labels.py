@@ -38,10 +38,10 @@ def load_labels(
 ) -> People:
     """Load the labeled people of `path` and all of its images, which lie in `images_dir`.
 
-    `boxes`: "auto" takes the given box, else the hull of the labeled keypoints enlarged on every side by 12 % of its
-    longer side, else the whole image. The other rules take only what they name; "keypoints" takes the whole image
-    where a single keypoint is labeled. `detections` (COCO results) replaces a person's box by the detection that
-    overlaps it most. `skeleton_file` is a small yaml, see `Skeleton.from_category`.
+    `boxes`: "auto" takes the given box, else the hull of the labeled keypoints, else the whole image. The hull is
+    enlarged on every side by 12 % of its longer side. The other rules take only what they name; "keypoints" takes the
+    whole image where a single keypoint is labeled. `detections` (COCO results) replaces a person's box by the detection
+    that overlaps it most. `skeleton_file` is a small yaml, see `Skeleton.from_category`.
 
     Crowd regions and people without a labeled keypoint are skipped. `include_ignored` keeps them, for evaluations that
     ignore predictions there. Raises DataError that names every faulty entry.

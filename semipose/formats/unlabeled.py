@@ -54,9 +54,9 @@ def load_unlabeled(
       beside the labels if the first image is not in `images_dir`.
 
     Boxes come from `detections` (COCO results; of `categories` if it has several), else from the labels, else each
-    whole image is one person. For files without labels, detections give the file's name instead of an image id, with
-    or without its folder and suffix; a frame is called "clip.mp4/000123.jpg". With `whole_images` no box is read, and
-    each image is one person.
+    whole image is one person. For files without labels, detections give the file's name instead of an image id, see
+    `detected_boxes`; a frame is called "clip.mp4/000123.jpg". With `whole_images` no box is read, and each image is one
+    person.
     """
     if isinstance(sources, str | Path):
         sources = [sources]
@@ -203,6 +203,6 @@ def _listed(path: Path, images_dir: str | Path | None) -> FoundFiles:
         shown = "".join(f"\n  line {names[row]!r}: {fault}" for row, fault in sorted(faults.items())[:20])
         raise DataError(
             f"{path}: {len(faults)} of {len(names)} lines name no usable file in {folder}{shown}\n"
-            "Paths are relative to the list's folder and stay inside it; for other places give the folder or a glob."
+            "Paths are relative to the list's folder and inside it; elsewhere use a folder or a glob."
         )
     return FoundFiles([os.path.normpath(file) for file in files], [])

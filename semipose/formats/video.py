@@ -38,8 +38,8 @@ _ABANDONED_AFTER = 24 * 3600  # seconds
 class Sampling:
     """Which frames of a video are used: every `stride`-th frame, from the first, except near-duplicates.
 
-    In a near-duplicate no cell of the picture (32 x 32 cells) changed its average color by `change` of the full range
-    since the last frame kept. 0 keeps every `stride`-th frame.
+    A near-duplicate differs from the last kept frame by less than `change` of the full range in the average color of
+    each cell (32 x 32 cells). 0 keeps every `stride`-th frame.
     """
 
     stride: int = 5

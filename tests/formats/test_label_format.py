@@ -81,5 +81,5 @@ def test_images_are_found_inside_their_folder_only(tmp_path: Path) -> None:
     images = find_images([ListedImage(3, "a/1.png", {"video_id": 5})], options)
     assert images.files == (str(tmp_path / "a" / "1.png"),)
     assert images.extra == ({"video_id": 5},)
-    with pytest.raises(DataError, match="(?s)30 faults.*image 0: .*leads out.* and 10 more"):
+    with pytest.raises(DataError, match=r"(?s)30 faults.*image 0: .*leads out.* and 10 more"):
         find_images([ListedImage(row, "../1.png", {}) for row in range(MAX_FAULTS_SHOWN + 10)], options)
