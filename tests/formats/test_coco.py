@@ -222,10 +222,10 @@ def test_ignored_people_and_outlines_can_be_included(tmp_path: Path) -> None:
             annotation(98, 1, keypoints=[0] * 12),
         ]
 
-    everyone = load_labels(*project(tmp_path, change), include_ignored=True)
-    assert everyone.poses.ids.tolist() == [10, 20, 30, 97, 98]
-    assert everyone.poses.crowd.tolist() == [False] * 3 + [True, False]
-    assert everyone.poses.boxes[3].tolist() == [0, 0, 60, 40]
+    people = load_labels(*project(tmp_path, change), include_ignored=True)
+    assert people.poses.ids.tolist() == [10, 20, 30, 97, 98]
+    assert people.poses.crowd.tolist() == [False] * 3 + [True, False]
+    assert people.poses.boxes[3].tolist() == [0, 0, 60, 40]
 
 
 def boxless(document: dict) -> None:
