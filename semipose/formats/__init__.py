@@ -10,6 +10,7 @@ import importlib.util
 import pkgutil
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,7 +47,7 @@ def load_format(name: str) -> LabelFormat:
 def find_format(path: str | Path) -> LabelFormat | None:
     """Return the format that recognizes `path`, or None if none does."""
     names = sorted(available(), key=lambda name: (name == DEFAULT, name))
-    return next((one for one in map(load_format, names) if one.recognizes(Path(path))), None)
+    return next((one for one in map(load_format, names) if _recognizes(one, Path(path))), None)
 
 
 def read_table(options: ReadOptions) -> LabelTable:
@@ -72,6 +73,13 @@ def read_as_coco(path: str | Path, images_dir: str | Path, skeleton_file: str | 
 def read_groups(path: str | Path, by: str) -> dict[int, str]:
     """Map image ids of the labels at `path` to groups; `by` is an image field or a pattern, see `group_images`."""
     return group_images(list_images(path), by, str(path))
+
+
+def _recognizes(reader: LabelFormat, path: Path) -> bool:
+    # Formats may look into files, which may be missing, unreadable or binary.
+    with suppress(OSError, ValueError):
+        return reader.recognizes(path)
+    return False
 
 
 def _class_name(name: str) -> str | None:

@@ -12,7 +12,7 @@ from semipose.data.paths import files_inside, image_folder, leads_out
 from semipose.data.people import Images, People
 from semipose.data.unposed import unposed_people, whole_image_boxes
 from semipose.errors import DataError, UsageError
-from semipose.formats import find_format, list_images, read_table
+from semipose.formats import available, find_format, list_images, read_table
 from semipose.formats.detections import Detections, detected_boxes, load_detections
 from semipose.formats.label_format import ReadOptions
 from semipose.formats.labels import unlabeled_people
@@ -160,7 +160,8 @@ def _files_of(source: str, images_dir: str | Path | None) -> FoundFiles:
     else:
         what = "a file of an unknown kind" if os.path.exists(source) else "nothing"
         raise DataError(
-            f"{source}: found {what}; expected a folder, a glob in quotes, a video, a .txt list or a COCO json."
+            f"{source}: found {what}; expected a folder, a glob in quotes, an image, a video, a .txt list, or labels "
+            f"in a known format ({', '.join(available())})."
         )
     if not found.files:
         why = f" ({'; '.join(found.notes)})" if found.notes else ""

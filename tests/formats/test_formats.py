@@ -35,7 +35,7 @@ class ToyCsv(LabelFormat):
     expected = "a toy csv"
 
     def recognizes(self, path: Path) -> bool:
-        return path.suffix == ".csv"
+        return path.suffix == ".csv" or path.read_text().startswith("image,")
 
     def list_images(self, path: Path) -> list[ListedImage]:
         names = dict.fromkeys(line.split(",")[0] for line in path.read_text().splitlines()[1:])
@@ -86,7 +86,14 @@ def test_formats_are_found_by_their_files() -> None:
     assert formats.available() == ("coco", "toy_csv")
     assert type(formats.find_format("labels.json")).__name__ == "Coco"
     assert type(formats.find_format("labels.csv")).__name__ == "ToyCsv"
-    assert formats.find_format("clip.mp4") is None
+
+
+def test_formats_may_look_into_files(tmp_path: Path) -> None:
+    path, images = toy(tmp_path)
+    assert len(load_labels(path.rename(tmp_path / "labels.txt"), images)) == 3
+    (tmp_path / "clip.mp4").write_bytes(b"\xff\xfe")
+    for other in ("clip.mp4", "missing.mp4", "img"):
+        assert formats.find_format(tmp_path / other) is None
 
 
 def test_labels_are_read(tmp_path: Path) -> None:
