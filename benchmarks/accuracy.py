@@ -30,7 +30,7 @@ import semipose
 from semipose import methods
 from semipose.crops.store import CropStore
 from semipose.data.people import People
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.formats.load import load
 from semipose.inference.model import Model
 from semipose.inference.predict import predict_people

@@ -4,7 +4,7 @@
 
 The json is made in a temporary folder from the keypoints of COCO train2017, with an empty file for every image. "Bare"
 is one msgspec call with typed records whose keypoints and boxes are lists of numbers, without checks or arrays.
-"Reading" is `semipose.formats.coco.load_labels`, with checks, file look-ups and arrays. CPU seconds; both take turns in
+"Reading" is `semipose.formats.labels.load_labels`, with checks and arrays. CPU seconds; both take turns in
 one process; medians over rounds. SEMIPOSE_DATA names the folder of the data (default: ../shared/data).
 """
 
@@ -21,8 +21,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from semipose.formats.coco import load_labels
 from semipose.formats.coco_records import AnnotationRecord, Document, ImageRecord
+from semipose.formats.labels import load_labels
 from semipose.pose.skeleton import PRESETS
 from semipose.system.files import write_json
 

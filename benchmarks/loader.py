@@ -25,7 +25,7 @@ import numpy as np
 
 from semipose.crops.crop import DENSITY, MARGIN, read_image
 from semipose.crops.store import CropStore
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.system.files import write_json
 
 SETS = {

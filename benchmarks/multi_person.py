@@ -31,7 +31,7 @@ import torch
 
 import semipose
 from semipose.data.splits import load_split
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.formats.load import load
 from semipose.metrics.intervals import difference
 from semipose.metrics.multi_person import precision_and_recall
@@ -136,7 +136,7 @@ def crowds(base: Path, root: Path, labels: str, seed: int) -> Files:
                 place, count, seed=seed, first_index=number * 1_000_000, people=PEOPLE, difficulty=DIFFICULTY
             )
         )
-    ids = load_labels(found["train"], base / "train" / "images", everyone=True).images.ids.tolist()
+    ids = load_labels(found["train"], base / "train" / "images", include_ignored=True).images.ids.tolist()
     first = round(len(ids) * int(labels.removesuffix("pct")) / 100)
     split = base / f"semi_{labels}.json"
     write_json(split, {"labeled": ids[:first], "unlabeled": ids[first:]})
@@ -212,7 +212,7 @@ def pseudo_people(run: Run, files: Files) -> dict[str, float | None]:
 
     Precision is None without confident predictions.
     """
-    everybody = load_labels(files.train, files.images["train"], everyone=True)
+    everybody = load_labels(files.train, files.images["train"], include_ignored=True)
     hidden = np.isin(everybody.images.ids, load_split(files.split).unlabeled)
     people = everybody.within(np.flatnonzero(hidden)[:MAX_UNLABELED])
     predicted = run.model().predict_people(people)

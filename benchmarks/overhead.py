@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.formats.load import load
 from semipose.inference.model import Model
 from semipose.metrics.intervals import difference

@@ -50,7 +50,7 @@ from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, choose_precision, make_trainer
 from semipose.engine.trainer import Trainer
 from semipose.fields import Fields, InstanceFields
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.formats.load import Data, load
 from semipose.losses.heatmap import total
 from semipose.methods.method import Method

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from semipose.data.people import People
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.synthetic.single import write_people
 
 

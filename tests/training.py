@@ -15,7 +15,7 @@ from semipose.config.settings import Settings
 from semipose.engine.log import read_log
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.formats.load import Data
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork

@@ -1,30 +1,29 @@
-"""Data in, findings out: what is wrong or worth knowing before training, each with its remedy."""
+"""Run all checks on the data of a run."""
 
 from collections.abc import Callable, Iterator
 
-from semipose.checks.files import copies, unreadable
+from semipose.checks.files import find_copies, find_unreadable
 from semipose.checks.finding import Finding
-from semipose.checks.labels import check_labels
-from semipose.checks.skeleton import check_skeleton
-from semipose.data.splits import FEWEST
+from semipose.checks.labels import check_labels, check_skeleton
+from semipose.data.splits import MIN_LABELED_FOR_VAL
 from semipose.formats.load import Data
+from semipose.pose.names import counted, plural
 
 __all__ = ["Finding", "check"]
 
-FEW = 20
+MIN_LABELED = 20
 """With fewer labeled people a network learns little but their background."""
 
 
 def check(data: Data, quick: bool) -> list[Finding]:
-    """Everything found in `data`, errors first. `quick` leaves out what decodes every labeled image.
+    """Return all findings on `data`, errors first; `quick` skips the checks that decode every labeled image.
 
-    Errors make a run's result worthless; warnings are likely mistakes; notes say what follows from the data. Labels are
-    looked at of people who have some.
+    Errors make the result of a run worthless, warnings are likely mistakes, notes are consequences to know.
     """
-    parts: list[Callable[[Data], Iterator[Finding]]] = [_amounts, copies, _skeleton, _labels]
+    checks: list[Callable[[Data], Iterator[Finding]]] = [_amounts, find_copies, _skeleton, _labels]
     if not quick:
-        parts.append(unreadable)
-    found = [finding for part in parts for finding in part(data)]
+        checks.append(find_unreadable)
+    found = [finding for one in checks for finding in one(data)]
     return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.level))
 
 
@@ -33,35 +32,36 @@ def _skeleton(data: Data) -> Iterator[Finding]:
 
 
 def _labels(data: Data) -> Iterator[Finding]:
-    for name, people in (("labeled", data.labeled), ("validation", data.val)):
+    for stream, people in (("labeled", data.labeled), ("validation", data.val)):
         if people is not None:
-            yield from check_labels(people.select(people.labeled), data.skeleton, name)
+            yield from check_labels(people.select(people.labeled), data.skeleton, stream)
 
 
 def _amounts(data: Data) -> Iterator[Finding]:
+    category = data.skeleton.name
     labeled = int(data.labeled.labeled.sum())
-    if labeled < FEW:
+    if labeled < MIN_LABELED:
         yield Finding(
             "warning",
-            f"only {labeled} people are labeled",
-            f"Label at least {FEW}, of different people, poses and places, before trusting a result.",
+            f"only {labeled} labeled {plural(category)}",
+            f"Label at least {MIN_LABELED}, in varied poses and places, before relying on a result.",
         )
     if data.val is None:
         yield Finding(
             "note",
-            f"there is no validation set ({data.val_source})",
-            f"Give --val, or label {FEWEST} people or more in several images; until then nothing says how good it is.",
+            f"there is no validation set ({data.val_source.removeprefix('none: ')})",
+            f"Pass --val, or label at least {MIN_LABELED_FOR_VAL} in several images; else accuracy is not measured.",
         )
-    elif (held := int(data.val.labeled.sum())) < FEW:
+    elif (held := int(data.val.labeled.sum())) < MIN_LABELED:
         yield Finding(
             "note",
-            f"only {held} people are in the validation set",
-            "Expect wide intervals; label more people for --val.",
+            f"only {counted(held, category)} in the validation set",
+            "Expect wide intervals; label more for --val.",
         )
-    what, labeled = ("images", len(data.labeled.images)) if data.whole_images else ("people", labeled)
+    noun, labeled = ("images", len(data.labeled.images)) if data.whole_images else (plural(category), labeled)
     if data.unlabeled is not None and len(data.unlabeled) < labeled:
         yield Finding(
             "note",
-            f"there are fewer unlabeled {what} ({len(data.unlabeled)}) than labeled ones ({labeled})",
+            f"there are fewer unlabeled {noun} ({len(data.unlabeled)}) than labeled ones ({labeled})",
             "Unlabeled images help most when there are many more of them.",
         )

@@ -1,4 +1,4 @@
-"""The image files themselves: copies between streams, unreadable pictures, sizes that disagree with the json."""
+"""Check image files: copies between streams, unreadable images, sizes that differ from the labels'."""
 
 import os
 from collections import defaultdict
@@ -12,39 +12,39 @@ from semipose.data.people import Images, People
 from semipose.formats.load import Data
 
 
-def copies(data: Data) -> Iterator[Finding]:
-    """The same picture in two streams, whatever its name: compared by size, then by a hash of its bytes."""
+def find_copies(data: Data) -> Iterator[Finding]:
+    """Find the same picture in two streams under any name: files of the same size are compared by a hash."""
     labeled, unlabeled, val = _files(data.labeled), _files(data.unlabeled), _files(data.val)
     keys = _content_keys([labeled, unlabeled, val])
     if both := _shared(labeled, val, keys):
         yield Finding(
             "error",
             f"{len(both)} labeled images are also validation images: {_pairs(both)}",
-            "Take them out of one of the two; a network scores best on what it was trained on.",
+            "Remove them from one of the two: scores on training images are too good.",
         )
     if both := _shared(val, unlabeled, keys):
         yield Finding(
             "warning",
             f"{len(both)} validation images are also among the unlabeled ones: {_pairs(both)}",
-            "Move them out of the unlabeled images, or say beside the result that they were seen without labels.",
+            "Remove them from the unlabeled images, or report that training used them without labels.",
         )
     if both := _shared(labeled, unlabeled, keys):
         yield Finding(
             "warning",
             f"{len(both)} labeled images are also among the unlabeled ones: {_pairs(both)}",
-            "Harmless for training, but they add nothing there; move them out of the unlabeled images.",
+            "Harmless, but without benefit; remove them from the unlabeled images.",
         )
     for name, files in (("labeled", labeled), ("validation", val)):
         if twice := _repeated(files, keys):
             yield Finding(
                 "warning",
                 f"{len(twice)} {name} images appear twice under different names: {_pairs(twice)}",
-                "Keep one of each and put all its people into that one's labels.",
+                "Keep one of each, with all of its labels.",
             )
 
 
-def unreadable(data: Data) -> Iterator[Finding]:
-    """Decode every labeled image: corrupt ones, and those whose size is not the one the json says."""
+def find_unreadable(data: Data) -> Iterator[Finding]:
+    """Decode every labeled image; find corrupt ones, and sizes that differ from those in the labels."""
     for name, people in (("labeled", data.labeled), ("validation", data.val)):
         if people is None:
             continue
@@ -55,7 +55,7 @@ def unreadable(data: Data) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 f"{len(bad)} {name} images cannot be decoded: {examples(bad)}",
-                "Replace the files, or take the images and their people out of the json.",
+                "Replace the files, or remove the images and their people from the labels.",
             )
         yield from _wrong_sizes(name, people.images, sizes)
 
@@ -64,22 +64,22 @@ def _wrong_sizes(name: str, images: Images, sizes: list[tuple[int, int] | None])
     odd: list[str] = []
     turned: list[str] = []
     for i, size in enumerate(sizes):
-        said = (int(images.sizes[i, 0]), int(images.sizes[i, 1]))
-        if size is None or 0 in said or said == size:
+        stated = (int(images.sizes[i, 0]), int(images.sizes[i, 1]))
+        if size is None or 0 in stated or stated == size:
             continue
-        text = f"image {images.ids[i]} is {size[1]}x{size[0]}, the json says {said[1]}x{said[0]}"
-        (turned if said == size[::-1] else odd).append(text)
+        text = f"image {images.ids[i]} is {size[1]}x{size[0]}, in the labels {stated[1]}x{stated[0]}"
+        (turned if stated == size[::-1] else odd).append(text)
     if odd:
         yield Finding(
             "error",
-            f"{len(odd)} {name} images do not have the size the json says (width x height): {examples(odd, 3)}",
+            f"{len(odd)} {name} images differ in size from the labels (width x height): {examples(odd, 3)}",
             "The labels belong to another version of these pictures: use those, or scale the labels.",
         )
     if turned:
         yield Finding(
             "error",
-            f"{len(turned)} {name} images are turned by a quarter against the json: {examples(turned, 3)}",
-            "A camera's EXIF note turns them when shown; save them turned, or remove the note, as they were labeled.",
+            f"{len(turned)} {name} images are rotated by 90 degrees against the labels: {examples(turned, 3)}",
+            "EXIF orientation rotates them on decoding. Save them rotated, or remove the tag, as they were labeled.",
         )
 
 
@@ -88,7 +88,7 @@ def _files(people: People | None) -> tuple[str, ...]:
 
 
 def _content_keys(streams: Iterable[Iterable[str]]) -> dict[str, str]:
-    """A key of the content of every file that shares its size with another one; only those are read."""
+    """Return a key of each file's content; only files that share their size with another one are read."""
     files = {file: os.path.realpath(file) for stream in streams for file in stream}
     by_size: dict[int, set[str]] = defaultdict(set)
     for real in files.values():

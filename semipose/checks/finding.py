@@ -1,4 +1,4 @@
-"""One thing found in the data, and how a sentence names examples."""
+"""The result of a check."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """`text` says what was found and where, `remedy` what to do."""
+    """`text` says what was found and where, `remedy` what to do about it."""
 
     level: Literal["error", "warning", "note"]
     text: str
     remedy: str
 
 
-def examples(values: Sequence[Any], most: int = 5) -> str:
-    """The first few values, with "..." when there are more."""
-    shown = ", ".join(str(value) for value in values[:most])
-    return f"{shown}, ..." if len(values) > most else shown
+def examples(values: Sequence[Any], maximum: int = 5) -> str:
+    """List the first values, with "..." if there are more."""
+    shown = ", ".join(str(value) for value in values[:maximum])
+    return f"{shown}, ..." if len(values) > maximum else shown

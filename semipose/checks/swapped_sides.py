@@ -1,4 +1,4 @@
-"""Which people's left and right may have been exchanged by whoever labeled them: two cheap geometric rules."""
+"""Flag people whose left and right labels may be swapped, by two geometric heuristics."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,25 +7,27 @@ from semipose.pose.skeleton import Skeleton
 
 Flags = NDArray[np.bool_]
 
-CROSSED = 0.5
-"""Two limbs are suspicious when exchanging one end of each makes them shorter together by this factor..."""
-STRETCHED = 1.1
-"""... and they are longer than usual for the person's size by this one.
+MAX_EXCHANGED_LENGTH = 0.5
+"""Two limbs are suspicious if exchanging an end of each shortens them together to less than this share..."""
+MIN_STRETCH = 1.1
+"""... and if they are longer than usual, for the person's size, by this factor.
 
-On LSPET and COCO people the two flag 0.2 and 0.6 % of the labels as they are, and a third of those whose wrists or
-elbows were exchanged on purpose.
+On LSPET and COCO people the two conditions flag 0.2 and 0.6 % of the original labels, and a third of the people whose
+wrists or elbows were exchanged on purpose.
 """
-AGREEING = 0.95
-"""A side is known from the others when at least this share of people, and `WITNESSES` of them, agree on it."""
-WITNESSES = 20
+MIN_AGREEMENT = 0.95
+"""The usual side of a keypoint is known if this share of at least `MIN_PEOPLE` people agree on it."""
+MIN_PEOPLE = 20
+MIN_SINE = 0.3
+"""Lines at a smaller angle are nearly parallel and do not show a side."""
 
 
 def swapped_sides(xy: NDArray[np.float32], visible: NDArray[np.uint8], skeleton: Skeleton) -> Flags:
-    """(N,) true where left and right look exchanged, in `xy` (N, K, 2) with `visible` (N, K).
+    """Flag people (N,) whose left and right look exchanged in keypoints `xy` (N, K, 2) with `visible` (N, K).
 
-    First rule: of two partner limbs (left and right forearm) the labeled ones are unusually long, and elbows with
-    each other's wrists would be much shorter. Second rule: seen along a line between two keypoints of the middle, left
-    lies on the same side for nearly everybody, as in pictures from above, but not for this one.
+    Crossed limbs: both forearms are unusually long, and would be much shorter with their wrists exchanged. Wrong side:
+    nearly all people, as in pictures from above, have left on the same side of a line between two middle keypoints.
+    This person has not.
     """
     return _crossed_limbs(xy, visible, skeleton) | _wrong_side(xy, visible, skeleton)
 
@@ -33,21 +35,21 @@ def swapped_sides(xy: NDArray[np.float32], visible: NDArray[np.uint8], skeleton:
 def _crossed_limbs(xy: NDArray[np.float32], visible: NDArray[np.uint8], skeleton: Skeleton) -> Flags:
     flagged = np.zeros(len(xy), bool)
     flip = skeleton.flip
-    # The spread of a person's labeled points stands for size: boxes may come from anywhere.
-    seen = np.where((visible > 0)[..., None], xy, np.nan)
+    # Size is the spread of a person's labeled points, as boxes may come from other sources.
+    labeled = np.where((visible > 0)[..., None], xy, np.nan)
     with np.errstate(all="ignore"):
-        size = np.fmax.reduce(np.fmax.reduce(seen, 1) - np.fmin.reduce(seen, 1), 1)
+        size = np.fmax.reduce(np.fmax.reduce(labeled, 1) - np.fmin.reduce(labeled, 1), 1)
     for a, b in skeleton.bones:
         if flip[a] == a or flip[b] == b or flip[a] == b or a > flip[a]:
             continue
         known = (visible[:, [a, b, flip[a], flip[b]]] > 0).all(1) & (size > 0)
-        straight = _length(xy, a, b) + _length(xy, flip[a], flip[b])
-        crossed = _length(xy, a, flip[b]) + _length(xy, flip[a], b)
+        as_labeled = _length(xy, a, b) + _length(xy, flip[a], flip[b])
+        exchanged = _length(xy, a, flip[b]) + _length(xy, flip[a], b)
         if not known.any():
             continue
-        relative = straight / np.where(known, size, 1)
+        relative = as_labeled / np.where(known, size, 1)
         usual = np.median(relative[known])
-        flagged |= known & (crossed < CROSSED * straight) & (relative > STRETCHED * usual)
+        flagged |= known & (exchanged < MAX_EXCHANGED_LENGTH * as_labeled) & (relative > MIN_STRETCH * usual)
     return flagged
 
 
@@ -63,15 +65,14 @@ def _wrong_side(xy: NDArray[np.float32], visible: NDArray[np.uint8], skeleton: S
 
 
 def _disagrees(xy: NDArray[np.float32], visible: NDArray[np.uint8], m: int, n: int, a: int, b: int) -> Flags:
-    """Where b lies on the other side of a, seen along n to m, than for nearly everybody."""
+    """Flag people (N,) with b on another side of a than nearly all others, along the line from n to m."""
     along, across = xy[:, m] - xy[:, n], xy[:, b] - xy[:, a]
     cross = along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]
     product = np.linalg.norm(along, axis=1) * np.linalg.norm(across, axis=1)
-    # Nearly parallel lines say nothing about sides.
-    clear = (visible[:, [m, n, a, b]] > 0).all(1) & (np.abs(cross) > 0.3 * product) & (product > 0)
+    clear = (visible[:, [m, n, a, b]] > 0).all(1) & (np.abs(cross) > MIN_SINE * product) & (product > 0)
     positive = int((clear & (cross > 0)).sum())
     total = int(clear.sum())
-    if total < WITNESSES or max(positive, total - positive) < AGREEING * total:
+    if total < MIN_PEOPLE or max(positive, total - positive) < MIN_AGREEMENT * total:
         return np.zeros(len(xy), bool)
     return clear & ((cross > 0) != (positive * 2 > total))
 

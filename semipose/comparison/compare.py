@@ -3,7 +3,6 @@
 Everything lies in one folder, and a comparison that is called again goes on there: finished runs are not repeated.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,8 @@ from semipose.data.make_split import make_split
 from semipose.data.people import People
 from semipose.data.splits import hold_out
 from semipose.errors import DataError, SemiposeError, UsageError
-from semipose.formats.coco import load_labels
+from semipose.formats import read_as_coco
+from semipose.formats.labels import load_labels
 from semipose.formats.video import Sampling
 from semipose.system.device import choose_device
 from semipose.system.files import locked, read_json, write_json
@@ -187,7 +187,7 @@ def _write_jobs(
     """The file of each job, with the splits and, without --val, the held-out people that it names."""
     people = load_labels(data["labels"], data["images"], skeleton_file=data["skeleton"])
     if data["val"] is None:
-        train, data["val"] = _divide(folder, people, data["labels"])
+        train, data["val"] = _divide(folder, people, data)
         people = load_labels(train, data["images"], skeleton_file=data["skeleton"])
         data = data | {"labels": train, "val_images": data["images"]}
     splits = {}
@@ -223,12 +223,13 @@ def _split(people: People, job: Job, by: Any) -> dict[str, Any]:
         raise UsageError(f"--labels {job.amount}: {error}") from error
 
 
-def _divide(folder: Path, people: People, labels: str) -> tuple[str, str]:
-    """The json `labels` as two, without and with the people held out for validation; the same for all rows."""
+def _divide(folder: Path, people: People, data: dict[str, Any]) -> tuple[str, str]:
+    """The labels as two json files, without and with the people held out for validation; the same for all rows."""
     _, held = hold_out(people)
     if held is None:
-        raise UsageError(f"{labels}: {len(people)} labeled people are too few to hold some out: give --val.")
-    chosen, content = set(held.images.ids.tolist()), json.loads(Path(labels).read_bytes())
+        raise UsageError(f"{data['labels']}: {len(people)} labeled people are too few to hold some out: give --val.")
+    chosen = set(held.images.ids.tolist())
+    content = read_as_coco(data["labels"], data["images"], data["skeleton"])
     places = {}
     for name, inside in (("train", False), ("val", True)):
         parts = {

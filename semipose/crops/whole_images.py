@@ -14,7 +14,7 @@ from torch import Tensor
 from semipose.crops.crop import CropFrame, cut
 from semipose.crops.store import CropStore, Rows
 from semipose.data.people import People
-from semipose.data.unposed import blank_people, whole_image_rows
+from semipose.data.unposed import unposed_people, whole_image_boxes
 from semipose.errors import DataError
 from semipose.scene import REGION_STRIDE, Labels
 
@@ -33,7 +33,7 @@ def one_row_per_image(people: People) -> People:
     These are the rows of a `WholeImageStore`.
     """
     at = np.arange(len(people.images))
-    rows = whole_image_rows(people.images, at)
+    rows = whole_image_boxes(people.images, at)
     missing = np.setdiff1d(at, rows.image_index)
     if len(missing):
         raise DataError(
@@ -41,7 +41,7 @@ def one_row_per_image(people: People) -> People:
             "expected image files. Replace them or take them out of the json."
         )
     keypoints = people.poses.keypoints.shape[1]
-    return replace(blank_people(people.images, rows, keypoints, people.source), skeleton=people.skeleton)
+    return replace(unposed_people(people.images, rows, keypoints, people.source), skeleton=people.skeleton)
 
 
 @dataclass

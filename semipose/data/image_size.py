@@ -1,4 +1,4 @@
-"""The size of an image as it is shown, read from the file's first bytes where its format is JPEG or PNG."""
+"""Read the size of an image as displayed; of JPEG and PNG files from the header alone."""
 
 import struct
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Start-of-frame markers hold the size; C4, C8 and CC between them are tables.
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ORIENTATION_TAG = 0x0112
 
 
 def image_sizes(files: Sequence[str]) -> NDArray[np.int64]:
-    """(I, 2) heights and widths; 0, 0 where a file cannot be read as an image."""
+    """Read heights and widths (I, 2) of image files; 0, 0 for a file that cannot be read."""
     with ThreadPoolExecutor(8, "semipose-sizes") as pool:
         sizes = list(pool.map(image_size, files))
     return np.array([size or (0, 0) for size in sizes], np.int64).reshape(-1, 2)
 
 
 def image_size(file: str) -> tuple[int, int] | None:
-    """(H, W) after the turn that a camera noted in EXIF, as decoding applies it; None when it is no image."""
+    """Read (H, W) after the rotation in EXIF, which decoding applies; None if the file is no image."""
     try:
         with open(file, "rb") as stream:
             size = _from_header(stream)
@@ -42,23 +42,23 @@ def _from_header(stream: BinaryIO) -> tuple[int, int] | None:
 
 
 def _from_jpeg(stream: BinaryIO) -> tuple[int, int] | None:
-    turned = False
+    rotated = False
     while (head := stream.read(4)) and len(head) == 4 and head[0] == 0xFF:
         marker, length = head[1], struct.unpack(">H", head[2:])[0]
-        if marker == 0xFF:  # A fill byte: the marker proper starts one byte later.
+        if marker == 0xFF:  # A fill byte: the marker starts one byte later.
             stream.seek(-3, 1)
-        elif marker in _FRAMES:
+        elif marker in _FRAME_MARKERS:
             _, height, width = struct.unpack(">BHH", stream.read(5))
-            return (width, height) if turned else (height, width)
+            return (width, height) if rotated else (height, width)
         elif marker == 0xE1:
-            turned = turned or _orientation(stream.read(length - 2)) >= 5
+            rotated = rotated or _orientation(stream.read(length - 2)) >= 5
         else:
             stream.seek(length - 2, 1)
     return None
 
 
 def _orientation(segment: bytes) -> int:
-    """EXIF orientation 1..8; from 5 on the image is shown turned by a quarter."""
+    """Read the EXIF orientation, 1 to 8; from 5 on width and height are exchanged."""
     if segment[:6] != b"Exif\0\0":
         return 1
     tiff = segment[6:]
@@ -71,12 +71,12 @@ def _orientation(segment: bytes) -> int:
             if tag == _ORIENTATION_TAG:
                 return int(value)
     except struct.error:
-        return 1  # Broken EXIF is ignored by decoders too.
+        return 1  # Decoders ignore broken EXIF too.
     return 1
 
 
 def decoded_size(file: str) -> tuple[int, int] | None:
-    """(H, W) of the decoded image, slow but right for every format; None when it cannot be decoded."""
+    """Decode the image: for other formats, and JPEG files with an unusual header."""
     import cv2
 
     image = cv2.imread(file, cv2.IMREAD_COLOR)

@@ -1,6 +1,7 @@
-"""The outline of a person or a crowd as COCO writes it: polygons, or run lengths, compressed or not.
+"""Decode COCO segmentations: polygons, or run lengths, compressed or not.
 
-Read only of those who are to be ignored. Nothing in a file is trusted: what does not fit is refused with the reason.
+Only regions to be ignored are decoded. Files may be malformed or hostile, so every number is checked before it is used.
+faster_coco_eval decodes the same run lengths, but accepts some malformed ones, such as negative runs.
 """
 
 from dataclasses import dataclass
@@ -9,12 +10,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-# A file must not ask for all memory: pixels of one outline's picture.
-_LARGEST = 2**28
-# Characters of one compressed number: enough for any number of 32 bits.
-_LONGEST = 7
-# Beyond it, OpenCV's arithmetic overflows.
-_FAR = 30_000
+# Pixels of a mask: a file must not be able to demand all memory.
+_MAX_PIXELS = 2**28
+# Characters of one compressed number: enough for 32 bits.
+_MAX_CHARACTERS = 7
+# OpenCV's arithmetic overflows with larger coordinates.
+_MAX_COORDINATE = 30_000
 
 
 class _Runs(msgspec.Struct):
@@ -24,9 +25,10 @@ class _Runs(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Outline:
-    """`polygons`, each (P, 2) x, y in pixels; or `runs` (R,) of a picture of `size` (H, W), outside and inside in turn.
+    """A region: `polygons`, each (P, 2) x, y in pixels; or `runs` (R,) of a mask of `size` (H, W).
 
-    Runs go down the columns, from the left one to the right one, and fill the picture.
+    Runs are lengths in pixels, outside and inside in turn. They go down the columns, from left to right, and fill the
+    mask.
     """
 
     polygons: tuple[NDArray[np.float64], ...] = ()
@@ -34,17 +36,17 @@ class Outline:
     size: tuple[int, int] = (0, 0)
 
     def tobytes(self) -> bytes:
-        """All of its numbers."""
+        """Return all numbers as bytes, for hashing."""
         parts = [*self.polygons, *([] if self.runs is None else [self.runs])]
         return b"".join(part.tobytes() for part in parts)
 
     def fill(self, mask: NDArray[np.uint8], value: int) -> None:
-        """Write `value` where the outline is in `mask` (H, W); raises ValueError where that has another size."""
-        import cv2  # slow to load, and few files have somebody to ignore
+        """Set `mask` (H, W) to `value` inside the outline; raises ValueError for a mask of another size."""
+        import cv2  # slow to load, and few files have regions to ignore
 
         for polygon in self.polygons:
-            points = np.rint(polygon.clip(-_FAR, _FAR)).astype(np.int32)
-            # One by one: together, what two polygons share would be a hole.
+            points = np.rint(polygon.clip(-_MAX_COORDINATE, _MAX_COORDINATE)).astype(np.int32)
+            # One by one: filled together, the overlap of two polygons would be a hole.
             cv2.fillPoly(mask, [points], [value])
         if self.runs is None:
             return
@@ -55,7 +57,7 @@ class Outline:
 
 
 def read_outline(text: bytes) -> Outline | None:
-    """The outline in the json `text`, None for an empty one; raises ValueError with what is wrong with it."""
+    """Decode a segmentation from its json `text`, None for an empty one; raises ValueError with the reason."""
     try:
         found = msgspec.json.decode(text, type=list[list[float]] | _Runs)
         if isinstance(found, _Runs):
@@ -73,29 +75,31 @@ def read_outline(text: bytes) -> Outline | None:
 
 def _of_runs(found: _Runs) -> Outline:
     height, width = found.size
-    if min(height, width) <= 0 or height * width > _LARGEST:
+    if min(height, width) <= 0 or height * width > _MAX_PIXELS:
         raise ValueError(f"'segmentation' is of {_shape(found.size)} pixels; expected the picture's height and width")
-    runs = np.array(found.counts, np.int64) if isinstance(found.counts, list) else decompressed(found.counts)
-    # Compared one by one first: a sum of large numbers could come round to the right one.
+    runs = np.array(found.counts, np.int64) if isinstance(found.counts, list) else decompress(found.counts)
+    # Each is compared first: a sum of large numbers could overflow to the right one.
     fits = bool(((runs >= 0) & (runs <= height * width)).all()) and int(runs.sum()) == height * width
     if not fits:
         raise ValueError(f"'segmentation' has counts that do not fill its {_shape(found.size)} pixels")
     return Outline(runs=runs, size=(height, width))
 
 
-def decompressed(text: str) -> NDArray[np.int64]:
-    """The run lengths in COCO's short text: five bits a character, and from the fourth on the change from the last but
-    one. Raises ValueError where it is no such text."""
+def decompress(text: str) -> NDArray[np.int64]:
+    """Decode COCO's compressed run lengths; raises ValueError for any other text.
+
+    Each character holds five bits of a number. From the fourth number on, it is the difference to the last but one.
+    """
     codes = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48
     last = np.flatnonzero(codes & 32 == 0)
     starts = np.concatenate([[0], last[:-1] + 1])
     lengths = last - starts + 1
     sound = len(last) > 0 and bool(((codes >= 0) & (codes < 64)).all()) and last[-1] == len(codes) - 1
-    if not sound or lengths.max() > _LONGEST:
-        raise ValueError("'segmentation' has counts that are no run lengths compressed as COCO does")
-    place = np.arange(len(codes)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((codes & 31) << (5 * place), starts)
-    # The highest of a number's bits says that it is negative.
+    if not sound or lengths.max() > _MAX_CHARACTERS:
+        raise ValueError("'segmentation' has counts that are not run lengths in COCO's compression")
+    position = np.arange(len(codes)) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((codes & 31) << (5 * position), starts)
+    # The highest bit of a number is its sign.
     runs -= np.where(codes[last] & 16, 1 << (5 * lengths), 0)
     runs[1::2] = runs[1::2].cumsum()
     runs[2::2] = runs[2::2].cumsum()

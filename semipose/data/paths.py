@@ -1,4 +1,4 @@
-"""File names from others: only files inside the given folder are ever opened."""
+"""Resolve file names from label files; only files inside the given folder are ever opened."""
 
 import os
 import re
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from semipose.errors import DataError
 
-# Either system's writing is refused on both: the json may come from the other one.
+# Path syntax of both systems is refused on either: the labels may come from the other one.
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 _PARENT = re.compile(r"(^|[/\\])\.\.($|[/\\])")
 
 
 def image_folder(path: str | Path) -> str:
-    """The absolute path of an existing folder, or an error that says what was found instead."""
+    """Return the absolute path of an existing folder; raises DataError if there is none."""
     folder = os.path.abspath(path)
     if not os.path.isdir(folder):
         found = "a file" if os.path.exists(folder) else "nothing"
@@ -23,17 +23,17 @@ def image_folder(path: str | Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Where files that can be made again are kept between runs: $SEMIPOSE_CACHE, else semipose in the user's cache."""
+    """Return the folder for files that can be made again: $SEMIPOSE_CACHE, else semipose in the user's cache."""
     if chosen := os.environ.get("SEMIPOSE_CACHE"):
         return Path(chosen).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "semipose"
 
 
 def files_inside(folder: str, names: Sequence[str]) -> tuple[list[str], dict[int, str]]:
-    """Absolute paths of `names` in `folder`, and by position what is wrong with those that may not be opened.
+    """Return the absolute paths of `names` in `folder`, and by position the faults of those that must not be opened.
 
-    Refused are absolute names, names with "..", links that lead out of the folder, and missing files. Every
-    subfolder is listed once instead of asking for each file: much faster on network disks.
+    Faults are absolute names, names with "..", links that lead out of the folder, and missing files. Each subfolder is
+    listed once, which on network disks is much faster than a call per file.
     """
     root = os.path.realpath(folder)
     start = os.path.join(folder, "")
@@ -51,13 +51,13 @@ def files_inside(folder: str, names: Sequence[str]) -> tuple[list[str], dict[int
 
 
 def leads_out(path: str, root: str) -> bool:
-    """Whether `path`, links followed, is outside of `root` (a real path)."""
+    """Whether `path`, after following links, is outside of `root` (a real path)."""
     return os.path.commonpath([os.path.realpath(path), root]) != root
 
 
 def _unsafe(name: str) -> str | None:
     if not name or "\0" in name:
-        return f"file_name {name!r} is no file name"
+        return f"file_name {name!r} is not a file name"
     if _ABSOLUTE.match(name):
         return f"file_name {name!r} is an absolute path; expected one relative to the images folder"
     if ".." in name and _PARENT.search(name):
@@ -71,9 +71,9 @@ def _check_group(folder: str, root: str, rows: Iterable[int], files: Sequence[st
         name = files[row].rpartition("/")[2]
         if known is None:
             faults[row] = f"{os.path.relpath(files[row], root)}: a link leads out of the images folder"
-        # The second question is for file systems that ignore case or respell accents, and for links.
         elif name in known:
             continue
+        # Not listed under this name, but present: a link, or a file system that ignores case or respells accents.
         elif not os.path.isfile(files[row]):
             faults[row] = f"file {name} is not in {folder}"
         elif leads_out(files[row], root):

@@ -1,9 +1,9 @@
-"""People in image files: what the readers of `semipose.data` return and crops are cut from."""
+"""People in image files: what the readers in `semipose.formats` return."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,17 @@ from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
 
 
+class ListedImage(NamedTuple):
+    """An image as a label file lists it; `fields` are all of its fields except id, name and size."""
+
+    id: int
+    file_name: str
+    fields: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Images:
-    """I image files: absolute paths, ids (I,), sizes (I, 2) as (H, W) with 0 where unknown, extra fields kept."""
+    """I image files: absolute paths, ids (I,), sizes (I, 2) as (H, W), 0 where unknown, and other fields in `extra`."""
 
     files: tuple[str, ...]
     ids: NDArray[np.int64]
@@ -36,7 +44,7 @@ class Images:
         return len(self.files)
 
     def select(self, rows: NDArray[Any]) -> "Images":
-        """The images of `rows` (integer positions), in that order."""
+        """Return the images at `rows` (positions), in that order."""
         return Images(
             files=tuple(self.files[row] for row in rows),
             ids=self.ids[rows],
@@ -50,9 +58,8 @@ class People:
     """N people in I images; person n is in image `image_index[n]`.
 
     `box_source` says where the boxes come from: "given", "detections", "keypoints" (enlarged hull) or "image", joined
-    by commas when mixed. `source` is the file or folder they were read from; `notes` say what was left out or
-    assumed on the way. `outlines`, by the id of `poses`, are those of some who are to be ignored; without one it is
-    their box.
+    by commas if mixed. `source` is the file or folder they were read from; `notes` say what was skipped or assumed.
+    `outlines`, by the id of `poses`, are regions to be ignored; people without one are ignored in their box.
     """
 
     images: Images
@@ -67,9 +74,7 @@ class People:
     def __post_init__(self) -> None:
         self.image_index = np.asarray(self.image_index, dtype=np.int64)
         if self.image_index.shape != (len(self.poses),):
-            raise DataError(
-                f"People: image_index has shape {self.image_index.shape}; expected ({len(self.poses)},), one a person."
-            )
+            raise DataError(f"People: image_index has shape {self.image_index.shape}; expected ({len(self.poses)},).")
         if len(self) and not 0 <= self.image_index.min() <= self.image_index.max() < len(self.images):
             raise DataError(f"People: image_index points outside the {len(self.images)} images.")
 
@@ -77,30 +82,30 @@ class People:
         return len(self.poses)
 
     def select(self, rows: "slice | NDArray[Any]") -> "People":
-        """The people of `rows` (slice, positions or mask) and only the images they are in."""
+        """Return the people at `rows` (slice, positions or mask), with only the images they are in."""
         index = self.image_index[rows]
         used, inverse = np.unique(index, return_inverse=True)
         return replace(self, images=self.images.select(used), image_index=inverse, poses=self.poses[rows])
 
     def within(self, images: NDArray[Any]) -> "People":
-        """The people of `images` (positions or mask), all of which are kept, also those without people."""
+        """Return the people in `images` (positions or mask); images without people are kept too."""
         kept = np.arange(len(self.images))[images]
-        places = np.full(len(self.images), -1)
-        places[kept] = np.arange(len(kept))
-        rows = np.flatnonzero(places[self.image_index] >= 0)
-        index = places[self.image_index[rows]]
+        new_index = np.full(len(self.images), -1)
+        new_index[kept] = np.arange(len(kept))
+        rows = np.flatnonzero(new_index[self.image_index] >= 0)
+        index = new_index[self.image_index[rows]]
         return replace(self, images=self.images.select(kept), image_index=index, poses=self.poses[rows])
 
     @property
     def labeled(self) -> NDArray[np.bool_]:
-        """(N,) who has a labeled keypoint and is no crowd; the others are to be ignored."""
+        """(N,) true for people with a labeled keypoint that are no crowds; the others are to be ignored."""
         return np.asarray((self.poses.visible > 0).any(1) & ~self.poses.crowd)
 
     @classmethod
     def concatenate(cls, parts: "Sequence[People]") -> "People":
-        """One after the other, without outlines.
+        """Join people of several sources, without their outlines.
 
-        Image and annotation ids are kept where they stay distinct, else counted anew.
+        Image and annotation ids are kept if they stay distinct, else numbered from 1.
         """
         if len(parts) == 1:
             return parts[0]

@@ -1,4 +1,4 @@
-"""Who is labeled: split files and held-out validation people. Splits name image ids."""
+"""Read split files, which name image ids, and hold out validation people."""
 
 import json
 from collections import Counter
@@ -15,13 +15,13 @@ from semipose.errors import DataError
 Ids = NDArray[np.int64]
 
 GROUP_FIELDS = ("group", "coco_image_id", "video_id", "vid_id")
-"""Extra fields of an image that say what it was cut from; people of one photo or video stay on one side."""
-FEWEST = 40
-"""With fewer labeled people nothing is held out: validation would cost more than it tells."""
+"""Image fields that name the source of an image; a split keeps all people of one photo or video together."""
+MIN_LABELED_FOR_VAL = 40
+"""With fewer labeled people none are held out: the labels are worth more for training."""
 
 
 class Split(NamedTuple):
-    """Ids of the labeled and of the unlabeled images, and of the labeled people where these are not all."""
+    """Ids of labeled images, unlabeled images, and, if not all people are labeled, the labeled people."""
 
     labeled: Ids
     unlabeled: Ids
@@ -29,15 +29,15 @@ class Split(NamedTuple):
 
 
 def load_split(path: str | Path) -> Split:
-    """Read {"labeled": [...], "unlabeled": [...]} of image ids and, if it is there, "labeled_people" of annotation ids.
+    """Read {"labeled": [...], "unlabeled": [...]} of image ids, optionally with "labeled_people" of annotation ids.
 
-    The British spellings are read too; other keys, such as a seed, are left alone. Raises DataError for ids that are
-    no whole numbers, appear twice, or stand on both sides.
+    British spellings are read too, other keys, such as a seed, are ignored. Raises DataError for ids that are not whole
+    numbers, appear twice, or are both labeled and unlabeled.
     """
     try:
         value = json.loads(Path(path).read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: the split cannot be read ({error.strerror}). Check --split.") from error
+        raise DataError(f"{path}: the split file cannot be read ({error.strerror}). Check --split.") from error
     except ValueError as error:
         raise DataError(f"{path}: not json ({error}); expected a split file.") from error
     if not isinstance(value, dict):
@@ -55,21 +55,23 @@ def load_split(path: str | Path) -> Split:
 
 
 def refuse_unknown(labeled: Collection[int], unlabeled: Collection[int], known: Ids, source: str) -> None:
-    """Raise DataError for ids of a split that the json does not know, or that stand on both sides."""
+    """Raise DataError for ids of a split that are not `known`, or both labeled and unlabeled."""
     for name, ids in (("labeled", labeled), ("unlabeled", unlabeled)):
         unknown = np.setdiff1d(_array(ids), known)
         if len(unknown):
             raise DataError(
                 f"the split names {len(unknown)} {name} images that are not in {source}, such as {_some(unknown)}; "
-                f"the file knows ids such as {_some(known)}. A split belongs to one json."
+                f"its ids are such as {_some(known)}. A split belongs to one label file."
             )
     both = np.intersect1d(_array(labeled), _array(unlabeled))
     if len(both):
-        raise DataError(f"the split has {len(both)} images on both sides, such as {_some(both)}; expected each once.")
+        raise DataError(
+            f"{len(both)} images are labeled and unlabeled in the split, such as {_some(both)}; expected each once."
+        )
 
 
 def refuse_unknown_people(people: Collection[int], known: Ids, source: str) -> None:
-    """Raise DataError for labeled people of a split that are not in its labeled images."""
+    """Raise DataError for labeled people of a split that are not `known` from its labeled images."""
     unknown = np.setdiff1d(_array(people), known)
     if len(unknown):
         raise DataError(
@@ -81,26 +83,27 @@ def refuse_unknown_people(people: Collection[int], known: Ids, source: str) -> N
 def hold_out(
     people: People, share: float = 0.2, minimum: int = 20, seed: int = 0, whole_images: bool = False
 ) -> tuple[People, People | None]:
-    """Split off `share` of the people, at least `minimum`, for validation: (train, val), val None below `FEWEST`.
+    """Split off `share` of the people, at least `minimum`, for validation: (train, val).
 
-    Whole images go, and whole photos or videos where `GROUP_FIELDS` tell them, drawn by `seed`. With `whole_images`
-    images are counted and not people, and those without people are kept.
+    Whole images are drawn by `seed`; whole photos or videos if `group_field` finds such groups. val is None with fewer
+    than `MIN_LABELED_FOR_VAL` people, or if one group holds too many of them. `whole_images` counts images instead of
+    people and keeps images without people.
     """
     images = np.arange(len(people.images))
-    index, take = (images, people.within) if whole_images else (people.image_index, people.select)
+    index, select = (images, people.within) if whole_images else (people.image_index, people.select)
     count = len(index)
-    if count < FEWEST:
+    if count < MIN_LABELED_FOR_VAL:
         return people, None
     target = max(minimum, round(share * count))
     for groups in (_image_groups(people), images):
-        chosen = _draw(groups[index], target, most=count // 2, seed=seed)
+        chosen = _draw(groups[index], target, maximum=count // 2, seed=seed)
         if chosen.sum() >= min(minimum, target):
-            return take(~chosen), take(chosen)
+            return select(~chosen), select(chosen)
     return people, None
 
 
 def group_field(people: People) -> str | None:
-    """The first of `GROUP_FIELDS` that every image has and that tells at least two groups apart."""
+    """Return the first of `GROUP_FIELDS` that every image has and that has at least two values."""
     for name in GROUP_FIELDS:
         values = [repr(extra[name]) for extra in people.images.extra if name in extra]
         if len(values) == len(people.images) and len(set(values)) > 1:
@@ -109,7 +112,7 @@ def group_field(people: People) -> str | None:
 
 
 def _image_groups(people: People) -> Ids:
-    """(I,) which group an image belongs to."""
+    """Number the group of each image: (I,)."""
     name = group_field(people)
     if name is None:
         return np.arange(len(people.images))
@@ -127,9 +130,9 @@ def _ids(path: str | Path, value: dict[str, Any], name: str) -> Ids:
     wrong = [one for one in ids if type(one) is not int] if isinstance(ids, list) else [ids]
     if wrong:
         raise DataError(f"{path}: {given[0]!r} holds {wrong[0]!r}; expected a list of ids (whole numbers).")
-    twice = [one for one, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise DataError(f"{path}: {given[0]!r} names {len(twice)} ids twice, such as {_some(twice)}.")
+    repeated = [one for one, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise DataError(f"{path}: {given[0]!r} names {len(repeated)} ids twice, such as {_some(repeated)}.")
     return _array(ids)
 
 
@@ -142,19 +145,19 @@ def _some(ids: Sequence[int] | Ids) -> str:
 
 
 def shuffled(units: Ids, seed: int) -> NDArray[np.int64]:
-    """Positions sorted by an order of the units drawn by `seed`; inside a unit they keep their order."""
+    """Return positions sorted by a random order of the units; inside a unit they keep their order."""
     names, inverse = np.unique(units, return_inverse=True)
-    place = np.random.default_rng(seed).permutation(len(names))
-    return np.argsort(place[inverse], kind="stable")
+    position = np.random.default_rng(seed).permutation(len(names))
+    return np.argsort(position[inverse], kind="stable")
 
 
-def _draw(units: Ids, target: int, most: int, seed: int) -> NDArray[np.bool_]:
-    """(N,) true for whole units in random order until `target` rows are drawn, skipping units that exceed `most`."""
+def _draw(units: Ids, target: int, maximum: int, seed: int) -> NDArray[np.bool_]:
+    """Draw whole units, skipping those that would exceed `maximum`, until `target` rows are drawn: (N,) bool."""
     order = shuffled(units, seed)
     chosen = np.zeros(len(units), bool)
     total = 0
     for rows in np.split(order, np.flatnonzero(np.diff(units[order])) + 1):
-        if total < target and total + len(rows) <= most:
+        if total < target and total + len(rows) <= maximum:
             chosen[rows] = True
             total += len(rows)
     return chosen

@@ -1,17 +1,18 @@
-"""Which categories of a COCO json are the people: the ones whose keypoints are learned."""
+"""Choose the categories of a COCO json whose keypoints are learned."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from semipose.errors import DataError, suggestion
+from semipose.formats.label_format import ReadOptions
 from semipose.pose.category import check_override
 
 Category = Mapping[str, Any]
 
 
 def read_skeleton_file(path: str | Path | None) -> dict[str, Any]:
-    """The small yaml that overrides what a category says: flip_pairs, sigmas, skeleton, keypoints, category."""
+    """Read the yaml that overrides parts of a category: flip_pairs, sigmas, skeleton, keypoints, category."""
     if path is None:
         return {}
     import yaml
@@ -29,16 +30,17 @@ def read_skeleton_file(path: str | Path | None) -> dict[str, Any]:
 def choose_categories(
     categories: Sequence[Category], used: Mapping[int, int], override: Mapping[str, Any]
 ) -> list[Category]:
-    """The categories to learn; `used` counts annotations with keypoints by category id.
+    """Choose the categories to learn; `used` counts annotations with keypoints by category id.
 
-    One that names keypoints is taken. Of several, the one that annotations use; several used ones are taken together
-    when they name the same keypoints (kinds of animals), else `category: NAME` in the skeleton file has to choose.
+    Candidates are the categories that name keypoints, or those of them that annotations use. Several are learned as
+    one if they name the same keypoints, as kinds of animals do; else the skeleton file must give `category: NAME`.
+    Raises DataError if no category or no single skeleton is left.
     """
     if override.get("category") is not None:
         return [_by_name(categories, override["category"])]
     named = [one for one in categories if one.get("keypoints") or override.get("keypoints")]
     if not named:
-        names = ", ".join(repr(one.get("name")) for one in categories) or "none at all"
+        names = ", ".join(repr(one.get("name")) for one in categories) or "none"
         raise DataError(
             f"no category has 'keypoints' (categories: {names}); expected a list of names, as in the COCO keypoint "
             "format. From CVAT export 'COCO Keypoints 1.0' with a skeleton label; from elsewhere add the list."
@@ -48,7 +50,7 @@ def choose_categories(
         counts = ", ".join(f"{one.get('name')!r} ({used.get(one['id'], 0)} annotations)" for one in taken)
         raise DataError(
             f"several categories have keypoints: {counts}; one model learns one skeleton. "
-            "Write `category: NAME` into a small yaml file and give it as the skeleton file."
+            "Write `category: NAME` into a small yaml file and pass it with --skeleton."
         )
     return taken
 
@@ -61,9 +63,12 @@ def _by_name(categories: Sequence[Category], name: object) -> Category:
     raise DataError(f"no category is called {name!r}{suggestion(name, names)}; there are {', '.join(names)}.")
 
 
-def box_categories(categories: Sequence[Category], name: str) -> list[Category]:
-    """The categories whose boxes are people in a json read for its boxes only; none means every annotation.
+def learned_categories(categories: Sequence[Category], used: Mapping[int, int], options: ReadOptions) -> list[Category]:
+    """Choose the categories to learn, or, if only boxes are read, to take boxes from; [] stands for all.
 
-    Those with keypoints, else the one called `name`, else all.
+    Boxes are taken from the categories with keypoints, else from the one called `options.category_name`, else from all.
     """
-    return [one for one in categories if one.get("keypoints")] or [one for one in categories if one.get("name") == name]
+    if not options.only_boxes:
+        return choose_categories(categories, used, options.override)
+    posed = [one for one in categories if one.get("keypoints")]
+    return posed or [one for one in categories if one.get("name") == options.category_name]

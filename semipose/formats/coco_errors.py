@@ -1,174 +1,163 @@
-"""What is wrong with a COCO json, entry by entry. Slow and thorough; only called when the fast pass stumbled."""
+"""Explain the faults of a COCO json, entry by entry. Slow and thorough: only called when the fast pass fails."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
 from semipose.data.masks import read_outline
 from semipose.data.paths import files_inside
 from semipose.errors import DataError
-from semipose.formats.coco_records import ReadOptions
-
-SHOWN = 20
-"""Faults listed in one error; the rest is counted."""
+from semipose.formats.categories import learned_categories
+from semipose.formats.label_format import ReadOptions, raise_faults
 
 _CVAT = "; if it came from CVAT, draw a skeleton rather than points and export 'COCO Keypoints 1.0'"
-_LARGEST = 1e300
-_BLIND_FIELDS = ("id", "image_id", "category_id", "bbox", "iscrowd")
+_MAX_NUMBER = 1e300
+_FIELDS_OF_HIDDEN = ("id", "image_id", "category_id", "bbox", "iscrowd")
 
 
-def explain_errors(content: bytes, request: ReadOptions) -> None:
-    """Raise DataError with every fault of the json; return when there is none outside of unread labels."""
+def explain_errors(content: bytes, options: ReadOptions) -> None:
+    """Raise DataError with every fault of the json; return if there is none outside of hidden labels."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{request.path}: not json ({error}); expected a COCO keypoint json.") from error
+        raise DataError(f"{options.path}: not json ({error}); expected a COCO keypoint json.") from error
     try:
-        faults = ErrorCollector(document, request).found
+        faults = ErrorCollector(document, options).faults
     except DataError as error:
-        raise DataError(f"{request.path}: {error}") from error
-    if faults:
-        _raise(request, faults)
+        raise DataError(f"{options.path}: {error}") from error
+    raise_faults(options.path, faults)
 
 
-def without_labels(content: bytes, request: ReadOptions) -> bytes:
-    """The json with only ids and boxes left of the annotations whose labels must not be read."""
+def without_labels(content: bytes, options: ReadOptions) -> bytes:
+    """Return the json without hidden labels: their annotations keep only ids and boxes."""
     document = json.loads(content)
     document["annotations"] = [
-        {key: one[key] for key in _BLIND_FIELDS if key in one} if _is_blind(one, request) else one
+        {key: one[key] for key in _FIELDS_OF_HIDDEN if key in one} if _is_hidden(one, options) else one
         for one in document.get("annotations", [])
     ]
     return msgspec.json.encode(document)
 
 
-def _raise(request: ReadOptions, faults: list[str]) -> NoReturn:
-    shown = "".join(f"\n  {fault}" for fault in faults[:SHOWN])
-    more = f"\n  ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    raise DataError(
-        f"{request.path}: {count}{shown}{more}\n"
-        "Correct these entries, or take them out of the file, and run `semipose check` again."
-    )
-
-
-def _is_blind(annotation: Any, request: ReadOptions) -> bool:
-    if request.labeled_ids is None or not isinstance(annotation, dict):
+def _is_hidden(annotation: Any, options: ReadOptions) -> bool:
+    if options.labeled_ids is None or not isinstance(annotation, dict):
         return False
     image = annotation.get("image_id")
-    if not (_is_whole(image) and image in request.labeled_ids):
+    if not (_is_whole(image) and image in options.labeled_ids):
         return True
     person = annotation.get("id")
-    return request.labeled_people is not None and not (_is_whole(person) and person in request.labeled_people)
+    return options.labeled_people is not None and not (_is_whole(person) and person in options.labeled_people)
 
 
 class ErrorCollector:
-    """Goes through a parsed json once and collects sentences in `found`."""
+    """Check a parsed json and collect a message per fault in `faults`."""
 
-    def __init__(self, document: Any, request: ReadOptions) -> None:
-        self.request = request
-        self.found: list[str] = []
+    def __init__(self, document: Any, options: ReadOptions) -> None:
+        self.options = options
+        self.faults: list[str] = []
         if not isinstance(document, dict):
-            self.found.append(f"found {_kind(document)}; expected an object with images, annotations and categories")
+            self.faults.append(f"found {_kind(document)}; expected an object with images, annotations and categories")
             return
-        images = self._entries(document, "images", required=True)
-        annotations = self._entries(document, "annotations", required=not request.only_boxes)
-        categories = self._entries(document, "categories", required=not request.only_boxes)
-        self.image_ids = self._ids(images, "image")
-        self.category_ids = self._ids(categories, "category")
-        self._ids(annotations, "annotation")
+        images = self._objects(document, "images", required=True)
+        annotations = self._objects(document, "annotations", required=not options.only_boxes)
+        categories = self._objects(document, "categories", required=not options.only_boxes)
+        self.image_ids = self._collect_ids(images, "image")
+        self.category_ids = self._collect_ids(categories, "category")
+        self._collect_ids(annotations, "annotation")
         self._check_images(images)
-        if self._sound_categories(categories):
+        if self._categories_are_sound(categories):
             self._check_annotations(annotations, categories)
 
-    def _entries(self, document: dict[str, Any], key: str, required: bool) -> list[dict[str, Any]]:
-        """The objects of a list; what is no object is named and left out."""
+    def _objects(self, document: dict[str, Any], key: str, required: bool) -> list[dict[str, Any]]:
+        """Return the objects of a list; other elements are reported and dropped."""
         value = document.get(key, None if required else [])
         if not isinstance(value, list):
-            self.found.append(f"'{key}' is {_kind(value)}; expected a list of objects")
+            self.faults.append(f"'{key}' is {_kind(value)}; expected a list of objects")
             return []
         for row, one in enumerate(value):
             if not isinstance(one, dict):
-                self.found.append(f"{key}[{row}] is {_kind(one)}; expected an object")
+                self.faults.append(f"{key}[{row}] is {_kind(one)}; expected an object")
         return [one for one in value if isinstance(one, dict)]
 
-    def _ids(self, entries: list[dict[str, Any]], kind: str) -> set[int]:
-        """All whole-number ids; others and repeated ones are named."""
+    def _collect_ids(self, entries: list[dict[str, Any]], kind: str) -> set[int]:
+        """Return all whole-number ids; others and repeated ones are reported."""
         counts = Counter(one.get("id") for one in entries if _is_whole(one.get("id")))
         for row, one in enumerate(entries):
             if not _is_whole(one.get("id")):
-                self.found.append(f"{kind} number {row}: 'id' is {_kind(one.get('id'))}; expected a whole number")
+                self.faults.append(f"{kind} number {row}: 'id' is {_kind(one.get('id'))}; expected a whole number")
         for i, count in counts.items():
             if count > 1:
-                self.found.append(f"{kind} {i}: this id is used {count} times; expected once")
+                self.faults.append(f"{kind} {i}: this id is used {count} times; expected once")
         return {i for i in counts if i is not None}
 
     def _check_images(self, images: list[dict[str, Any]]) -> None:
         named = [one for one in images if isinstance(one.get("file_name"), str)]
         for one in images:
             if not isinstance(one.get("file_name"), str):
-                self.found.append(f"image {one.get('id')}: 'file_name' is {_kind(one.get('file_name'))}; expected text")
+                self.faults.append(
+                    f"image {one.get('id')}: 'file_name' is {_kind(one.get('file_name'))}; expected text"
+                )
             for side in ("width", "height"):
                 if one.get(side) is not None and not (_is_whole(one[side]) and one[side] >= 0):
-                    self.found.append(f"image {one.get('id')}: '{side}' is {one[side]!r}; expected whole pixels")
-        _, faults = files_inside(self.request.folder, [one["file_name"] for one in named])
-        self.found += [f"image {named[row].get('id')}: {fault}" for row, fault in sorted(faults.items())]
+                    self.faults.append(f"image {one.get('id')}: '{side}' is {one[side]!r}; expected whole pixels")
+        _, faults = files_inside(self.options.folder, [one["file_name"] for one in named])
+        self.faults += [f"image {named[row].get('id')}: {fault}" for row, fault in sorted(faults.items())]
 
-    def _sound_categories(self, categories: list[dict[str, Any]]) -> bool:
-        """Whether annotations can be held against the categories."""
+    def _categories_are_sound(self, categories: list[dict[str, Any]]) -> bool:
+        """Whether the categories are sound enough to check annotations against them."""
         wrong = [one for one in categories if not isinstance(one.get("keypoints", []), list)]
         for one in wrong:
-            self.found.append(f"category {one.get('id')}: 'keypoints' is {_kind(one['keypoints'])}; expected names")
+            self.faults.append(f"category {one.get('id')}: 'keypoints' is {_kind(one['keypoints'])}; expected names")
         return not wrong and len(self.category_ids) == len(categories)
 
     def _check_annotations(self, annotations: list[dict[str, Any]], categories: list[dict[str, Any]]) -> None:
         used: Counter[Any] = Counter(
             one["category_id"] for one in annotations if one.get("keypoints") and _is_whole(one.get("category_id"))
         )
-        chosen = self.request.categories(categories, used)
-        names = {one["id"]: one.get("keypoints") or self.request.override.get("keypoints") or [] for one in chosen}
+        chosen = learned_categories(categories, used, self.options)
+        names = {one["id"]: one.get("keypoints") or self.options.override.get("keypoints") or [] for one in chosen}
         for row, one in enumerate(annotations):
             where = f"annotation {one['id']}" if "id" in one else f"annotation number {row}"
-            faults = list(self._of_annotation(one, names))
-            self.found += [f"{where}: {fault}" for fault in faults]
+            faults = list(self._annotation_faults(one, names))
+            self.faults += [f"{where}: {fault}" for fault in faults]
 
-    def _of_annotation(self, one: dict[str, Any], names: dict[Any, list[str]]) -> Iterable[str]:
+    def _annotation_faults(self, one: dict[str, Any], names: dict[Any, list[str]]) -> Iterable[str]:
         image, category = one.get("image_id"), one.get("category_id")
         if not _is_whole(image) or image not in self.image_ids:
-            yield f"image_id {image!r} is no image of this file"
+            yield f"image_id {image!r} is not an image of this file"
         known = _is_whole(category) and category in self.category_ids
-        if not known and not (self.request.only_boxes and _is_whole(category)):
-            yield f"category_id {category!r} is no category of this file"
+        if not known and not (self.options.only_boxes and _is_whole(category)):
+            yield f"category_id {category!r} is not a category of this file"
         if one.get("iscrowd") not in (0, 1, None):
             yield f"'iscrowd' is {one['iscrowd']!r}; expected 0 or 1"
         if not _is_whole(category) or (names and category not in names):
             return
-        blind = _is_blind(one, self.request)
-        faults = [] if blind else list(_of_keypoints(one.get("keypoints"), len(names[category])))
+        hidden = _is_hidden(one, self.options)
+        faults = [] if hidden else list(_keypoint_faults(one.get("keypoints"), len(names[category])))
         yield from faults
-        if not blind:
-            yield from _of_area(one.get("area"))
-        somebody = blind or bool(faults) or any((one.get("keypoints") or [])[2::3])
-        ignored = not blind and (one.get("iscrowd") or not somebody)
-        if self.request.everyone and ignored and one.get("segmentation"):
-            yield from _of_outline(one["segmentation"])
-        wanted = (somebody and not one.get("iscrowd")) or self.request.everyone
-        if wanted and self.request.reads_box(blind):
-            yield from self._of_box(one.get("bbox"))
+        if not hidden:
+            yield from _area_faults(one.get("area"))
+        has_label = hidden or bool(faults) or any((one.get("keypoints") or [])[2::3])
+        ignored = not hidden and (one.get("iscrowd") or not has_label)
+        if self.options.include_ignored and ignored and one.get("segmentation"):
+            yield from _outline_faults(one["segmentation"])
+        wanted = (has_label and not one.get("iscrowd")) or self.options.include_ignored
+        if wanted and self.options.reads_box(hidden):
+            yield from self._box_faults(one.get("bbox"))
 
-    def _of_box(self, box: Any) -> Iterable[str]:
+    def _box_faults(self, box: Any) -> Iterable[str]:
         if box is None or box == []:
-            if self.request.boxes == "given":
+            if self.options.boxes == "given":
                 yield "there is no 'bbox'; expected one, or the rule auto, which encloses the keypoints"
         elif not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-            yield f"'bbox' is {_short(box)}; expected [x, y, width, height] as numbers"
+            yield f"'bbox' is {_shorten(box)}; expected [x, y, width, height] as numbers"
         elif box[2] <= 0 or box[3] <= 0:
             yield f"'bbox' {box} has no area; expected a width and a height above 0, or no bbox at all"
 
 
-def _of_keypoints(keypoints: Any, count: int) -> Iterable[str]:
+def _keypoint_faults(keypoints: Any, count: int) -> Iterable[str]:
     if keypoints is None or keypoints == []:
         return
     if not isinstance(keypoints, list):
@@ -181,17 +170,17 @@ def _of_keypoints(keypoints: Any, count: int) -> Iterable[str]:
         )
     for row, value in enumerate(keypoints):
         if not _is_number(value):
-            yield f"'keypoints'[{row}] is {_short(value)}; expected a finite number"
+            yield f"'keypoints'[{row}] is {_shorten(value)}; expected a finite number"
         elif row % 3 == 2 and value not in (0, 1, 2):
             yield f"'keypoints'[{row}] is {value}; a visibility is 0 (not labeled), 1 (occluded) or 2 (visible)"
 
 
-def _of_area(area: Any) -> Iterable[str]:
+def _area_faults(area: Any) -> Iterable[str]:
     if area is not None and not (_is_number(area) and area >= 0):
-        yield f"'area' is {_short(area)}; expected square pixels"
+        yield f"'area' is {_shorten(area)}; expected square pixels"
 
 
-def _of_outline(segmentation: Any) -> Iterable[str]:
+def _outline_faults(segmentation: Any) -> Iterable[str]:
     try:
         read_outline(json.dumps(segmentation).encode())
     except ValueError as error:
@@ -204,11 +193,11 @@ def _is_whole(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     # Compared, not converted: a whole number in a json can be too large for a float. NaN compares false.
-    return type(value) in (int, float) and abs(value) < _LARGEST
+    return type(value) in (int, float) and abs(value) < _MAX_NUMBER
 
 
 def _kind(value: Any) -> str:
-    """What a json value is, in words."""
+    """Describe a json value in words."""
     if value is None:
         return "missing"
     names = {
@@ -219,9 +208,9 @@ def _kind(value: Any) -> str:
         int: "a number",
         float: "a number",
     }
-    return f"{names[type(value)]} ({_short(value)})"
+    return f"{names[type(value)]} ({_shorten(value)})"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

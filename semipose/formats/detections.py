@@ -1,7 +1,4 @@
-"""Read a detector's boxes from COCO results json, and match them to images.
-
-Raises DataError for files that hold no usable boxes.
-"""
+"""Read a detector's boxes from COCO results json, and assign them to images."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -15,7 +12,7 @@ from numpy.typing import NDArray
 from semipose.data import boxes as box
 from semipose.data.boxes import Boxes
 from semipose.data.people import Images
-from semipose.data.unposed import BoxRows
+from semipose.data.unposed import ImageBoxes
 from semipose.errors import DataError
 
 
@@ -29,7 +26,7 @@ class _Detection(msgspec.Struct, gc=False):
 
 @dataclass
 class Detections:
-    """A detector's boxes (D, 4), scores (D,) and category ids (D,), found by image id or file name."""
+    """Boxes (D, 4), scores (D,) and category ids (D,) from a detector; `rows` maps image ids or names to positions."""
 
     boxes: Boxes
     scores: NDArray[np.float32]
@@ -37,21 +34,21 @@ class Detections:
     rows: dict[int | str, list[int]]
     path: str
 
-    def of(self, *keys: int | str) -> NDArray[np.int64]:
-        """Positions of the boxes of the image known by any of `keys`, the surest first."""
-        found = next((self.rows[key] for key in keys if key in self.rows), [])
-        return np.array(sorted(found, key=lambda row: -float(self.scores[row])), np.int64)
+    def rows_of(self, key: int | str) -> NDArray[np.int64]:
+        """Return the positions of the boxes in an image, highest score first."""
+        return np.array(sorted(self.rows.get(key, ()), key=lambda row: -float(self.scores[row])), np.int64)
 
-    def only(self, keep: NDArray[np.bool_]) -> "Detections":
-        """Those where `keep` (D,) is true."""
-        rows = {key: kept for key, at in self.rows.items() if (kept := [row for row in at if keep[row]])}
+    def select(self, keep: NDArray[np.bool_]) -> "Detections":
+        """Return the detections where `keep` (D,) is true."""
+        rows = {key: kept for key, old in self.rows.items() if (kept := [row for row in old if keep[row]])}
         return Detections(self.boxes, self.scores, self.categories, rows, self.path)
 
 
 def load_detections(path: str | Path, categories: frozenset[int] = frozenset()) -> Detections:
     """Read COCO results: [{"image_id" or "file_name", "bbox", "score", "category_id"}, ...].
 
-    Boxes without area are left out. Where the file holds several category ids, those of `categories` are kept.
+    Boxes without an area are dropped. If the file holds several category ids, only `categories` are kept. Raises
+    DataError for a file without a usable box.
     """
     try:
         found = msgspec.json.decode(Path(path).read_bytes(), type=list[_Detection])
@@ -59,7 +56,7 @@ def load_detections(path: str | Path, categories: frozenset[int] = frozenset()) 
         raise DataError(f"{path}: the detections cannot be read ({error.strerror}). Check --detections.") from error
     except msgspec.MsgspecError as error:
         raise DataError(
-            f"{path}: no COCO detections: {error}. Expected a list of objects with image_id (or file_name), "
+            f"{path}: not a file of COCO detections: {error}. Expected a list of objects with image_id (or file_name), "
             "bbox [x, y, w, h] and score."
         ) from error
     rows: dict[int | str, list[int]] = defaultdict(list)
@@ -74,7 +71,7 @@ def load_detections(path: str | Path, categories: frozenset[int] = frozenset()) 
     if len(np.unique(kinds)) > 1:
         keep = keep & np.isin(kinds, list(categories))
     scores = np.array([one.score for one in found], np.float32)
-    detections = Detections(boxes, scores, kinds, dict(rows), str(path)).only(keep)
+    detections = Detections(boxes, scores, kinds, dict(rows), str(path)).select(keep)
     if not detections.rows:
         raise DataError(
             f"{path}: none of its {len(found)} detections is usable; expected boxes with an area, of category "
@@ -83,22 +80,22 @@ def load_detections(path: str | Path, categories: frozenset[int] = frozenset()) 
     return detections
 
 
-def detected_rows(images: Images, at: NDArray[np.int64], detections: Detections, by_name: bool) -> BoxRows:
-    """The boxes a detector found in the images `at`, scored at least `LEAST_SCORE`.
+def detected_boxes(images: Images, image_rows: NDArray[np.int64], detections: Detections, by_name: bool) -> ImageBoxes:
+    """Return the boxes detected in the images at `image_rows` with a score of at least `boxes.MIN_SCORE`.
 
-    Detections name their image by its id, or with `by_name` (files without a json) by its file name, with or without
-    the folder it lies in, or by these without suffix, or by the name as a number, as COCO's names go. Raises DataError
-    where a name fits several images.
+    Detections name their image by its id. With `by_name`, for files without labels, they name the file, with or without
+    its folder and suffix. Where file names are numbers, as in COCO, the number is enough. Raises DataError for a name
+    that fits several images.
     """
-    sure = detections.only(detections.scores >= box.LEAST_SCORE)
-    keys = [next((key for key in _keys(images, int(i), by_name) if key in sure.rows), None) for i in at]
-    _refuse_shared(keys, images, at, detections.path)
-    found = [np.zeros(0, np.int64) if key is None else sure.of(key) for key in keys]
+    confident = detections.select(detections.scores >= box.MIN_SCORE)
+    keys = [next((key for key in _keys(images, int(i), by_name) if key in confident.rows), None) for i in image_rows]
+    _refuse_shared(keys, images, image_rows, detections.path)
+    found = [np.zeros(0, np.int64) if key is None else confident.rows_of(key) for key in keys]
     rows = np.concatenate([*found, np.zeros(0, np.int64)])
-    index = np.repeat(at, [len(one) for one in found])
+    index = np.repeat(image_rows, [len(one) for one in found])
     missed = sum(len(one) == 0 for one in found)
-    notes = (f"unlabeled images without a detection scored {box.LEAST_SCORE} or more left out: {missed}",)
-    return BoxRows(
+    notes = (f"unlabeled images without a detection scored {box.MIN_SCORE} or more, skipped: {missed}",)
+    return ImageBoxes(
         index,
         detections.boxes[rows],
         detections.scores[rows],
@@ -118,11 +115,11 @@ def _keys(images: Images, i: int, by_name: bool) -> list[int | str]:
     return [images.files[i], long, long.rpartition(".")[0], name, stem, *number]
 
 
-def _refuse_shared(keys: Sequence[int | str | None], images: Images, at: NDArray[np.int64], path: str) -> None:
-    """Boxes of one image must not become those of another one with the same name."""
+def _refuse_shared(keys: Sequence[int | str | None], images: Images, rows: NDArray[np.int64], path: str) -> None:
+    """Refuse keys that fit several images, which would give one image the boxes of another."""
     for key, count in Counter(key for key in keys if key is not None).items():
         if count > 1:
-            files = [images.files[i] for i, one in zip(at, keys, strict=True) if one == key]
+            files = [images.files[i] for i, one in zip(rows, keys, strict=True) if one == key]
             raise DataError(
                 f"{path}: {key!r} fits {count} unlabeled images, such as {files[0]} and {files[1]}; name them with "
                 "their folder, as in 'folder/name.jpg'. A video's frames lie in a folder of the video's name."

@@ -1,4 +1,4 @@
-"""Everything a run trains and chooses on: labels, unlabeled images and validation, with notes on what was assumed."""
+"""Load the data of a run: labeled people, unlabeled images and a validation set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from semipose.data.people import People
-from semipose.data.splits import FEWEST, group_field, hold_out, load_split
+from semipose.data.splits import MIN_LABELED_FOR_VAL, group_field, hold_out, load_split
 from semipose.errors import DataError, UsageError
-from semipose.formats.coco import load_divided, load_labels
+from semipose.formats.labels import load_labels, load_split_labels
 from semipose.formats.unlabeled import load_unlabeled
 from semipose.formats.video import Sampling
+from semipose.pose.names import counted, plural
 from semipose.pose.skeleton import Skeleton
 
 Place = str | Path
@@ -20,16 +21,16 @@ Place = str | Path
 
 @dataclass
 class Data:
-    """The streams of a run. `val_source` says where validation comes from; `notes` what was read, assumed, left out."""
+    """The data of a run. `val_source` says where `val` comes from; `notes` say what was read, assumed and skipped."""
 
     labeled: People
     unlabeled: People | None
     val: People | None
     val_source: str
     notes: list[str] = field(default_factory=list)
-    # What `load` was called with, as json: a run that is resumed reads its data again. None for data made otherwise.
+    # The arguments of `load`, as json: a resumed run reads its data again. None for data that was not loaded.
     arguments: dict[str, Any] | None = None
-    # Whether it is for detector-free networks: with crowds, people without keypoints and images without people.
+    # True for detector-free networks: with crowds, people without keypoints and images without people.
     whole_images: bool = False
 
     @property
@@ -38,13 +39,13 @@ class Data:
         return skeleton_of(self.labeled)
 
     def for_whole_images(self) -> "Data":
-        """The same data as a detector-free network needs it, read again where it was loaded otherwise."""
+        """Return the data as a detector-free network needs it, loading it again if necessary."""
         if self.whole_images:
             return self
         if self.arguments is None:
             raise UsageError(
-                "this data holds only people with keypoints, and a detector-free network needs whole images, with all "
-                "that is to be ignored in them: load it with semipose.load(..., whole_images=True)."
+                "this data holds only people with keypoints. A detector-free network also needs crowds, people without "
+                "keypoints and images without people: load it with semipose.load(..., whole_images=True)."
             )
         return load(**self.arguments | {"whole_images": True})
 
@@ -63,20 +64,22 @@ def load(
     video_change: float = Sampling.change,
     whole_images: bool = False,
 ) -> Data:
-    """Read COCO keypoint `labels` of `images`, unlabeled images and validation labels.
+    """Load `labels` of the `images`, unlabeled images and validation labels.
 
-    `unlabeled`: folders, globs, list files, videos or jsons, see `load_unlabeled`. `split`: a file that divides
-    `labels` into labeled and unlabeled images; labels of the second kind are never read. `val` with `val_images`
-    (default `images`); without it 20 % of the labeled people, at least 20, are held out by `seed`, none when fewer
-    than 40 are labeled.
-    `skeleton`: a small yaml of overrides. `detections`: boxes for the unlabeled images. `video_stride` and
-    `video_change` choose frames of unlabeled videos, see `semipose.formats.video.Sampling`. `whole_images` is for
-    detector-free networks: boxes of unlabeled images are not read, images are counted and held out instead of people,
-    and kept are images without people, and crowds and people without keypoints, which are to be ignored.
+    - `unlabeled`: folders, globs, list files, videos or label files, see `load_unlabeled`.
+    - `split`: a file that divides `labels` into labeled and unlabeled images. Labels of unlabeled images are not read.
+    - `val` with `val_images` (default `images`): validation labels. Without it 20 % of the labeled people, at least
+      20, are held out by `seed`; none if fewer than 40 are labeled.
+    - `skeleton`: a small yaml that overrides parts of the labels' category.
+    - `detections`: boxes for the unlabeled images.
+    - `video_stride`, `video_change`: choose the frames of unlabeled videos, see `semipose.formats.video.Sampling`.
+    - `whole_images`: for detector-free networks. Boxes of unlabeled images are not read, and images instead of people
+      are counted and held out. Images without people are kept, and so are crowds and people without keypoints, which
+      training ignores.
     """
     sampling = Sampling(video_stride, video_change)
     if whole_images and detections is not None:
-        raise UsageError(f"--detections {detections}: a detector-free network takes no boxes; leave it out.")
+        raise UsageError(f"--detections {detections}: a detector-free network takes no boxes; drop the flag.")
     sources = [] if unlabeled is None else [unlabeled] if isinstance(unlabeled, str | Path) else list(unlabeled)
     labeled, stream = _streams(labels, images, sources, split, skeleton, detections, sampling, whole_images)
     shared = skeleton_of(labeled)
@@ -108,7 +111,7 @@ def load(
         "video_change": video_change,
         "whole_images": whole_images,
     }
-    return Data(train, stream, held, source, [*notes, f"validation comes from {source}"], arguments, whole_images)
+    return Data(train, stream, held, source, [*notes, _validation_note(held, source)], arguments, whole_images)
 
 
 def _streams(
@@ -121,18 +124,18 @@ def _streams(
     sampling: Sampling,
     whole_images: bool,
 ) -> tuple[People, People | None]:
-    """The labeled people, and the unlabeled ones of the split and of all `sources`."""
+    """Load the labeled people, and the unlabeled people of the split and of all `sources`."""
     parts: list[People] = []
     if split is None:
-        labeled = load_labels(labels, images, skeleton_file=skeleton, everyone=whole_images)
+        labeled = load_labels(labels, images, skeleton_file=skeleton, include_ignored=whole_images)
     else:
         divided = load_split(split)
         if whole_images and divided.people is not None:
             raise UsageError(
-                f"--split {split}: it divides the people of an image, and a detector-free network sees whole images; "
-                "divide the images."
+                f"--split {split}: it divides the people of an image, but a detector-free network trains on whole "
+                "images. Use a split that divides the images."
             )
-        labeled, hidden = load_divided(
+        labeled, hidden = load_split_labels(
             labels, images, *divided, skeleton_file=skeleton, detections=detections, whole_images=whole_images
         )
         parts = [hidden] if len(hidden) else []
@@ -148,18 +151,18 @@ def _streams(
             )
         )
     else:
-        sampling.refuse_without([])
+        sampling.refuse_if_unused([])
     stream = People.concatenate(parts).select(slice(None)) if parts else None
     return labeled if whole_images else labeled.select(slice(None)), stream
 
 
 def _place(place: Place | None) -> str | None:
-    """Absolute, so that a run can be resumed from any folder."""
+    """Make a path absolute, so that a run can be resumed from any folder."""
     return None if place is None else str(Path(place).absolute())
 
 
 def skeleton_of(people: People) -> Skeleton:
-    """The skeleton of people that were read with labels."""
+    """Return the skeleton of people that were loaded with labels; raises DataError without one."""
     if people.skeleton is None:
         raise DataError(f"{people.source}: these people have no skeleton; load them with semipose.load.")
     return people.skeleton
@@ -168,7 +171,7 @@ def skeleton_of(people: People) -> Skeleton:
 def _validation(
     path: Place, images: Place, skeleton_file: Place | None, skeleton: Skeleton, whole_images: bool
 ) -> People:
-    people = load_labels(path, images, skeleton_file=skeleton_file, everyone=whole_images)
+    people = load_labels(path, images, skeleton_file=skeleton_file, include_ignored=whole_images)
     found = skeleton_of(people).keypoints
     if found != skeleton.keypoints:
         odd = [name for name in found if name not in skeleton.keypoints]
@@ -182,23 +185,32 @@ def _validation(
     return replace(people if whole_images else people.select(slice(None)), skeleton=skeleton)
 
 
+def _validation_note(held: People | None, source: str) -> str:
+    if held is not None:
+        return f"validation comes from {source}"
+    reason = source.removeprefix("none: ")
+    return f"No validation set: {reason}. The last checkpoint is used; pass --val to measure accuracy."
+
+
 def _held_out_source(labeled: People, held: People | None, seed: int, whole_images: bool) -> str:
-    what, every = ("images", len(labeled.images)) if whole_images else ("people", len(labeled))
+    category = skeleton_of(labeled).name
+    what, every = ("images", len(labeled.images)) if whole_images else (plural(category), len(labeled))
     if held is None:
         few = (
-            f"{every} labeled {what} are fewer than {FEWEST}"
-            if every < FEWEST
-            else f"one image or group holds most {what}"
+            f"fewer than {MIN_LABELED_FOR_VAL} labeled {what} (found {every})"
+            if every < MIN_LABELED_FOR_VAL
+            else f"one image or group holds most of the {what}"
         )
-        return f"nowhere: {few}, so the last checkpoint is used"
+        return f"none: {few}"
     group, some = group_field(labeled), len(held.images if whole_images else held)
     unit = f"whole groups of {group}" if group else "whole images"
     return f"{some} of {every} labeled {what}, held out as {unit} by seed {seed}"
 
 
 def _summary(name: str, people: People, whole_images: bool) -> str:
+    category = skeleton_of(people).name
     if whole_images:
-        labeled = f" with {people.labeled.sum()} people" if name != "unlabeled" else ""
+        labeled = f" with {counted(int(people.labeled.sum()), category)}" if name != "unlabeled" else ""
         return f"{name}: {len(people.images)} whole images{labeled} ({people.source})"
     images = len(np.unique(people.image_index))
-    return f"{name}: {len(people)} people in {images} images, boxes: {people.box_source} ({people.source})"
+    return f"{name}: {counted(len(people), category)} in {images} images, boxes: {people.box_source} ({people.source})"

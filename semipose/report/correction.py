@@ -16,7 +16,7 @@ from semipose.drawing import contact_sheet, draw, person_tile
 from semipose.engine.checkpoint import load_method
 from semipose.engine.setup import builder
 from semipose.errors import DataError, SemiposeError
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.geometry import Affine
 from semipose.inference.predict import crops_of, posed
 from semipose.methods.method import Method

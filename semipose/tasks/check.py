@@ -1,4 +1,4 @@
-"""The data before training: every finding with its remedy, and a contact sheet that shows swapped sides at a glance."""
+"""`semipose check`: print findings on the data with their remedies, and draw a contact sheet of the labels."""
 
 from pathlib import Path
 
@@ -8,30 +8,31 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from semipose.checks.checks import Finding
-from semipose.checks.checks import check as find
+from semipose.checks.checks import check as find_problems
 from semipose.crops.crop import read_image
 from semipose.data.people import People
 from semipose.drawing import PAPER, SIDE_COLORS, contact_sheet, draw, person_tile, save_jpeg, write_text
 from semipose.formats.load import Data
+from semipose.pose.names import plural
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
 
-LOOKS = {"error": ("red", "error"), "warning": ("yellow", "warning"), "note": ("cyan", "note")}
-MOST_SHOWN = 24
+LEVEL_COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
+MAX_TILES = 24
 COLUMNS = 6
-TILE = 200  # px
+TILE_SIZE = 200  # px
 
 
 def check(data: Data, out: str | Path | None = None, quick: bool = False) -> int:
-    """Print what was read, what is wrong with it and how to mend that; returns 1 when there is an error, else 0.
+    """Print what was loaded, and all findings with their remedies; return 1 if there is an error, else 0.
 
-    `out` is the contact sheet's file (.jpg), or a folder that gets `contact_sheet.jpg`; without it none is drawn.
-    `quick` leaves out what reads every image.
+    `out` is the file of the contact sheet (.jpg), or a folder for `contact_sheet.jpg`; None draws none. `quick` skips
+    the checks that read every image.
     """
     console = Console()
     for note in data.notes:
         console.print(note, style="dim", markup=False, highlight=False)
-    findings = find(data, quick)
+    findings = find_problems(data, quick)
     for finding in findings:
         _print(console, finding)
     _summary(console, data, findings)
@@ -49,17 +50,17 @@ def write_sheet(people: People, out: str | Path) -> Path:
 
 
 def sheet(people: People) -> NDArray[np.uint8]:
-    """Up to 24 labeled people, evenly chosen, with one of them beside its mirror image; RGB (H, W, 3)."""
+    """Draw up to 24 evenly chosen labeled people, and one beside its mirror image; returns RGB (H, W, 3)."""
     assert people.skeleton is not None
     labeled = np.flatnonzero((people.poses.visible > 0).any(1))
-    chosen = labeled[np.linspace(0, len(labeled) - 1, min(MOST_SHOWN, len(labeled))).round().astype(int)]
+    chosen = labeled[np.linspace(0, len(labeled) - 1, min(MAX_TILES, len(labeled))).round().astype(int)]
     tiles = []
     for row in chosen:
         image = read_image(people.images.files[people.image_index[row]])
         if image is not None:
             tiles.append(_labeled_tile(image, people.poses[[int(row)]], people.skeleton))
     columns = min(COLUMNS, max(3, len(tiles)))
-    drawn = contact_sheet(tiles, columns) if tiles else np.full((40, 3 * TILE, 3), PAPER, np.uint8)
+    drawn = contact_sheet(tiles, columns) if tiles else np.full((40, 3 * TILE_SIZE, 3), PAPER, np.uint8)
     mirrored = _mirror_strip(people, labeled)
     parts = [part for part in (_legend(people.skeleton, drawn.shape[1]), mirrored, drawn) if part is not None]
     width = max(part.shape[1] for part in parts)
@@ -70,27 +71,27 @@ def sheet(people: People) -> NDArray[np.uint8]:
 
 
 def mirror(image: NDArray[np.uint8], poses: Poses, skeleton: Skeleton) -> tuple[NDArray[np.uint8], Poses]:
-    """The mirror image with its labels: what was the left wrist is the right one there."""
+    """Mirror an image and its labels: a left wrist becomes a right wrist."""
     moved = poses[np.arange(len(poses))]
     flip = list(skeleton.flip)
     moved.keypoints = moved.keypoints[:, flip]
     moved.keypoints[..., 0] = image.shape[1] - 1 - moved.keypoints[..., 0]
     moved.visible, moved.scores = moved.visible[:, flip], moved.scores[:, flip]
-    # A box from x to x + w among pixel centers goes from W - 1 - x - w.
+    # With pixel centers at whole numbers, x is mirrored to W - 1 - x; a box starts at its other end.
     moved.boxes = moved.boxes.copy()
     moved.boxes[:, 0] = image.shape[1] - 1 - moved.boxes[:, 0] - moved.boxes[:, 2]
     return np.ascontiguousarray(image[:, ::-1]), moved
 
 
 def _labeled_tile(
-    image: NDArray[np.uint8], pose: Poses, skeleton: Skeleton, size: int = TILE, names: bool = False
+    image: NDArray[np.uint8], pose: Poses, skeleton: Skeleton, size: int = TILE_SIZE, names: bool = False
 ) -> NDArray[np.uint8]:
     tile = person_tile(image, pose.boxes[0], size)
     return draw(tile.pixels, tile.move(pose), skeleton, faded=False, names=names)
 
 
 def _mirror_strip(people: People, labeled: NDArray[np.int64]) -> NDArray[np.uint8] | None:
-    """The most completely labeled person beside its mirror image, large, with names; None where nothing can be read."""
+    """Draw a person with many labels beside its mirror image, with names; None if no image can be read."""
     assert people.skeleton is not None
     fullest = labeled[np.argsort(-(people.poses.visible[labeled] > 0).sum(1), kind="stable")][:5]
     for row in fullest:
@@ -99,7 +100,7 @@ def _mirror_strip(people: People, labeled: NDArray[np.int64]) -> NDArray[np.uint
             continue
         pose = people.poses[[int(row)]]
         pair = [(image, pose), mirror(image, pose, people.skeleton)]
-        tiles = [_labeled_tile(*each, people.skeleton, size=2 * TILE, names=True) for each in pair]
+        tiles = [_labeled_tile(*each, people.skeleton, size=2 * TILE_SIZE, names=True) for each in pair]
         for tile, title in zip(tiles, ("as labeled", "mirrored, sides exchanged"), strict=True):
             write_text(tile, title, (10, 22), 0.6)
         return contact_sheet(tiles, 2)
@@ -107,24 +108,23 @@ def _mirror_strip(people: People, labeled: NDArray[np.int64]) -> NDArray[np.uint
 
 
 def _legend(skeleton: Skeleton, width: int) -> NDArray[np.uint8]:
-    """Two lines: which color is which side, and what to look for."""
-    strip = np.full((64, max(width, 3 * TILE), 3), PAPER, np.uint8)
-    x = 12
-    for side, text in (("left", "the person's left"), ("right", "the person's right"), ("center", "no partner")):
+    """Draw two lines of text: the colors of the sides, and what to check."""
+    strip = np.full((64, max(width, 3 * TILE_SIZE), 3), PAPER, np.uint8)
+    x, name = 12, skeleton.name
+    for side, text in (("left", f"the {name}'s left"), ("right", f"the {name}'s right"), ("center", "no partner")):
         cv2.circle(strip, (x + 6, 20), 6, SIDE_COLORS[side], -1, cv2.LINE_AA)
         write_text(strip, text, (x + 20, 25), 0.5, SIDE_COLORS[side])
         x += 200
-    question = "In both large pictures a person who faces you has the left side (orange) on the right of the picture."
+    hint = f"In both large pictures a {name} that faces you has the left side (orange) on the right of the picture."
     if all(partner == index for index, partner in enumerate(skeleton.flip)):
-        question = "No keypoint has a left/right partner: a mirrored picture keeps all names."
-    write_text(strip, question, (12, 52), 0.42)
+        hint = "No keypoint has a left/right partner: a mirrored picture keeps all names."
+    write_text(strip, hint, (12, 52), 0.42)
     return strip
 
 
 def _print(console: Console, finding: Finding) -> None:
-    color, word = LOOKS[finding.level]
-    console.print(f"[{color}]{word:>7}[/]  ", end="")
-    # Texts hold file names, where [brackets] must stay brackets.
+    console.print(f"[{LEVEL_COLORS[finding.level]}]{finding.level:>7}[/]  ", end="")
+    # Texts hold file names, whose [brackets] are no markup.
     console.print(finding.text, markup=False, highlight=False)
     if finding.remedy:
         console.print(f"         {finding.remedy}", style="dim", markup=False, highlight=False)
@@ -135,9 +135,9 @@ def _summary(console: Console, data: Data, findings: list[Finding]) -> None:
     assert skeleton is not None
     pairs = sum(index < partner for index, partner in enumerate(skeleton.flip))
     unlabeled = f", {len(data.unlabeled)} unlabeled" if data.unlabeled is not None else ""
-    counts = ", ".join(f"{sum(f.level == level for f in findings)} {level}s" for level in LOOKS)
+    counts = ", ".join(f"{sum(f.level == level for f in findings)} {level}s" for level in LEVEL_COLORS)
     console.print(
-        f"{len(labeled)} labeled people in {len(labeled.images)} images{unlabeled}, "
+        f"{len(labeled)} labeled {plural(skeleton.name)} in {len(labeled.images)} images{unlabeled}, "
         f"{len(skeleton)} keypoints, {pairs} mirror pairs, boxes: {labeled.box_source}; {counts}",
         markup=False,
         highlight=False,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from semipose.data.people import People
 from semipose.errors import DataError, UsageError
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.metrics.score import Score, score
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
@@ -49,7 +49,7 @@ def evaluate(
     model = as_model(run, which, rescore, device)
     if model.detector_free:
         model.refuse_boxes(detections=detections)
-        people = load_labels(labels, images, everyone=True)
+        people = load_labels(labels, images, include_ignored=True)
         _check_keypoints(model.skeleton, people, labels)
         result = _score_images(
             model,

@@ -46,15 +46,16 @@ def predict(
     category, and the predictions as annotations; keypoints scored below 0.2 are left unlabeled) and, with `draw`,
     `drawings/`. Images that cannot be decoded are skipped and counted. Returns `out`.
     """
+    from semipose.formats import find_format
     from semipose.formats.unlabeled import find_files
 
     inputs = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     if not inputs:
         raise UsageError("predict: no input given; expected images, folders, globs or videos.")
     model, out = as_model(run, which, rescore, device), Path(out)
-    jsons = [source for source in inputs if Path(source).suffix.lower() == ".json"]
-    found = find_files([source for source in inputs if source not in jsons])
-    images = [*jsons, *(file for file in found.files if not is_video(file))]
+    labels = [source for source in inputs if find_format(source) is not None]
+    found = find_files([source for source in inputs if source not in labels])
+    images = [*labels, *(file for file in found.files if not is_video(file))]
     videos = [Path(file) for file in found.files if is_video(file)]
     if videos and detections is not None:
         raise UsageError(f"--detections is for images, and {videos[0]} is a video; cut it into frames first.")

@@ -1,10 +1,11 @@
-"""A split file for `--split`: one json's images divided into a labeled and an unlabeled stream."""
+"""`semipose split`: divide the images of a label file into labeled and unlabeled ones, as a file for --split."""
 
 from pathlib import Path
 
-from semipose.data.make_split import By, make_split, read_groups
+from semipose.data.make_split import By, make_split
 from semipose.errors import UsageError
-from semipose.formats.coco import load_labels
+from semipose.formats import read_groups
+from semipose.formats.labels import load_labels
 from semipose.system.files import write_json
 
 
@@ -17,12 +18,12 @@ def split(
     group: str | None = None,
     seed: int = 0,
 ) -> str:
-    """Write the split `out` of the json `labels` and return a sentence about it; see `make_split` and `read_groups`."""
+    """Write a split of `labels` to `out` and return a summary; see `make_split`, and `group_images` for `group`."""
     out = Path(out)
     if out.exists() and out.samefile(labels):
-        raise UsageError(f"--out {out}: that is the file of the labels; choose another name.")
+        raise UsageError(f"--out {out}: this is the label file; choose another name.")
     if group is not None and by != "group":
-        raise UsageError(f"--group {group}: says what a group is; add --by group.")
+        raise UsageError(f"--group {group}: defines groups; add --by group.")
     people = load_labels(labels, images)
     groups = None if group is None else read_groups(labels, group)
     parts = make_split(people, labeled, by, seed, groups)

@@ -32,7 +32,7 @@ def sound(folder: Path, change: Callable[[Any], Any] | None = None) -> Data:
     return load(*project(folder, vary, images=45))
 
 
-def test_sound_data_give_only_notes_that_say_what_follows(tmp_path: Path) -> None:
+def test_sound_data_gives_only_notes(tmp_path: Path) -> None:
     findings = check(sound(tmp_path), quick=False)
     assert [one.level for one in findings] == ["note"]
     assert "OKS sigmas" in findings[0].text
@@ -91,7 +91,7 @@ def test_a_planted_fault_is_found_by_annotation(tmp_path: Path, level: str, said
     assert not found(sound(tmp_path), level, said)
 
 
-def test_keypoints_nobody_labeled_are_named(tmp_path: Path) -> None:
+def test_keypoints_that_are_never_labeled_are_named(tmp_path: Path) -> None:
     def change(document: dict) -> None:
         for number, one in enumerate(document["annotations"]):
             one["keypoints"][9:] = [0, 0, 0]
@@ -99,17 +99,17 @@ def test_keypoints_nobody_labeled_are_named(tmp_path: Path) -> None:
                 one["keypoints"][6:9] = [0, 0, 0]
 
     data = sound(tmp_path, change)
-    assert "tail" in found(data, "warning", "never labeled in the labeled people")[0].text
+    assert "tail" in found(data, "warning", "never labeled in the labeled mice")[0].text
     assert found(data, "note", "right_ear (1)") or found(data, "warning", "right_ear")
 
 
-def test_few_labels_and_few_unlabeled_images_are_said(tmp_path: Path) -> None:
+def test_few_labels_and_few_unlabeled_images_are_reported(tmp_path: Path) -> None:
     path, images = project(tmp_path)
     picture(tmp_path / "frames" / "x.png", seed=900)
     data = load(path, images, unlabeled=tmp_path / "frames")
-    assert found(data, "warning", "only 3 people are labeled")
+    assert found(data, "warning", "only 3 labeled mice")
     assert found(data, "note", "there is no validation set")
-    assert found(data, "note", "fewer unlabeled people (1) than labeled ones (3)")
+    assert found(data, "note", "fewer unlabeled mice (1) than labeled ones (3)")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_few_labels_and_few_unlabeled_images_are_said(tmp_path: Path) -> None:
         (["nose", "back", "middle", "tail"], "note", "no keypoint has a left/right partner"),
     ],
 )
-def test_missing_partners_are_said(tmp_path: Path, names: list[str], level: str, said: str) -> None:
+def test_missing_partners_are_reported(tmp_path: Path, names: list[str], level: str, said: str) -> None:
     data = sound(tmp_path, lambda document: document["categories"][0].update(keypoints=names))
     assert found(data, level, said)
 
@@ -134,8 +134,8 @@ def test_only_the_full_check_decodes_pictures(tmp_path: Path) -> None:
     picture(Path(turned), (64, 48))
     assert not found(data, "error", "")
     assert broken in found(data, "error", "1 labeled images cannot be decoded", quick=False)[0].text
-    assert "is 30x20, the json says 64x48" in found(data, "error", "do not have the size", quick=False)[0].text
-    assert "EXIF" in found(data, "error", "turned by a quarter", quick=False)[0].remedy
+    assert "is 30x20, in the labels 64x48" in found(data, "error", "differ in size", quick=False)[0].text
+    assert "EXIF" in found(data, "error", "rotated by 90 degrees", quick=False)[0].remedy
 
 
 def test_errors_come_first(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_sides_that_differ_from_picture_to_picture_are_no_swaps() -> None:
     assert not swapped_sides(xy, visible, MOUSE).any()
 
 
-def test_nothing_is_said_of_nobody() -> None:
+def test_no_people_give_no_flags() -> None:
     assert swapped_sides(np.zeros((0, 4, 2), np.float32), np.zeros((0, 4), np.uint8), MOUSE).shape == (0,)
 
 

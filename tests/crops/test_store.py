@@ -228,7 +228,7 @@ def test_crops_are_in_memory_once(tmp_path: Path) -> None:
     script = """
 import json, resource, sys
 import numpy as np, torch
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.crops.store import CropStore
 labels, images = sys.argv[1:]
 people = load_labels(labels, images)

@@ -12,7 +12,7 @@ from semipose.crops.cache import key
 from semipose.crops.crop import CropFrame
 from semipose.crops.whole_images import WholeImageStore, one_row_per_image
 from semipose.errors import DataError, UsageError
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.formats.load import load
 from tests.tiny import POINTS, annotation, picture, project
 
@@ -23,7 +23,7 @@ EMPTY = [0] * len(POINTS)
 
 def store(folder: Path, change: Change | None = None, images: int = 2) -> WholeImageStore:
     """Pictures of 64x48 px, a mouse with the box 10, 5, 20, 30 in each, changed by `change`."""
-    everybody = load_labels(*project(folder, change, images), everyone=True)
+    everybody = load_labels(*project(folder, change, images), include_ignored=True)
     return WholeImageStore(one_row_per_image(everybody), SIZE, "ram", workers=1, everybody=everybody)
 
 
@@ -165,7 +165,7 @@ def test_a_split_divides_images_and_reads_no_label_of_the_others(tmp_path: Path)
     assert data.unlabeled.images.ids.tolist() == [2, 3]
     assert data.unlabeled.poses.boxes.tolist() == [[0, 0, 64, 48]] * 2
     split.write_text(json.dumps({"labeled": [1, 4], "unlabeled": [2], "labeled_people": [10]}))
-    with pytest.raises(UsageError, match="divide the images"):
+    with pytest.raises(UsageError, match="divides the images"):
         load(path, images, split=split, whole_images=True)
     with pytest.raises(UsageError, match="takes no boxes"):
         load(path, images, detections=path, whole_images=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from semipose.data.boxes import describe, keypoint_hulls, match, overlaps, whole_images
+from semipose.data.boxes import boxes_of_sizes, describe, keypoint_hulls, match, overlaps
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_each_detection_goes_to_one_person_best_first() -> None:
 def test_mixed_sources_are_named_most_frequent_first() -> None:
     assert describe(np.array([3, 0, 0, 2])) == "given,keypoints,image"
     assert describe(np.array([], np.int64)) == ""
-    assert whole_images(np.array([[48, 64]])).tolist() == [[0, 0, 64, 48]]
+    assert boxes_of_sizes(np.array([[48, 64]])).tolist() == [[0, 0, 64, 48]]

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semipose.data.make_split import By, make_split, read_groups
+from semipose.data.make_split import By, make_split
 from semipose.data.people import Images, People
 from semipose.errors import DataError, UsageError
-from semipose.formats.coco import load_labels
+from semipose.formats import read_groups
+from semipose.formats.labels import load_labels
 from semipose.formats.load import load
 from semipose.pose.poses import Poses
 from semipose.system.files import write_json
@@ -154,7 +155,7 @@ def test_training_on_the_first_people_takes_exactly_these(tmp_path: Path, boxes:
     else:
         assert data.unlabeled.poses.image_ids.tolist() == [1]
     # Two of image 2 and one of image 4; the crowd there is nobody.
-    assert "people of labeled images whom the split does not name left out: 3" in data.notes
+    assert "mice in labeled images skipped, as the split does not name them: 3" in data.notes
 
 
 @pytest.mark.parametrize("people", [[99], [10]])
@@ -186,8 +187,8 @@ def test_a_split_that_cannot_be_made_is_refused(labeled: float, by: Any, options
         make_split(crowd(), labeled, by, **options)
 
 
-def test_groups_that_nothing_tells_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--group which field"):
+def test_splits_by_group_need_a_group_field(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="with --group"):
         make_split(load_labels(*project(tmp_path)), 1, "group")
 
 
@@ -200,7 +201,7 @@ def test_groups_too_large_to_leave_anything_unlabeled_are_refused() -> None:
             outcomes.add(str(len(make_split(people, 2, "group", seed, groups)["unlabeled"])))
         except UsageError as error:
             outcomes.add(str(error)[:41])
-    assert outcomes == {"1", "--by group: nothing is left unlabeled, as"}
+    assert outcomes == {"1", "--by group: no image would stay unlabeled"}
 
 
 def grouped(folder: Path) -> Path:
@@ -235,7 +236,7 @@ def test_groups_come_from_any_field_or_from_the_file_name(tmp_path: Path, how: s
         ("ouse([01])", "6 of 6 images"),
         ("(x)?mouse", "6 of 6 images"),
         ("lab", "all 6 images.*one group"),
-        ("((", "no regular expression"),
+        ("((", "not a regular expression"),
         ("(?:mouse)", "in parentheses"),
     ],
 )

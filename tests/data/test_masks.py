@@ -1,4 +1,4 @@
-"""Outlines are the pixels that COCO's own tools find, and nothing in a file is trusted."""
+"""Outlines cover the same pixels as in COCO's own tools, and malformed files are refused."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from faster_coco_eval.core import mask as reference
 
-from semipose.data.masks import decompressed, read_outline
+from semipose.data.masks import decompress, read_outline
 
 
 def filled(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
@@ -26,7 +26,7 @@ def test_run_lengths_are_read_as_cocos_own_tool_writes_them(size: tuple[int, int
     coded = reference.encode(np.asfortranarray(shape.astype(np.uint8)))
     text = coded["counts"] if isinstance(coded["counts"], str) else coded["counts"].decode()
     np.testing.assert_array_equal(filled({"size": list(size), "counts": text}, size), shape)
-    plain = decompressed(text).tolist()
+    plain = decompress(text).tolist()
     np.testing.assert_array_equal(filled({"size": list(size), "counts": plain}, size), shape)
 
 
@@ -59,10 +59,10 @@ def test_an_empty_outline_is_none() -> None:
         ({"size": [4, 4], "counts": [2**70]}, "neither polygons nor run lengths"),
         ({"size": [0, 4], "counts": [0]}, "expected the picture's height and width"),
         ({"size": [10**6, 10**6], "counts": [10**12]}, "expected the picture's height and width"),
-        ({"size": [4, 4], "counts": ""}, "no run lengths compressed"),
-        ({"size": [4, 4], "counts": "\u00e4"}, "no run lengths compressed"),
-        ({"size": [4, 4], "counts": "oooooooooooo0"}, "no run lengths compressed"),
-        ({"size": [4, 4], "counts": "o"}, "no run lengths compressed"),
+        ({"size": [4, 4], "counts": ""}, "not run lengths in COCO"),
+        ({"size": [4, 4], "counts": "\u00e4"}, "not run lengths in COCO"),
+        ({"size": [4, 4], "counts": "oooooooooooo0"}, "not run lengths in COCO"),
+        ({"size": [4, 4], "counts": "o"}, "not run lengths in COCO"),
         ({"size": [4, 4], "counts": "@1"}, "do not fill"),
     ],
 )

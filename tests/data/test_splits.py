@@ -7,7 +7,7 @@ import pytest
 from semipose.data.people import Images, People
 from semipose.data.splits import hold_out, load_split
 from semipose.errors import DataError
-from semipose.formats.coco import load_divided, load_labels
+from semipose.formats.labels import load_labels, load_split_labels
 from semipose.pose.poses import Poses
 
 
@@ -78,7 +78,7 @@ def test_a_fifth_but_at_least_twenty_are_held_out(count: int, held: int | None) 
     assert len(train) == count - (held or 0)
 
 
-def test_holding_out_follows_the_seed_and_loses_nobody() -> None:
+def test_holding_out_follows_the_seed_and_keeps_all_people() -> None:
     people = crowd(100, 100)
     train, val = hold_out(people, seed=1)
     again, other = hold_out(people, seed=1)[1], hold_out(people, seed=2)[1]
@@ -104,7 +104,7 @@ def test_a_single_group_is_divided_by_images_instead() -> None:
     assert not set(train.images.files) & set(val.images.files)
 
 
-def test_one_picture_with_everybody_cannot_be_divided() -> None:
+def test_one_picture_with_all_people_cannot_be_divided() -> None:
     assert hold_out(crowd(100, 1))[1] is None
 
 
@@ -113,7 +113,7 @@ def test_real_splits_fit_their_labels(data_root: Path, name: str) -> None:
     folder = data_root / name
     labels = folder / "annotations" / "person_keypoints_train.json"
     ids = load_split(folder / "splits" / "semi_10pct_seed0.json")
-    labeled, unlabeled = load_divided(labels, folder / "images", *ids)
+    labeled, unlabeled = load_split_labels(labels, folder / "images", *ids)
     everybody = load_labels(labels, folder / "images")
     assert set(labeled.poses.image_ids.tolist()) <= set(ids[0].tolist())
     assert set(unlabeled.poses.image_ids.tolist()) <= set(ids[1].tolist())

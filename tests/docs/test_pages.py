@@ -10,7 +10,7 @@ import pytest
 from benchmarks.tables import filled
 from semipose import methods
 from semipose.cli.flags import CHECK, COMPARE, INPUTS, OUTPUTS
-from semipose.cli.main import VERBS
+from semipose.cli.main import COMMANDS
 from semipose.config.settings import Settings, flag
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks_of, prose
 from tests.test_architecture import LAYERS
@@ -34,7 +34,7 @@ def test_tables_are_up_to_date(page: Path) -> None:
 
 @all_pages
 def test_flags_exist(page: Path) -> None:
-    known = {flag(name) for verb in VERBS.values() for name in inspect.signature(verb).parameters}
+    known = {flag(name) for verb in COMMANDS.values() for name in inspect.signature(verb).parameters}
     known |= {flag(name) for name in {**INPUTS, **OUTPUTS, **CHECK, **COMPARE, **Settings.types()}}
     options = {option.name for name in methods.available() for option in methods.describe(name).options}
     known |= {f"--method.{name.replace('_', '-')}" for name in options}

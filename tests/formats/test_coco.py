@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from semipose.errors import DataError, UsageError
-from semipose.formats import coco_errors as faults
-from semipose.formats.coco import load_divided, load_labels
+from semipose.formats import label_format
+from semipose.formats.labels import load_labels, load_split_labels
 from tests.tiny import Change, annotation, picture, project
 
 
@@ -45,11 +45,15 @@ FAULTS = [
     (at("images", 1, "file_name", value="a\\..\\..\\x.png"), "image 2: .*leads out", "traversal, other system"),
     (at("images", 1, "file_name", value="/etc/hosts"), "image 2: .*absolute path", "absolute"),
     (at("images", 1, "file_name", value="C:\\x.png"), "image 2: .*absolute path", "absolute, other system"),
-    (at("images", 1, "file_name", value=""), "image 2: .*no file name", "empty name"),
+    (at("images", 1, "file_name", value=""), "image 2: .*not a file name", "empty name"),
     (at("annotations", 1, "id", value=10), "annotation 10: this id is used 2 times", "annotation id twice"),
     (at("annotations", 1, "id", value=1.5), "annotation number 1: 'id' is a number", "fractional id"),
-    (at("annotations", 1, "image_id", value=99), "annotation 20: image_id 99 is no image", "unknown image"),
-    (at("annotations", 1, "category_id", value=9), "annotation 20: category_id 9 is no category", "unknown category"),
+    (at("annotations", 1, "image_id", value=99), "annotation 20: image_id 99 is not an image", "unknown image"),
+    (
+        at("annotations", 1, "category_id", value=9),
+        "annotation 20: category_id 9 is not a",
+        "unknown category",
+    ),
     (at("annotations", 1, "iscrowd", value=2.5), "annotation 20: 'iscrowd' is 2.5", "odd crowd flag"),
     (at("annotations", 1, "keypoints", value=[1, 2, 2]), "annotation 20: .*has 3 numbers; expected 12.*CVAT", "count"),
     (at("annotations", 1, "keypoints", value="none"), "annotation 20: 'keypoints' is text", "keypoints are text"),
@@ -109,7 +113,7 @@ def test_all_faults_are_listed_at_once_up_to_a_number(tmp_path: Path) -> None:
         load_labels(path, images)
     text = str(caught.value)
     assert "30 faults" in text
-    assert text.count("a visibility is") == faults.SHOWN
+    assert text.count("a visibility is") == label_format.MAX_FAULTS_SHOWN
     assert "and 10 more" in text
 
 
@@ -162,7 +166,7 @@ def test_the_images_folder_itself_may_be_a_link(tmp_path: Path) -> None:
 
 def test_labels_arrive_as_written(tmp_path: Path) -> None:
     def change(document: dict) -> None:
-        document["images"][0] |= {"coco_image_id": 77, "crop": [1, 2], "license": 3}
+        document["images"][0] |= {"coco_image_id": 77, "license": 3}
         document["annotations"][0]["keypoints"][9:] = [99, 99, 0]
 
     people = load_labels(*project(tmp_path, change))
@@ -173,7 +177,7 @@ def test_labels_arrive_as_written(tmp_path: Path) -> None:
     assert people.poses.areas.tolist() == [300] * 3
     assert people.poses.ids.tolist() == [10, 20, 30]
     assert people.images.sizes.tolist() == [[48, 64]] * 3
-    assert people.images.extra[0] == {"coco_image_id": 77, "crop": [1, 2]}
+    assert people.images.extra[0] == {"coco_image_id": 77}
     assert people.images.extra[1] == {}
     assert people.box_source == "given"
     assert people.skeleton is not None
@@ -196,7 +200,7 @@ def test_odd_but_sound_files_are_read(tmp_path: Path) -> None:
     assert any("without an area: 1" in note for note in people.notes)
 
 
-def test_crowds_and_people_without_keypoints_are_left_out_or_kept_on_demand(tmp_path: Path) -> None:
+def test_crowds_and_people_without_keypoints_are_skipped_unless_included(tmp_path: Path) -> None:
     def change(document: dict) -> None:
         document["annotations"] += [
             annotation(96, 1, iscrowd=1, bbox=[0, 0, 0, 0]),
@@ -208,20 +212,20 @@ def test_crowds_and_people_without_keypoints_are_left_out_or_kept_on_demand(tmp_
     path, images = project(tmp_path, change)
     people = load_labels(path, images)
     assert people.poses.ids.tolist() == [10, 20, 30]
-    assert people.notes == ("crowd regions left out: 2", "people without a labeled keypoint left out: 2")
+    assert people.notes == ("crowd regions skipped: 2", "mice without a labeled keypoint skipped: 2")
 
 
-def test_evaluators_can_have_everybody(tmp_path: Path) -> None:
+def test_ignored_people_and_outlines_can_be_included(tmp_path: Path) -> None:
     def change(document: dict) -> None:
         document["annotations"] += [
             annotation(97, 1, keypoints=[0] * 12, iscrowd=1, bbox=[0, 0, 60, 40]),
             annotation(98, 1, keypoints=[0] * 12),
         ]
 
-    everyone = load_labels(*project(tmp_path, change), everyone=True)
-    assert everyone.poses.ids.tolist() == [10, 20, 30, 97, 98]
-    assert everyone.poses.crowd.tolist() == [False] * 3 + [True, False]
-    assert everyone.poses.boxes[3].tolist() == [0, 0, 60, 40]
+    people = load_labels(*project(tmp_path, change), include_ignored=True)
+    assert people.poses.ids.tolist() == [10, 20, 30, 97, 98]
+    assert people.poses.crowd.tolist() == [False] * 3 + [True, False]
+    assert people.poses.boxes[3].tolist() == [0, 0, 60, 40]
 
 
 def boxless(document: dict) -> None:
@@ -249,7 +253,7 @@ def test_boxes_follow_the_rule_and_say_so(
         assert people.poses.boxes[row].tolist() == pytest.approx(box)
 
 
-def test_the_rule_given_wants_a_box_for_everybody(tmp_path: Path) -> None:
+def test_the_rule_given_needs_a_box_for_each_person(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="annotation 10: there is no 'bbox'"):
         load_labels(*project(tmp_path, boxless), boxes="given")
 
@@ -325,9 +329,9 @@ def test_labels_of_the_unlabeled_part_are_never_read(tmp_path: Path, corrupt: An
             corrupt(one)
 
     path, images = project(tmp_path, images=6)
-    sound = load_divided(path, images, [1, 2], [3, 4, 5])
+    sound = load_split_labels(path, images, [1, 2], [3, 4, 5])
     path, images = project(tmp_path, change, images=6)
-    for before, after in zip(sound, load_divided(path, images, [1, 2], [3, 4, 5]), strict=True):
+    for before, after in zip(sound, load_split_labels(path, images, [1, 2], [3, 4, 5]), strict=True):
         assert before.images.files == after.images.files
         assert before.image_index.tolist() == after.image_index.tolist()
         assert (before.box_source, before.notes) == (after.box_source, after.notes)
@@ -336,7 +340,7 @@ def test_labels_of_the_unlabeled_part_are_never_read(tmp_path: Path, corrupt: An
 
 
 def test_the_unlabeled_part_has_boxes_but_no_poses(tmp_path: Path) -> None:
-    labeled, unlabeled = load_divided(*project(tmp_path, images=4), [1, 2], [3])
+    labeled, unlabeled = load_split_labels(*project(tmp_path, images=4), [1, 2], [3])
     assert labeled.poses.image_ids.tolist() == [1, 2]
     assert unlabeled.poses.image_ids.tolist() == [3]
     assert unlabeled.poses.boxes.tolist() == [[10, 5, 20, 30]]
@@ -351,7 +355,7 @@ def test_a_fault_in_the_labeled_part_is_still_named_beside_corrupt_unlabeled_lab
         document["annotations"][2]["keypoints"] = "secret"
 
     with pytest.raises(DataError, match=r"1 fault\n  annotation 10"):
-        load_divided(*project(tmp_path, change), [1, 2], [3])
+        load_split_labels(*project(tmp_path, change), [1, 2], [3])
 
 
 @pytest.mark.parametrize(
@@ -359,9 +363,9 @@ def test_a_fault_in_the_labeled_part_is_still_named_beside_corrupt_unlabeled_lab
     [
         ([1, 99], [2], "1 labeled images that are not in"),
         ([1], [50, 51], "2 unlabeled images"),
-        ([1, 2], [2], "both sides"),
+        ([1, 2], [2], "labeled and unlabeled"),
     ],
 )
 def test_a_split_of_another_json_is_refused(tmp_path: Path, labeled: list, unlabeled: list, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        load_divided(*project(tmp_path), labeled, unlabeled)
+        load_split_labels(*project(tmp_path), labeled, unlabeled)

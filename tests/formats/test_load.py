@@ -18,13 +18,13 @@ def test_one_json_and_one_folder_are_enough(tmp_path: Path) -> None:
     assert data.val is not None
     assert data.unlabeled is not None
     assert (len(data.labeled), len(data.val), len(data.unlabeled)) == (25, 20, 5)
-    assert data.val_source == "20 of 45 labeled people, held out as whole images by seed 0"
+    assert data.val_source == "20 of 45 labeled mice, held out as whole images by seed 0"
     assert data.skeleton.name == "mouse"
     notes = "\n".join(data.notes)
     for part in (
-        "labeled: 45 people in 45 images, boxes: given",
+        "labeled: 45 mice in 45 images, boxes: given",
         "OKS sigmas: COCO-17 by name; default 0.072 for tail",
-        "unlabeled: 5 people in 5 images, boxes: image",
+        "unlabeled: 5 mice in 5 images, boxes: image",
         "validation comes from 20 of 45",
     ):
         assert part in notes
@@ -34,7 +34,8 @@ def test_with_few_labels_nothing_is_held_out(tmp_path: Path) -> None:
     data = load(*project(tmp_path, images=39))
     assert data.val is None
     assert data.unlabeled is None
-    assert data.val_source == "nowhere: 39 labeled people are fewer than 40, so the last checkpoint is used"
+    assert data.val_source == "none: fewer than 40 labeled mice (found 39)"
+    assert "No validation set: fewer than 40 labeled mice (found 39)." in data.notes[-1]
 
 
 def test_one_json_serves_both_streams_by_a_split(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_frames_of_a_video_are_chosen_counted_and_found_again(tmp_path: Path) ->
     data = load(path, images, unlabeled=clip, video_stride=2, video_change=0.1)
     assert data.unlabeled is not None
     assert len(data.unlabeled) == 4
-    assert any(f"{clip}: 7 frames, 4 looked at (stride 2), 4 kept" in note for note in data.notes)
+    assert any(f"{clip}: 7 frames, 4 compared (stride 2), 4 kept" in note for note in data.notes)
     assert data.arguments is not None
     again = load(**json.loads(json.dumps(data.arguments)))
     assert again.unlabeled is not None

@@ -65,22 +65,22 @@ def test_a_list_may_name_files_of_the_images_folder(tmp_path: Path) -> None:
     assert len(load(tmp_path / "list.txt", images_dir=tmp_path / "img")) == 2
 
 
-def test_links_that_lead_out_of_a_folder_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_links_that_lead_out_of_a_folder_are_skipped_and_counted(tmp_path: Path) -> None:
     outside = picture(tmp_path / "secret.png")
     folder = frames(tmp_path / "in", "a.png")
     (folder / "b.png").symlink_to(outside)
     (folder / "c.png").symlink_to(folder / "a.png")
     people = load(folder)
     assert names_of(people) == ["a.png", "c.png"]
-    assert "left out: 1" in people.notes[0]
+    assert "skipped: 1" in people.notes[0]
 
 
-def test_an_unreadable_image_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_skipped_and_counted(tmp_path: Path) -> None:
     frames(tmp_path, "a.png", "b.png")
     (tmp_path / "c.png").write_bytes(b"no image")
     people = load(tmp_path)
     assert names_of(people) == ["a.png", "b.png"]
-    assert people.notes[0].startswith("unreadable unlabeled images left out: 1 (")
+    assert people.notes[0].startswith("unreadable unlabeled images skipped: 1 (")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_an_unreadable_image_is_left_out_and_counted(tmp_path: Path) -> None:
         ("*.png", "found no image and no video"),
         ("film.mp4", "no frame could be decoded.*ffmpeg"),
         ("file.xyz", "a file of an unknown kind"),
-        ("broken", "no unlabeled person was found .unreadable"),
+        ("broken", "found no unlabeled mouse .unreadable"),
     ],
 )
 def test_what_gives_no_image_is_refused(tmp_path: Path, source: str, said: str) -> None:
@@ -130,7 +130,7 @@ def test_keypoints_of_an_unlabeled_json_make_no_box(tmp_path: Path) -> None:
     [
         (lambda d: d.pop("annotations"), 3, "image", "no annotations at all"),
         (lambda d: d.update(annotations=[], categories=[]), 3, "image", "empty lists"),
-        (lambda d: d["annotations"].pop(), 2, "given", "an image without a person is left out"),
+        (lambda d: d["annotations"].pop(), 2, "given", "an image without a person is skipped"),
         (lambda d: d["annotations"][0].pop("bbox"), 3, "given,image", "a person without a box"),
         (lambda d: d["annotations"][0].update(iscrowd=1), 2, "given", "a crowd is nobody"),
         (lambda d: [one.update(keypoints="x", area="y") for one in d["annotations"]], 3, "given", "labels unread"),
@@ -144,7 +144,7 @@ def test_a_json_may_lack_what_is_not_needed(tmp_path: Path, change: Any, count: 
     assert (len(people), people.box_source) == (count, source), remark
 
 
-def test_boxes_of_other_categories_are_nobody(tmp_path: Path) -> None:
+def test_boxes_of_other_categories_are_ignored(tmp_path: Path) -> None:
     def change(document: dict) -> None:
         document["categories"] = [{"id": 1, "name": "mouse"}, {"id": 2, "name": "car"}]
         document["annotations"][0]["category_id"] = 2
@@ -180,7 +180,7 @@ def test_detections_give_the_boxes(tmp_path: Path) -> None:
     assert people.poses.boxes[:, 0].tolist() == [3, 1]
     assert people.poses.box_scores.tolist() == pytest.approx([0.9, 0.7])
     assert people.box_source == "detections"
-    assert people.notes == ("unlabeled images without a detection scored 0.5 or more left out: 2",)
+    assert people.notes == ("unlabeled images without a detection scored 0.5 or more, skipped: 2",)
 
 
 @pytest.mark.parametrize("key", ["7.png", "7", 7])
@@ -218,7 +218,7 @@ def test_a_video_stands_for_its_frames_wherever_it_is_named(tmp_path: Path, way:
     assert names_of(people) == (taken if way == "file" else ["a.png", *taken, "z.png"])
     assert people.box_source == "image"
     assert people.poses.boxes.tolist() == [[0, 0, 64, 48]] * len(people)
-    assert f"{clip}: 12 frames, 3 looked at (stride 5), 3 kept, 0 near-duplicates dropped" in people.notes[0]
+    assert f"{clip}: 12 frames, 3 compared (stride 5), 3 kept, 0 near-duplicates dropped" in people.notes[0]
     assert load(source, sampling=Sampling(stride=3)).images.files != people.images.files
     again = load(source, clip)
     assert again.images.files == people.images.files
@@ -253,9 +253,9 @@ def test_a_choice_of_frames_without_a_video_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ({"a": 1}, "no COCO detections"),
+        ({"a": 1}, "not a file of COCO detections"),
         ([{"bbox": [1, 2, 3, 4]}], "neither image_id nor file_name"),
-        ([{"image_id": 1, "bbox": [1, 2, 3]}], "no COCO detections"),
+        ([{"image_id": 1, "bbox": [1, 2, 3]}], "not a file of COCO detections"),
         ([{"image_id": 1, "bbox": [1, 2, 0, 4]}], "none of its 1 detections is usable"),
         ([], "none of its 0 detections"),
     ],

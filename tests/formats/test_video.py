@@ -67,11 +67,11 @@ def test_a_scene_that_stands_still_gives_one_frame(tmp_path: Path, pictures: lis
     clip = write(tmp_path / f"clip{kind}", still(pictures[:3], 8))
     frames = frame_files(clip, Sampling(stride=1))
     assert numbers(frames) == [0, 8, 16]
-    assert "24 frames, 24 looked at (stride 1), 3 kept, 21 near-duplicates dropped" in frames.note
+    assert "24 frames, 24 compared (stride 1), 3 kept, 21 near-duplicates dropped" in frames.note
     assert clip in frames.note
 
 
-def test_a_person_that_moves_is_kept_at_every_look(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_every_pose_of_a_moving_person_is_kept(tmp_path: Path, pictures: list[Picture]) -> None:
     clip = write(tmp_path / "clip.avi", [np.roll(pictures[0], 4 * i, 1) for i in range(20)])
     assert numbers(frame_files(clip, Sampling(stride=4))) == [0, 4, 8, 12, 16]
 
@@ -89,7 +89,7 @@ def test_a_small_part_that_changes_is_a_change(tmp_path: Path, pictures: list[Pi
     assert numbers(frame_files(clip, Sampling(stride=1))) == [0, 3]
 
 
-def test_a_threshold_of_zero_keeps_every_frame_looked_at(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_a_threshold_of_zero_keeps_every_frame(tmp_path: Path, pictures: list[Picture]) -> None:
     clip = write(tmp_path / "clip.avi", [pictures[0]] * 7)
     assert numbers(frame_files(clip, Sampling(stride=2, change=0))) == [0, 2, 4, 6]
     assert numbers(frame_files(clip, Sampling(stride=2))) == [0]
@@ -256,5 +256,5 @@ def test_impossible_choices_are_usage_errors(stride: int, change: float) -> None
 def test_a_real_video_gives_a_fifth_of_its_frames(data_root: Path) -> None:
     frames = frame_files(str(data_root / "animal" / "mirror_mouse" / "test_vid.mp4"), Sampling())
     assert 190 <= len(frames.files) <= 199
-    assert "994 frames, 199 looked at (stride 5)" in frames.note
+    assert "994 frames, 199 compared (stride 5)" in frames.note
     assert all(os.path.getsize(file) > 1000 for file in frames.files)

@@ -12,7 +12,7 @@ from semipose import methods
 from semipose.engine.setup import Stores, make_trainer
 from semipose.engine.trainer import Trainer
 from semipose.errors import UsageError
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.formats.load import Data
 from semipose.inference.model import Model
 from semipose.methods.method import Progress

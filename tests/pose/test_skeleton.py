@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from semipose.errors import DataError
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.pose.names import flip_by_names
 from semipose.pose.skeleton import PRESETS, Skeleton
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.formats.load import load
 from semipose.methods.sspcm import Sspcm
 from semipose.report import correction as report_correction

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.metrics.truth import areas_of
 from semipose.pose.skeleton import PRESETS
 from semipose.synthetic.body import POINT, random_body, rotation

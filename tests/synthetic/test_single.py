@@ -226,7 +226,7 @@ def test_the_parts_of_a_demo_share_no_person_and_are_independent(tmp_path):
 
 
 def test_a_demo_loads_like_any_other_data(tmp_path):
-    coco = pytest.importorskip("semipose.formats.coco")
+    coco = pytest.importorskip("semipose.formats.labels")
     demo = write_demo(tmp_path, labeled=3, unlabeled=1, val=2)
     people = coco.load_labels(demo.labels, demo.images)
     assert len(people) == 3

@@ -21,7 +21,7 @@ def test_findings_are_printed_with_remedies_and_the_sheet_is_written(
 ) -> None:
     assert check(data, tmp_path / "look") == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "only 6 people are labeled" in told
+    assert "only 6 labeled people" in told
     assert "Label at least 20" in told
     assert "6 labeled people in 6 images, 14 unlabeled, 14 keypoints, 6 mirror pairs" in told
     image = cv2.imread(str(tmp_path / "look" / "contact_sheet.jpg"))
@@ -46,7 +46,7 @@ def test_a_video_among_the_unlabeled_images_is_checked_and_its_frames_are_counte
     clip = film(tmp_path / "clip.avi", 11)
     assert check(load(labels, images, unlabeled=clip), quick=True) == 0
     told = "".join(capsys.readouterr().out.split())
-    assert "11frames,3lookedat(stride5),3kept,0near-duplicatesdropped" in told
+    assert "11frames,3compared(stride5),3kept,0near-duplicatesdropped" in told
 
 
 def test_a_mirrored_pose_lies_on_the_mirrored_picture() -> None:

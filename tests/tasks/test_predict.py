@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from semipose.errors import DataError, UsageError
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.pose.skeleton import PRESETS
 from semipose.runs.run import Run
 from semipose.tasks.predict import Output, predict

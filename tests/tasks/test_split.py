@@ -29,7 +29,7 @@ def test_groups_are_named_by_a_pattern(tmp_path: Path) -> None:
 def test_the_labels_are_never_overwritten_and_no_flag_is_ignored(tmp_path: Path) -> None:
     labels, images = project(tmp_path)
     before = labels.read_bytes()
-    with pytest.raises(UsageError, match="the file of the labels"):
+    with pytest.raises(UsageError, match="the label file"):
         split(labels, images, images / ".." / labels.name, labeled=1)
     with pytest.raises(UsageError, match="add --by group"):
         split(labels, images, tmp_path / "split.json", labeled=1, group="video_id")
