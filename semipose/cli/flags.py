@@ -45,10 +45,10 @@ CHECK: dict[str, tuple[Any, Any, str]] = {
 }
 COMPARE: dict[str, tuple[Any, Any, str]] = {
     "methods": (str, "all", "all, or names with commas; options in brackets, as in mean_teacher[decay=0.99]."),
-    "labeled": (str, "10%", "Amounts of labels, with commas: shares such as 5%, or how many of what --by says."),
+    "label_amounts": (str, "10%", "Amounts of labels, with commas: shares such as 5%, or how many of what --by says."),
     "seeds": (int, 3, "Each amount is drawn and trained with this many seeds: 0, 1, ..."),
     "by": (Literal["image", "person", "group"], "image", "What is counted and kept whole, as in semipose split."),
-    "test": (Path | None, None, "COCO-keypoint json to judge rows on; without it they are judged on val."),
+    "test": (Path | None, None, "COCO-keypoint json to score rows on; without it they are scored on val."),
     "test_images": (Path | None, None, "Folder of the images of --test; without it that of --images."),
     "out": (Path, Path("runs/comparison"), "Folder of all runs and tables; called again, it goes on there."),
     "launcher": (Literal["local", "submitit"], "local", "Processes of this machine, or submitit's (SLURM)."),
@@ -145,7 +145,7 @@ def parse_compare(argv: Sequence[str]) -> dict[str, Any]:
     rows |= {name: (kind, getattr(Settings, name), Settings.help(name)) for name, kind in kinds.items()}
     doc = (
         "Train methods on parts of the labels under one protocol, and write one table.\n\n"
-        "Example: semipose compare labels.json --images img/ --methods all --labels 5%,10% --seeds 3"
+        "Example: semipose compare labels.json --images img/ --methods all --label-amounts 5%,10% --seeds 3"
     )
     parsed = _parse([_flag(name, *row) for name, row in rows.items()], doc, "semipose compare", argv)
     settings = Settings().chosen("flag", "", **{name: getattr(parsed, name) for name in kinds if name in given})
@@ -183,9 +183,7 @@ def _flag(name: str, kind: Any, default: Any, help: str) -> tuple[Any, ...]:
         marked = ANNOTATED[kind, _one_word(kind)]
     if name == "labels":
         marked = ANNOTATED[marked, tyro.conf.Positional]
-    # LABELS has no flag of its own, so --labels is free to say how many of them are used.
-    called = "labels" if name == "labeled" else None
-    marked = ANNOTATED[marked, tyro.conf.arg(help=help, metavar="LABELS" if name == "labels" else None, name=called)]
+    marked = ANNOTATED[marked, tyro.conf.arg(help=help, metavar="LABELS" if name == "labels" else None)]
     return (name, marked) if default is REQUIRED else (name, marked, default)
 
 

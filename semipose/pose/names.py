@@ -70,3 +70,18 @@ def _swap_first(name: str) -> list[str]:
 
 def _swap_last(name: str) -> list[str]:
     return [_swap_head(normalized(name)[::-1])[::-1]]
+
+
+_PLURALS = {"person": "people", "human": "humans", "mouse": "mice", "rat": "rats", "fly": "flies", "fish": "fish"}
+
+
+def plural(category: str) -> str:
+    """The plural of a category's name for messages: "people", "mice"; "instances of lynx" where it is not known."""
+    return _PLURALS.get(category.casefold(), f"instances of {category}")
+
+
+def counted(number: int, category: str) -> str:
+    """A number of instances in words: "1 person", "466 mice", "2 instances of lynx"."""
+    if number == 1:
+        return f"1 {category}" if category.casefold() in _PLURALS else f"1 instance of {category}"
+    return f"{number} {plural(category)}"
