@@ -34,6 +34,8 @@ wheel: $(STAMP)
 	$(BIN)/python -m pip install -q --no-deps --target build/installed build/wheel/*.whl
 	cd build/installed && test -f semipose/py.typed && PYTHONPATH=. ../../$(BIN)/python -c \
 	  'import semipose, sys; assert semipose.__file__.startswith(sys.argv[1]), semipose.__file__' "$$PWD"
+	cd build/installed && for part in report/templates/page.html.jinja report/templates/style.css \
+	  comparison/templates/comparison.html.jinja; do test -f semipose/$$part || exit 1; done
 	cd build/installed && PYTHONPATH=. ../../$(BIN)/python bin/semipose methods > /dev/null
 
 $(STAMP): pyproject.toml constraints.txt

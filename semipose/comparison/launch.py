@@ -120,7 +120,7 @@ class Process:
             )
 
     def ended(self) -> str | None:
-        """As in `Started`; the reason is the last line of the log."""
+        """See `Started`; the reason is the last line of the log."""
         code = self.process.poll()
         if code is None or code == 0:
             return None if code is None else ""
@@ -192,7 +192,7 @@ class Submitted:
         self.job = job
 
     def ended(self) -> str | None:
-        """As in `Started`; the reason is the last line of submitit's report."""
+        """See `Started`; the reason is the last line of submitit's report."""
         if not self.job.done():
             return None
         error = self.job.exception()

@@ -16,6 +16,7 @@ from semipose.metrics.intervals import mean_difference
 from semipose.metrics.score import Score, score
 from semipose.metrics.truth import digest_of
 from semipose.pose.poses import Poses
+from semipose.report.page import SHOWN_METRICS
 from semipose.runs.baseline import higher_is_better_value
 from semipose.runs.phases import read_phases
 from semipose.runs.records import EvalRow, Metrics, TrainRow
@@ -24,7 +25,6 @@ from semipose.system.tensor_file import read_record
 
 FORMAT = 2
 """Version of comparison.json. Format 1 named `scored_on` differently."""
-OTHER_METRICS = ("pck@0.1", "pck@0.2", "oks_ap", "pixel_error")
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Scorer:
             deployed=sorted({one.metrics.deployed.network for one in runs}),
             values={
                 metric: spread([one.best.values.get(metric) for one in runs])
-                for metric in dict.fromkeys((self.metric, *OTHER_METRICS))
+                for metric in dict.fromkeys((self.metric, *SHOWN_METRICS))
             },
             last=spread([one.last.values.get(self.metric) for one in runs]),
             against_baseline=mean_difference(pairs, self.metric) if compared else None,

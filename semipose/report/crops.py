@@ -40,7 +40,7 @@ def predict_sample(model: Model, people: People, max_people: int, device: str = 
     return Predicted(store.people, poses, len(people))
 
 
-def val_pictures(model: Model, val: People, device: str) -> Gallery | None:
+def val_people_gallery(model: Model, val: People, device: str) -> Gallery | None:
     """Best, median and worst predictions on val, each beside its labels; None without labels."""
     labeled = val.select((val.poses.visible > 0).any(1) & ~val.poses.crowd)
     if len(labeled) == 0:
@@ -65,7 +65,7 @@ def val_pictures(model: Model, val: People, device: str) -> Gallery | None:
     return Gallery(intro, pictures, noun.singular)
 
 
-def unlabeled_pictures(model: Model, unlabeled: People, device: str) -> Gallery | None:
+def unlabeled_people_gallery(model: Model, unlabeled: People, device: str) -> Gallery | None:
     """Most and least confident predictions for a sample of unlabeled people."""
     if len(unlabeled) == 0:
         return None

@@ -17,7 +17,7 @@ from semipose.runs.records import MemoryRecord, Metrics, RunRecord, ScoreRecord
 from semipose.runs.run import Run
 from semipose.system.files import write_text
 
-OTHER_METRICS = ("pck@0.1", "pck@0.2", "oks_ap", "pixel_error")
+SHOWN_METRICS = ("pck@0.1", "pck@0.2", "oks_ap", "pixel_error")
 NO_VALIDATION = "No validation set: with fewer than 40 labeled people none is held out. Pass --val to measure accuracy."
 
 
@@ -103,7 +103,7 @@ def _facts(record: RunRecord, updates: int) -> list[str]:
 
 
 def _shown_metrics(metrics: Metrics) -> list[str]:
-    return list(dict.fromkeys((metrics.metric, *OTHER_METRICS)))
+    return list(dict.fromkeys((metrics.metric, *SHOWN_METRICS)))
 
 
 def _score_rows(metrics: Metrics) -> list[ScoreRow]:
@@ -162,19 +162,21 @@ def _pictures(run: Run, val: People | None, unlabeled: People | None) -> dict[st
     pictures: dict[str, Any] = {"fault": "", "val": None, "unlabeled": None, "correction": None}
     if val is None and unlabeled is None:
         return pictures
-    from semipose.report import crops, whole_images
     from semipose.report.correction import correction
+    from semipose.report.crops import unlabeled_people_gallery, val_people_gallery
+    from semipose.report.whole_images import unlabeled_image_gallery, val_image_gallery
 
     try:
         model = run.model()
     except SemiposeError as error:
         return pictures | {"fault": str(error)}
     device = "cpu" if run.record.device.startswith("cpu") else "auto"
-    drawn = whole_images if model.detector_free else crops
+    whole = model.detector_free
     if val is not None:
-        pictures["val"] = drawn.val_pictures(model, val, device)
+        pictures["val"] = (val_image_gallery if whole else val_people_gallery)(model, val, device)
     if unlabeled is not None:
-        pictures["unlabeled"] = drawn.unlabeled_pictures(model, unlabeled, device)
+        draw_unlabeled = unlabeled_image_gallery if whole else unlabeled_people_gallery
+        pictures["unlabeled"] = draw_unlabeled(model, unlabeled, device)
         pictures["correction"] = correction(run, unlabeled, device)
     return pictures
 
@@ -196,7 +198,7 @@ def _data_notes(record: RunRecord, metrics: Metrics | None) -> list[str]:
 
 
 def crops_summary(memory: MemoryRecord) -> str:
-    """Where the decoded crops of a run are kept, in words."""
+    """Describe in words where the decoded crops of a run are kept."""
     return ", ".join(
         f"{name} decoded each time" if crops.kept == "none" else f"{name} {crops.bytes / 1e9:.2f} GB in {crops.kept}"
         for name, crops in memory.crops.items()

@@ -20,7 +20,7 @@ SHOWN_IMAGES = 3
 SIDE = 260  # px, the longer one of a picture
 
 
-def val_pictures(model: Model, val: People, device: str) -> Gallery | None:
+def val_image_gallery(model: Model, val: People, device: str) -> Gallery | None:
     """Best, median and worst images of val, each as labels beside detected people; None without labels."""
     labeled = np.bincount(val.image_index[val.labeled], minlength=len(val.images)) > 0
     if not labeled.any():
@@ -50,7 +50,7 @@ def val_pictures(model: Model, val: People, device: str) -> Gallery | None:
     return Gallery(intro, pictures)
 
 
-def unlabeled_pictures(model: Model, unlabeled: People, device: str) -> Gallery | None:
+def unlabeled_image_gallery(model: Model, unlabeled: People, device: str) -> Gallery | None:
     """Detected people in a sample of unlabeled images, ordered by the most confident one of each image."""
     try:
         people, detected = _detect_sample(model, unlabeled, MAX_UNLABELED_IMAGES, device)

@@ -136,7 +136,7 @@ class BaselineRecord(msgspec.Struct):
 
 
 class CropsRecord(msgspec.Struct):
-    """Where the decoded crops of a stream were kept (ram, disk, none), and their bytes."""
+    """Storage of the decoded crops of a stream (ram, disk or none), and their bytes."""
 
     kept: str
     bytes: int

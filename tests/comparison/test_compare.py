@@ -18,7 +18,7 @@ import semipose as sp
 from semipose.comparison.job import read_predictions
 from semipose.comparison.launch import Cluster
 from semipose.comparison.records import Comparison
-from semipose.comparison.table import tables
+from semipose.comparison.table import html, tables
 from semipose.data.splits import load_split
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.metrics.intervals import mean_difference
@@ -396,3 +396,16 @@ def test_the_page_and_the_table_show_every_row(made: SimpleNamespace) -> None:
     assert page.count("<circle") > 3 * 14
     assert "head_top" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_nothing_from_files_becomes_markup_on_the_page(made: SimpleNamespace) -> None:
+    evil = "<script>alert(1)</script>"
+    result = parse_record(made.result, Comparison, "the result")
+    for row in result.rows:
+        row.row, row.deployed = evil, [evil]
+        row.per_keypoint = {evil: spread for spread in row.per_keypoint.values()}
+    result.protocol |= {"network": evil, evil: evil}
+    result.failed, result.open = {evil: evil}, [evil]
+    page = html(Path(evil), result)
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;alert(1)") >= 15

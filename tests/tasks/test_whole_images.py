@@ -17,7 +17,7 @@ from semipose.formats.load import Data, load
 from semipose.inference.model import Model
 from semipose.inference.predict import score_whole_images
 from semipose.pose.poses import Poses
-from semipose.report.whole_images import unlabeled_pictures, val_pictures
+from semipose.report.whole_images import unlabeled_image_gallery, val_image_gallery
 from semipose.runs.run import Run
 from semipose.synthetic.crowd import reduced, write_crowds
 from semipose.tasks.check import sheet
@@ -147,11 +147,11 @@ def test_people_who_are_hardly_sure_are_only_in_the_results(data: Data, model: M
 
 def test_the_report_shows_whole_images_the_best_first(data: Data, model: Model) -> None:
     assert data.val is not None
-    shown = val_pictures(model, data.val, "cpu")
+    shown = val_image_gallery(model, data.val, "cpu")
     assert shown is not None
     assert [len(pictures) for pictures in shown.groups.values()] == [3, 3, 3]
     assert "from 4 of 4 images" in shown.intro
-    others = unlabeled_pictures(model, data.val, "cpu")
+    others = unlabeled_image_gallery(model, data.val, "cpu")
     assert others is not None
     assert sum(map(len, others.groups.values())) == 4
 
