@@ -47,9 +47,9 @@ class Noun:
     plural: str
 
     @classmethod
-    def of(cls, skeleton: Skeleton) -> "Noun":
-        """The name of the skeleton's category where it is a plain word such as "mouse", else "person"."""
-        name = skeleton.name.strip().lower()
+    def of(cls, category: str) -> "Noun":
+        """Words for the `category` of a skeleton where it is a plain word such as "mouse", else for a person."""
+        name = category.strip().lower()
         if name == "person" or not re.fullmatch(r"[a-z]+([ -][a-z]+)*", name):
             name = "person"
         return cls(name, plural(name))

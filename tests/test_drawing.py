@@ -92,5 +92,5 @@ def test_a_contact_sheet_holds_tiles_of_any_size() -> None:
     ],
 )
 def test_messages_use_the_name_of_the_category(category: str, words: tuple[str, str]) -> None:
-    noun = Noun.of(replace(PRESETS["lsp_14"], name=category))
+    noun = Noun.of(category)
     assert (noun.singular, noun.plural) == words

@@ -88,9 +88,13 @@ class Row(msgspec.Struct):
 
 
 class Comparison(msgspec.Struct):
-    """comparison.json: the shared protocol and all rows; `failed` jobs with the reason, and jobs still `open`."""
+    """comparison.json: the shared protocol and all rows; `failed` jobs with the reason, and jobs still `open`.
+
+    `category` is what the labels name the people: "person", "mouse".
+    """
 
     format: int
+    category: str
     metric: str
     protocol: dict[str, Any]
     scored_on: ScoredPeople

@@ -24,7 +24,7 @@ from semipose.runs.run import Run
 from semipose.system.tensor_file import read_record
 
 FORMAT = 2
-"""Version of comparison.json. Format 1 named `scored_on` differently."""
+"""Version of comparison.json. Format 1 called `scored_on` "judged_on" and had no `category`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class Scorer:
         bound = [one for one in runs if one.amount == BOUND]
         return Comparison(
             format=FORMAT,
+            category=skeleton_of(self.people).name,
             metric=self.metric,
             protocol=protocol(runs[0].run.record) if runs else {},
             scored_on=ScoredPeople(self.name, int(self.people.labeled.sum()), self.people.source),

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from semipose.comparison.plan import BOUND
 from semipose.comparison.records import Comparison, Row, Spread
+from semipose.drawing import Noun
 from semipose.report.charts import Curve, chart, lanes
 from semipose.report.html import metric_name, number, render, signed
 from semipose.report.page import gain_mark
@@ -83,12 +84,13 @@ def html(folder: Path, result: Comparison) -> str:
 def tables(result: Comparison) -> list[tuple[str, list[Row]]]:
     """Title and rows of each amount of labels."""
     bound = [row for row in result.rows if row.amount == BOUND]
+    plural = Noun.of(result.category).plural
     groups = groupby((row for row in result.rows if row.amount != BOUND), lambda row: row.amount)
     titled = []
     for amount, group in groups:
         rows = list(group)
         share = f"{amount.removesuffix('pct')} % of the labels" if amount.endswith("pct") else f"{amount} labels"
-        titled.append((f"{share}: {rows[0].labeled} people", rows + bound))
+        titled.append((f"{share}: {rows[0].labeled} {plural}", rows + bound))
     return titled or ([("All labels", bound)] if bound else [])
 
 
@@ -166,12 +168,12 @@ def _protocol(result: Comparison) -> str:
     shared, scored_on = result.protocol, result.scored_on
     if not shared:
         return "No run has finished yet."
-    size, weights = shared["input_size"], shared["weights"]
+    size, weights, plural = shared["input_size"], shared["weights"], Noun.of(result.category).plural
     return (
         f"{shared['network']} at width {shared['width']:g} from {Path(weights).name if weights else 'random weights'}, "
-        f"{size} px (HxW), {shared['duration']} updates of {shared['batch_size']} labeled people"
+        f"{size} px (HxW), {shared['duration']} updates of {shared['batch_size']} labeled {plural}"
         f" (+ {shared['unlabeled_batch_size'] or shared['batch_size']} unlabeled), lr {shared['lr']:g}; scored on "
-        f"{scored_on.people} {scored_on.name} people."
+        f"{scored_on.people} {scored_on.name} {plural}."
     )
 
 

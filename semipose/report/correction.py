@@ -56,7 +56,7 @@ def correction(run: Run, unlabeled: People, device: str) -> Correction | None:
         return Correction(Gallery(fault=str(error)), {})
     moved = person_errors(after.poses, before.poses)
     order = np.argsort(-moved, kind="stable")[: 2 * SHOWN]
-    noun = Noun.of(run.skeleton)
+    noun = Noun.of(run.skeleton.name)
     intro = (
         f"Before correction on the left, after it on the right. Shown are those that changed most of {len(moved)} "
         f"random {noun.plural} of {before.total}."

@@ -53,7 +53,7 @@ def val_people_gallery(model: Model, val: People, device: str) -> Gallery | None
     order = np.argsort(errors, kind="stable")
     middle = max(0, (len(order) - SHOWN) // 2)
     groups = {"Best": order[:SHOWN], "Median": order[middle : middle + SHOWN], "Worst": order[::-1][: 2 * SHOWN]}
-    noun = Noun.of(model.skeleton)
+    noun = Noun.of(model.skeleton.name)
     intro = (
         f"Labels on the left, predictions on the right; chosen from {len(sample.people)} of {sample.total} labeled "
         f"{noun.plural}. Less confident predictions are fainter."
@@ -80,7 +80,7 @@ def unlabeled_people_gallery(model: Model, unlabeled: People, device: str) -> Ga
         "Most confident": order[:count],
         "Least confident": order[::-1][: min(count, max(0, len(order) - count))],
     }
-    noun = Noun.of(model.skeleton)
+    noun = Noun.of(model.skeleton.name)
     intro = f"Chosen from {len(sample.people)} random {noun.plural} of {sample.total}."
     pictures = {
         title: [_single(sample, int(row), model.skeleton, float(confidence[row])) for row in rows]

@@ -18,7 +18,6 @@ from semipose.runs.run import Run
 from semipose.system.files import write_text
 
 SHOWN_METRICS = ("pck@0.1", "pck@0.2", "oks_ap", "pixel_error")
-NO_VALIDATION = "No validation set: with fewer than 40 labeled people none is held out. Pass --val to measure accuracy."
 
 
 @dataclass(frozen=True)
@@ -60,20 +59,20 @@ def write_report(run: Run, *, val: People | None, unlabeled: People | None) -> P
     """
     record, metrics, log = run.record, run.metrics, run.log()
     scores = metrics.deployed_scores if metrics else None
-    file = run.folder / "report.html"
+    file, noun = run.folder / "report.html", Noun.of(run.skeleton.name)
     html = render(
         "page.html.jinja",
         name=run.folder.resolve().name,
         run=run,
         record=record,
         metrics=metrics,
-        noun=Noun.of(run.skeleton),
+        noun=noun,
         facts=_facts(record, max((row.update for row in log), default=0)),
         best=scores.best if scores else None,
         scores=_score_rows(metrics) if metrics else [],
         shown=_shown_metrics(metrics) if metrics else [],
         flip_test=record.settings["flip_test"].value if "flip_test" in record.settings else False,
-        no_validation=NO_VALIDATION,
+        no_validation=no_validation(noun),
         charts=charts(run, log, metrics),
         speed=speed(log),
         events=events(log),
@@ -87,6 +86,13 @@ def write_report(run: Run, *, val: People | None, unlabeled: People | None) -> P
     )
     write_text(file, html)
     return file
+
+
+def no_validation(noun: Noun) -> str:
+    """Explain why accuracy was not measured."""
+    return (
+        f"No validation set: with fewer than 40 labeled {noun.plural} none is held out. Pass --val to measure accuracy."
+    )
 
 
 def _facts(record: RunRecord, updates: int) -> list[str]:
@@ -192,7 +198,9 @@ def _streams(record: RunRecord) -> list[list[Any]]:
 
 
 def _data_notes(record: RunRecord, metrics: Metrics | None) -> list[str]:
-    notes = [*record.data.notes, f"validation set: {record.data.val_source}"]
+    notes, source = list(record.data.notes), record.data.val_source
+    if not any(source in note for note in notes):
+        notes.append(f"validation set: {source}")
     unreadable = len(metrics.unreadable_unlabeled) if metrics else 0
     return notes + [f"{unreadable} unlabeled image(s) could not be decoded and were left out"] * bool(unreadable)
 

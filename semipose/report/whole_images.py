@@ -37,7 +37,7 @@ def val_image_gallery(model: Model, val: People, device: str) -> Gallery | None:
         "Median": order[middle : middle + SHOWN_IMAGES],
         "Worst": order[::-1][:SHOWN_IMAGES],
     }
-    plural = Noun.of(model.skeleton).plural
+    plural = Noun.of(model.skeleton.name).plural
     intro = (
         f"Labels on the left, detected {plural} on the right; chosen from {len(people.images)} of {labeled.sum()} "
         f"images. Not drawn are {plural} with a score of 0.2 or less. The number is the F1 score (harmonic mean of "

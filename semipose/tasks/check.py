@@ -109,7 +109,7 @@ def _mirror_strip(people: People, labeled: NDArray[np.int64]) -> NDArray[np.uint
 def _legend(skeleton: Skeleton, width: int) -> NDArray[np.uint8]:
     """Draw two lines: the colors of the sides, and what to check in the large pictures."""
     strip = np.full((64, max(width, 3 * TILE), 3), PAPER, np.uint8)
-    x, noun = 12, Noun.of(skeleton).singular
+    x, noun = 12, Noun.of(skeleton.name).singular
     for side, text in (("left", f"the {noun}'s left"), ("right", f"the {noun}'s right"), ("center", "no partner")):
         cv2.circle(strip, (x + 6, 20), 6, SIDE_COLORS[side], -1, cv2.LINE_AA)
         write_text(strip, text, (x + 20, 25), 0.5, SIDE_COLORS[side])

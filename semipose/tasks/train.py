@@ -18,12 +18,13 @@ from rich.markup import escape
 from semipose import methods
 from semipose.checks.checks import check
 from semipose.config.settings import Duration, Settings
+from semipose.drawing import Noun
 from semipose.engine.batches import refuse_uneven
 from semipose.engine.setup import Stores, make_trainer
 from semipose.errors import DataError, UsageError, WriteError
 from semipose.formats.load import Data
 from semipose.pose.skeleton import Skeleton
-from semipose.report.page import NO_VALIDATION, crops_summary, write_report
+from semipose.report.page import crops_summary, no_validation, write_report
 from semipose.runs.baseline import BASELINES, auxiliary_heads, baseline_options, measure_run
 from semipose.runs.folder import free_folder, refuse_nonempty, run_lock, undo_plan_on_error
 from semipose.runs.phases import Phase, extend, read_phases, write_phases
@@ -190,7 +191,7 @@ def _conclude(folder: Path, plan: RunRecord, settings: Settings, data: Data, sto
     metrics = measure_run(folder, settings, skeleton, stores, plan.baseline)
     write_json(folder / "metrics.json", to_json(metrics))
     report = write_report(Run(folder), val=data.val, unlabeled=data.unlabeled)
-    _print_result(metrics, report, console)
+    _print_result(metrics, report, Noun.of(skeleton.name), console)
 
 
 def _refuse_faults(data: Data, console: Console) -> None:
@@ -216,11 +217,11 @@ def _print_plan(plan: RunRecord, summary: str, folder: Path, console: Console) -
     console.print(f"  {plan.device}, {plan.precision}; run folder {folder}", highlight=False)
 
 
-def _print_result(metrics: Metrics, report: Path, console: Console) -> None:
+def _print_result(metrics: Metrics, report: Path, noun: Noun, console: Console) -> None:
     """Print the score of the deployed network and its difference to the supervised baseline."""
     scores, metric = metrics.deployed_scores, metrics.metric
     if scores is None:
-        console.print(NO_VALIDATION)
+        console.print(no_validation(noun))
     else:
         low, high = scores.best.intervals.get(metric, (float("nan"), float("nan")))
         value = scores.best.values.get(metric, float("nan"))

@@ -403,7 +403,7 @@ def test_nothing_from_files_becomes_markup_on_the_page(made: SimpleNamespace) ->
     result = parse_record(made.result, Comparison, "the result")
     for row in result.rows:
         row.row, row.deployed = evil, [evil]
-        row.per_keypoint = {evil: spread for spread in row.per_keypoint.values()}
+        row.per_keypoint |= {evil: row.per_keypoint.popitem()[1]}
     result.protocol |= {"network": evil, evil: evil}
     result.failed, result.open = {evil: evil}, [evil]
     page = html(Path(evil), result)
