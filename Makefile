@@ -8,21 +8,22 @@ quick slow: export OMP_WAIT_POLICY := passive
 # As many tests side by side as there are cores, with a thread each.
 quick: export OMP_NUM_THREADS := 1
 
-.PHONY: demo test lint types quick slow wheel clean
+.PHONY: demo test lint types quick slow wheel docs clean
 
 demo: $(STAMP)
 	$(BIN)/semipose demo --out runs/demo
 
-test: lint types quick wheel
+test: lint types quick wheel docs
 
 lint: $(STAMP)
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check --quiet
 
 types: $(STAMP)
 	$(BIN)/mypy
 
 quick: $(STAMP)
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --durations=10
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
@@ -38,11 +39,15 @@ wheel: $(STAMP)
 	  comparison/templates/comparison.html.jinja; do test -f semipose/$$part || exit 1; done
 	cd build/installed && PYTHONPATH=. ../../$(BIN)/python bin/semipose methods > /dev/null
 
+# The site, in site/; a broken link, a missing page or an unknown name in the API reference is an error.
+docs: $(STAMP)
+	$(BIN)/zensical build --clean --strict
+
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "semipose needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,dev,export,timm,cluster]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,dev,export,timm,cluster,docs]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist site .cache

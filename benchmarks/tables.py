@@ -1,12 +1,14 @@
-"""The tables of README.md and docs, made from the json files in benchmarks/results.
+"""The tables of README.md and docs: measured ones from benchmarks/results, those of the methods from their source.
 
 python -m benchmarks.tables          # writes them
-python -m benchmarks.tables --check  # exits 1 when a page is not what the results say
+python -m benchmarks.tables --check  # exits 1 when a page is out of date
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,15 @@ from benchmarks.speed_tables import (
     step_speed,
     views_speed,
 )
+from semipose.cli.flags import CHECK, COMPARE, INPUTS, OUTPUTS
+from semipose.cli.main import VERBS
+from semipose.config.parsing import expected
+from semipose.config.settings import Settings, flag
+from semipose.methods import REQUIRED, available, describe
+from semipose.methods._table import deployed
 
 ROOT = Path(__file__).parents[1]
-DOCS = ("decisions", "detector_free", "methods", "speed")
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in DOCS))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 # Detector-free rows with less are not set against each other.
 LEAST_AP = 5
 OVERHEAD = ("pck@0.1", "oks_ap", "oks_ap50")
@@ -52,32 +59,68 @@ def main() -> int:
 
 
 def filled(text: str) -> str:
-    """`text` with every table between its markers as the results say; a page has some of them."""
-    tables = (
-        accuracy,
-        measured,
-        ablations,
-        overhead,
-        demo,
-        demo_choice,
-        ladder,
-        step_speed,
-        decode_speed,
-        correction,
-        scoring,
-        scene_speed,
-        views_speed,
-        loading,
-    )
-    for make in tables:
-        name = make.__name__
-        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        if start not in text:
-            continue
-        before, _, rest = text.partition(start)
-        _, _, after = rest.partition(end)
-        text = before + start + make() + end + after
+    """`text` with every table between its markers up to date; most pages have none."""
+    for make in MEASURED:
+        text = _filled(text, make.__name__, make)
+    text = _filled(text, "methods", methods_table)
+    text = _filled(text, "verbs", verbs)
+    for name, rows in (("inputs", INPUTS | OUTPUTS), ("check", CHECK), ("compare", COMPARE)):
+        text = _filled(text, f"flags {name}", partial(flags, rows))
+    settings = {name: (kind, getattr(Settings, name), Settings.help(name)) for name, kind in Settings.types().items()}
+    text = _filled(text, "flags settings", partial(flags, settings))
+    for name in available():
+        text = _filled(text, f"options {name}", partial(options, name))
     return text
+
+
+def _filled(text: str, name: str, make: Callable[[], str]) -> str:
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    if start not in text:
+        return text
+    before, _, rest = text.partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{start.strip()} has no {end}")
+    return before + start + make() + end + after
+
+
+def verbs() -> str:
+    """What `semipose VERB` does, for each verb."""
+    rows = ((f"`semipose {name}`", (verb.__doc__ or "").partition("\n")[0]) for name, verb in VERBS.items())
+    return lined(("command", "what it does"), rows)
+
+
+def flags(rows: Mapping[str, tuple[Any, Any, str]]) -> str:
+    """Flags from rows of type, default and help; without a row for what stands on its own, as LABELS."""
+    cells = [
+        (f"`{flag(name)}`", expected(kind), "" if default in (None, ()) else f"`{default}`", help)
+        for name, (kind, default, help) in rows.items()
+        if default is not REQUIRED or name != "labels"
+    ]
+    return _escaped(("option", "value", "default", "meaning"), cells)
+
+
+def methods_table() -> str:
+    """All methods with links to their pages: what they do, what is deployed, which networks they train."""
+    rows = []
+    for info in map(describe, available()):
+        kinds = [kind for kind, able in (("one person", info.top_down), ("several people", info.detector_free)) if able]
+        rows.append((f"[`{info.name}`]({info.name}.md)", info.summary, deployed(info), ", ".join(kinds)))
+    return lined(("method", "what it does", "deployed", "networks"), rows)
+
+
+def options(name: str) -> str:
+    """The options of method `name`: flag, values, default, help."""
+    rows = [
+        (f"`--method.{option.name.replace('_', '-')}`", expected(option.type), f"`{option.default}`", option.help)
+        for option in describe(name).options
+    ]
+    return _escaped(("option", "value", "default", "meaning"), rows)
+
+
+def _escaped(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table whose cells may hold the sign that separates cells."""
+    return lined(head, ([cell.replace("|", "\\|") for cell in row] for row in rows))
 
 
 def accuracy() -> str:
@@ -168,7 +211,7 @@ def overhead() -> str:
     found = json.loads((RESULTS / "overhead.json").read_text())
     pictures, settings = found["pictures"], found["settings"]
     head = (
-        f"Drawn people seen from overhead through a fisheye lens, WEPDTOF-Pose's keypoints: {pictures['labeled']} "
+        f"Synthetic people seen from overhead through a fisheye lens, WEPDTOF-Pose's keypoints: {pictures['labeled']} "
         f"labeled and {pictures['unlabeled']:,} unlabeled,\n{settings['network']} {settings['width']}, "
         f"{settings['input_size']}, {settings['duration']:,} updates of {settings['batch_size']} labeled (+ "
         f"{settings['batch_size']} unlabeled), any rotation, seed {found['seed']}, test:\n\n"
@@ -266,6 +309,23 @@ def _compared(row: dict[str, Any]) -> tuple[str, str, str]:
     span = f"{answer['value']:+.1f} ({answer['low']:+.1f} to {answer['high']:+.1f})"
     return f"{row['baseline']:.1f}", f"{row['deployed']:.1f}", span
 
+
+MEASURED: tuple[Callable[[], str], ...] = (
+    accuracy,
+    measured,
+    ablations,
+    overhead,
+    demo,
+    demo_choice,
+    ladder,
+    step_speed,
+    decode_speed,
+    correction,
+    scoring,
+    scene_speed,
+    views_speed,
+    loading,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from semipose.methods import available
-from semipose.methods._table import table
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "semipose"
@@ -228,13 +227,6 @@ def test_nothing_is_left_for_later(word: str) -> None:
 def test_every_file_among_the_methods_is_a_method() -> None:
     files = {file.stem for file in (PACKAGE / "methods").glob("[!_]*.py")} - {"method"}
     assert files == set(available())
-
-
-def test_the_readme_shows_the_table_of_methods() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    found = re.search(r"<!-- methods -->\n(.*?)\n<!-- /methods -->", text, re.DOTALL)
-    assert found is not None, "README.md lacks <!-- methods --> ... <!-- /methods -->"
-    assert found[1] == table(markdown=True), "paste the output of: python -m semipose methods --markdown"
 
 
 @pytest.mark.parametrize(
