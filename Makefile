@@ -35,6 +35,8 @@ wheel: $(STAMP)
 	$(BIN)/python -m pip install -q --no-deps --target build/installed build/wheel/*.whl
 	cd build/installed && test -f semipose/py.typed && PYTHONPATH=. ../../$(BIN)/python -c \
 	  'import semipose, sys; assert semipose.__file__.startswith(sys.argv[1]), semipose.__file__' "$$PWD"
+	cd build/installed && for part in report/templates/page.html.jinja report/templates/style.css \
+	  comparison/templates/comparison.html.jinja; do test -f semipose/$$part || exit 1; done
 	cd build/installed && PYTHONPATH=. ../../$(BIN)/python bin/semipose methods > /dev/null
 
 # The site, in site/; a broken link, a missing page or an unknown name in the API reference is an error.

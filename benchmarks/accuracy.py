@@ -36,6 +36,7 @@ from semipose.inference.model import Model
 from semipose.inference.predict import predict_people
 from semipose.metrics.intervals import difference
 from semipose.metrics.score import Score, score
+from semipose.runs.records import EvalRow
 from semipose.runs.run import Run
 from semipose.system.files import write_json
 from semipose.tasks.train import resume, train
@@ -181,24 +182,27 @@ def run_row(name: str, profile: Profile, root: Path, data: str, folder: Path, se
 
 def describe(run: Run, seconds: float) -> dict[str, Any]:
     """Describe a row for the results, without test scores."""
-    metrics, config = run.metrics, run.config
+    metrics, record = run.metrics, run.record
     assert metrics is not None
+    assert metrics.val is not None
+    unlabeled = record.data.unlabeled if methods.load(record.method).uses_unlabeled else None
     return {
-        "method": config["method"],
-        "options": config["method_settings"],
-        "labeled": config["data"]["labeled"]["people"],
-        "unlabeled": config["data"]["unlabeled"]["people"] if methods.load(config["method"]).uses_unlabeled else 0,
-        "deployed": metrics["deployed"]["network"],
-        "update": metrics["deployed"]["update"],
-        "rule": metrics["deployed"]["rule"],
+        "method": record.method,
+        "options": record.method_settings,
+        "labeled": record.data.labeled.people,
+        "unlabeled": unlabeled.people if unlabeled else 0,
+        "deployed": metrics.deployed.network,
+        "update": metrics.deployed.update,
+        "rule": metrics.deployed.rule,
         "seconds": round(seconds),
         "val": {
-            net: {which: short(row["values"]) for which, row in rows.items()} for net, rows in metrics["val"].items()
+            net: {"best": short(scores.best.values), "last": short(scores.last.values)}
+            for net, scores in metrics.val.items()
         },
         "curve": [
-            [row["update"], {net: round(v["values"]["pck@0.1"], 2) for net, v in row["networks"].items()}]
+            [row.update, {net: round(each.values["pck@0.1"], 2) for net, each in row.networks.items()}]
             for row in run.log()
-            if row["kind"] == "eval"
+            if isinstance(row, EvalRow)
         ],
     }
 

@@ -50,9 +50,12 @@ def row_of(run: Run) -> dict[str, Any]:
     """Settings, score of the baseline, score of the deployed network, and their difference."""
     metrics = run.metrics
     assert metrics is not None
-    metric, name = metrics["metric"], metrics["deployed"]["network"]
-    values = {net: round(rows["best"]["values"][metric], 2) for net, rows in metrics["val"].items()}
-    change = {key: round(metrics["answer"][key], 2) for key in ("value", "low", "high")}
+    assert metrics.val is not None
+    assert metrics.baseline is not None
+    assert metrics.against_baseline is not None
+    metric, name, difference = metrics.metric, metrics.deployed.network, metrics.against_baseline
+    values = {net: round(scores.best.values[metric], 2) for net, scores in metrics.val.items()}
+    change = {key: round(getattr(difference, key), 2) for key in ("value", "low", "high")}
     return {
         "labeled": demo_module.PICTURES["labeled"],
         "difficulty": demo_module.PICTURES["difficulty"],
@@ -60,9 +63,9 @@ def row_of(run: Run) -> dict[str, Any]:
         "metric": metric,
         "deployed": values[name],
         "networks": values,
-        "baseline": round(metrics["baseline"]["score"]["values"][metric], 2),
-        "baseline_kind": f"{metrics['baseline']['folder']}, {metrics['baseline']['network']}",
-        "answer": {**change, "helped": metrics["answer"]["helped"]},
+        "baseline": round(metrics.baseline.score.values[metric], 2),
+        "baseline_kind": f"{metrics.baseline.folder}, {metrics.baseline.network}",
+        "answer": {**change, "helped": difference.helped},
     }
 
 

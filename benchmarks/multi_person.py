@@ -36,6 +36,7 @@ from semipose.formats.load import load
 from semipose.metrics.intervals import difference
 from semipose.metrics.multi_person import precision_and_recall
 from semipose.metrics.score import Score
+from semipose.runs.records import TrainRow
 from semipose.runs.run import Run
 from semipose.synthetic.crowd import write_crowds
 from semipose.system.files import write_json
@@ -190,17 +191,20 @@ def run_row(
 
 def describe(run: Run, files: Files, seconds: float) -> dict[str, Any]:
     """Describe a row for the results, without test scores."""
-    metrics, config = run.metrics, run.config
+    metrics, record = run.metrics, run.record
     assert metrics is not None
-    logged = [row["signals"]["threshold"] for row in run.log() if "threshold" in row.get("signals", {})]
+    assert metrics.val is not None
+    rows = [row for row in run.log() if isinstance(row, TrainRow)]
+    logged = [value for row in rows if (value := row.signals.get("threshold")) is not None]
     return {
-        "method": config["method"],
-        "options": config["method_settings"],
-        "deployed": metrics["deployed"]["network"],
-        "update": metrics["deployed"]["update"],
+        "method": record.method,
+        "options": record.method_settings,
+        "deployed": metrics.deployed.network,
+        "update": metrics.deployed.update,
         "seconds": round(seconds),
         "val": {
-            net: {which: short(each["values"]) for which, each in rows.items()} for net, rows in metrics["val"].items()
+            net: {"best": short(scores.best.values), "last": short(scores.last.values)}
+            for net, scores in metrics.val.items()
         },
         "pseudo_people": pseudo_people(run, files),
         "thresholds": [round(each, 3) for each in logged[::5]],

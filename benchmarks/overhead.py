@@ -63,14 +63,17 @@ def main() -> None:
         data = load(files.labels, files.images, files.unlabeled, files.val, files.val_images, seed=args.seed)
         run = train(data, out=folder, baseline=True, seed=args.seed, weights=args.weights, **SETTINGS)
     test = load_labels(files.test, files.test_images)
-    assert run.metrics is not None
-    baseline, deployed = run.metrics["baseline"], run.metrics["deployed"]["network"]
+    metrics = run.metrics
+    assert metrics is not None
+    assert metrics.val is not None
+    assert metrics.baseline is not None
+    baseline, deployed = metrics.baseline, metrics.deployed.network
 
     def scored(of: Path, network: str, which: str = "best") -> Score:
         model = Model.load(of / "checkpoints" / f"{which}-{network}.safetensors")
         return score(model.predict_people(test), test.poses, model.skeleton)
 
-    mine, other = scored(run.folder, deployed), scored(Run(run.folder / baseline["folder"]).folder, baseline["network"])
+    mine, other = scored(run.folder, deployed), scored(Run(run.folder / baseline.folder).folder, baseline.network)
     write_json(
         args.out,
         {
@@ -80,12 +83,12 @@ def main() -> None:
             "initialization": f"ImageNet ({args.weights.name})" if args.weights else "random",
             "minutes": round((time.perf_counter() - start) / 60, 1),
             "val": {
-                name: {metric: round(row["best"]["values"][metric], 2) for metric in METRICS}
-                for name, row in run.metrics["val"].items()
+                name: {metric: round(scores.best.values[metric], 2) for metric in METRICS}
+                for name, scores in metrics.val.items()
             },
-            "test": {name: values(scored(run.folder, name)) for name in run.metrics["val"]},
+            "test": {name: values(scored(run.folder, name)) for name in metrics.val},
             "test_last": values(scored(run.folder, deployed, "last")),
-            "baseline": f"{baseline['folder']}, {baseline['network']}",
+            "baseline": f"{baseline.folder}, {baseline.network}",
             "test_baseline": values(other),
             "against_baseline": {
                 metric: {key: round(getattr(change, key), 2) for key in ("value", "low", "high")}

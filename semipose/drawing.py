@@ -1,5 +1,6 @@
-"""Poses drawn on pictures: RGB uint8 images in, RGB uint8 images out; coordinates are pixels of the given image."""
+"""Images and poses in, images with drawn poses out: RGB uint8; coordinates are pixels of the given image."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semipose.pose.names import plural
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
 from semipose.system.files import replacing
@@ -16,9 +18,9 @@ from semipose.system.files import replacing
 Color = tuple[int, int, int]
 Image = NDArray[np.uint8]
 
-# Left is warm, right is cool, the middle is light: told apart with every common kind of color blindness.
+# Left is warm, right is cool, the middle is light: distinct with every common kind of color blindness.
 SIDE_COLORS: dict[str, Color] = {"left": (255, 150, 30), "right": (70, 170, 255), "center": (245, 240, 225)}
-# For several people in one picture: each far from the others, also with the common kinds of color blindness.
+# For several people in one picture: distinct with the common kinds of color blindness.
 PEOPLE_COLORS: tuple[Color, ...] = (
     (255, 150, 30),
     (70, 170, 255),
@@ -33,20 +35,36 @@ EDGE: Color = (20, 22, 28)
 PAPER: Color = (38, 42, 48)
 
 SHIFT = 3  # OpenCV draws at 1/8 px
-LEVELS = (0.4, 0.6, 0.8, 1.0)  # opacity steps: one blended layer each, however many people there are
-FAR = 1e5  # px; beyond it OpenCV's fixed-point coordinates overflow
+OPACITIES = (0.4, 0.6, 0.8, 1.0)  # one blended layer each, whatever the number of people
+MAX_COORDINATE = 1e5  # px; beyond it OpenCV's fixed-point coordinates overflow
+
+
+@dataclass(frozen=True)
+class Noun:
+    """Words for one and for several instances of a category, for messages and pictures."""
+
+    singular: str
+    plural: str
+
+    @classmethod
+    def of(cls, category: str) -> "Noun":
+        """Words for the `category` of a skeleton where it is a plain word such as "mouse", else for a person."""
+        name = category.strip().lower()
+        if name == "person" or not re.fullmatch(r"[a-z]+([ -][a-z]+)*", name):
+            name = "person"
+        return cls(name, plural(name))
 
 
 def body_sides(skeleton: Skeleton) -> list[str]:
-    """Left, right or center for each keypoint, by its name; of an unnamed mirror pair the first counts as left."""
-    found = []
+    """Side (left, right or center) of each keypoint by its name; the first of an unnamed mirror pair is left."""
+    sides = []
     for index, partner in enumerate(skeleton.flip):
         pair = (skeleton.keypoints[index].casefold(), skeleton.keypoints[partner].casefold())
-        # "left_hip"/"right_hip", "hipL"/"hipR", "lsho"/"rsho": the first letter that differs tells.
+        # "left_hip"/"right_hip", "hipL"/"hipR", "lsho"/"rsho": the first letter that differs names the side.
         letter = next((mine for mine, other in zip(*pair, strict=False) if mine != other), "")
         by_index = "left" if index < partner else "right"
-        found.append("center" if partner == index else {"l": "left", "r": "right"}.get(letter, by_index))
-    return found
+        sides.append("center" if partner == index else {"l": "left", "r": "right"}.get(letter, by_index))
+    return sides
 
 
 def draw(
@@ -59,21 +77,22 @@ def draw(
     color: Color | None = None,
     colors: Sequence[Color] = (),
 ) -> Image:
-    """A copy of `image` (H, W, 3) RGB with every person of `poses` drawn on it.
+    """Draw every person of `poses` on a copy of `image` (H, W, 3) RGB.
 
-    Keypoints with visible = 0 are left out. With `faded` the opacity follows the root of the score (predictions), else
-    everything is opaque (labels). `names` writes the keypoints' names; one `color`, or `colors`, one a person, replace
-    those of the sides.
+    Keypoints with visible = 0 are left out. With `faded` (predictions) the opacity is the square root of the score;
+    without it (labels) everything is opaque. `names` writes the keypoints' names. One `color` for all, or `colors` with
+    one per person, replace those of the sides.
     """
     canvas = np.ascontiguousarray(image)
-    shown = (poses.visible > 0) & np.isfinite(poses.keypoints).all(-1) & (np.abs(poses.keypoints) < FAR).all(-1)
-    # Peaks of a good network are often 0.3 to 0.6 high: the root keeps those visible.
+    drawable = np.isfinite(poses.keypoints) & (np.abs(poses.keypoints) < MAX_COORDINATE)
+    shown = (poses.visible > 0) & drawable.all(-1)
+    # Scores of a good network are often 0.3 to 0.6: the square root keeps these visible.
     opacity = np.sqrt(np.clip(np.nan_to_num(poses.scores), 0, 1)) if faded else np.ones_like(poses.scores)
     by_side = [SIDE_COLORS[side] for side in body_sides(skeleton)]
-    whole = colors or ([color] if color else []) * len(poses)
-    point_colors = [[one] * len(skeleton) for one in whole] or [by_side] * len(poses)
-    level_of = np.searchsorted(np.asarray(LEVELS), np.maximum(opacity, LEVELS[0]) - 1e-6)
-    for level, alpha in enumerate(LEVELS):
+    by_person = colors or ([color] if color else []) * len(poses)
+    point_colors = [[one] * len(skeleton) for one in by_person] or [by_side] * len(poses)
+    level_of = np.searchsorted(np.asarray(OPACITIES), np.maximum(opacity, OPACITIES[0]) - 1e-6)
+    for level, alpha in enumerate(OPACITIES):
         if not (shown & (level_of == level)).any():
             continue
         layer = canvas.copy()
@@ -96,12 +115,12 @@ def draw(
 
 
 def left_to_right(poses: Poses) -> Poses:
-    """`poses` in the order of their boxes, so that in pictures of the same people each has the same color."""
+    """Sort `poses` by their boxes, so that a person has the same color in several pictures."""
     return poses[np.argsort(poses.boxes[:, 0], kind="stable")]
 
 
 def person_colors(count: int) -> list[Color]:
-    """A color for each of `count` people side by side in a picture; after a few they come again."""
+    """Colors of `count` people in one picture; they repeat after `PEOPLE_COLORS`."""
     return [PEOPLE_COLORS[person % len(PEOPLE_COLORS)] for person in range(count)]
 
 
@@ -119,11 +138,11 @@ def _draw_person(
     colors: Sequence[Color],
     thickness: int,
 ) -> None:
-    """Draw the bones and points whose opacity level is `level`; a bone is as sure as its less sure end."""
+    """Draw the bones and points of opacity `level`; a bone has the lower level of its ends."""
     fixed = [_fixed(point) if levels[index] >= 0 else (0, 0) for index, point in enumerate(keypoints)]
     marks = body_sides(skeleton)
     bones = [(a, b) for a, b in skeleton.bones if min(levels[a], levels[b]) == level]
-    # The dark edge lies under all bones, so that the figure stays readable on any background.
+    # The dark edge lies under all bones, so that the pose stays readable on any background.
     for a, b in bones:
         cv2.line(layer, fixed[a], fixed[b], EDGE, thickness + 2, cv2.LINE_AA, SHIFT)
     for a, b in bones:
@@ -150,9 +169,9 @@ def _write_names(canvas: Image, poses: Poses, shown: NDArray[Any], skeleton: Ske
 def write_text(
     canvas: Image, text: str, at: tuple[int, int], scale: float = 0.45, color: Color = (255, 255, 255)
 ) -> None:
-    """Write `text` on `canvas` in place, its baseline starting at `at` (x, y) px; other than ASCII becomes "?"."""
+    """Write `text` on `canvas` in place, with its baseline starting at `at` (x, y) px. Non-ASCII becomes "?"."""
     plain = text.encode("ascii", "replace").decode()
-    # Four shifted copies make the edge: OpenCV 5 sets thicker letters wider apart, so they would not lie beneath.
+    # Four shifted copies make the edge. Thicker letters would not lie beneath: OpenCV 5 sets them wider apart.
     for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)):
         cv2.putText(canvas, plain, (at[0] + dx, at[1] + dy), cv2.FONT_HERSHEY_SIMPLEX, scale, EDGE, 1, cv2.LINE_AA)
     cv2.putText(canvas, plain, at, cv2.FONT_HERSHEY_SIMPLEX, scale, color, 1, cv2.LINE_AA)
@@ -160,16 +179,16 @@ def write_text(
 
 @dataclass(frozen=True)
 class Tile:
-    """A piece of an image: `pixels` (H, W, 3) and where image point (x, y) went: `(xy - origin) * scale`."""
+    """Part of an image as `pixels` (H, W, 3); the image point (x, y) lies at `(xy - origin) * scale` in it."""
 
     pixels: Image
     origin: NDArray[Any]
     scale: float
 
     def move(self, poses: Poses) -> Poses:
-        """The same poses in pixels of this tile."""
+        """Transform `poses` from image pixels to pixels of this tile."""
         moved = poses[np.arange(len(poses))]
-        # Half a pixel, because a pixel's center and not its corner has integer coordinates.
+        # Integer coordinates are centers of pixels, and scaling is about corners, half a pixel away.
         moved.keypoints = ((moved.keypoints + 0.5 - self.origin) * self.scale - 0.5).astype(np.float32)
         corner = (moved.boxes[:, :2] + 0.5 - self.origin) * self.scale - 0.5
         moved.boxes = np.concatenate([corner, moved.boxes[:, 2:] * self.scale], 1).astype(np.float32)
@@ -177,7 +196,7 @@ class Tile:
 
 
 def person_tile(image: Image, box: NDArray[Any], size: int = 192, margin: float = 1.3) -> Tile:
-    """The square around `box` (x, y, w, h), `margin` times its longer side, at `size` px; gray beyond the image."""
+    """Square around `box` (x, y, w, h), `margin` times its longer side, at `size` px; gray outside of the image."""
     height, width = image.shape[:2]
     side = round(float(np.clip(max(box[2], box[3]) * margin, 8, 3 * max(height, width))))
     center = np.clip(box[:2] + box[2:] / 2, 0, (width, height))
@@ -199,7 +218,7 @@ def person_tile(image: Image, box: NDArray[Any], size: int = 192, margin: float 
 
 
 def scaled(image: Image, side: int) -> Tile:
-    """The whole `image` with its longer side at `side` px."""
+    """Scale the whole `image` to a longer side of `side` px."""
     scale = side / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     pixels = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
@@ -207,7 +226,7 @@ def scaled(image: Image, side: int) -> Tile:
 
 
 def contact_sheet(tiles: Sequence[Image], columns: int, gap: int = 8) -> Image:
-    """All `tiles` (H, W, 3) in rows of `columns`, each in a cell as large as the largest one."""
+    """Arrange `tiles` (H, W, 3) in rows of `columns`, in cells as large as the largest tile."""
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -220,12 +239,12 @@ def contact_sheet(tiles: Sequence[Image], columns: int, gap: int = 8) -> Image:
 
 
 def encode_jpeg(image: Image, quality: int = 88) -> bytes:
-    """`image` (H, W, 3) RGB as the bytes of a jpeg file."""
+    """Encode `image` (H, W, 3) RGB as a JPEG file."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def save_jpeg(path: str | Path, image: Image, quality: int = 92) -> None:
-    """Write `image` (H, W, 3) RGB to `path` as jpeg, atomically."""
+    """Write `image` (H, W, 3) RGB to `path` as JPEG, atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(encode_jpeg(image, quality))

@@ -67,6 +67,12 @@ def write_run(folder: Path, data: Data, baseline: bool = True) -> Path:
             "rule": "best on val by pck@0.1",
         },
         "val": {name: {"best": result.to_dict(), "last": result.to_dict()} for name, result in scores.items()},
+        "unreadable_unlabeled": [],
+        "memory": {
+            "crops": {"labeled": {"kept": "ram", "bytes": 10**7}, "val": {"kept": "none", "bytes": 0}},
+            "peak_ram": 5 * 10**8,
+            "peak_device": None,
+        },
     }
     if baseline:
         other = score_on(make_network(5), data)
@@ -74,7 +80,7 @@ def write_run(folder: Path, data: Data, baseline: bool = True) -> Path:
             write_plan(folder / "baseline" / kind, data)
             write_log(folder / "baseline" / kind / "log.jsonl", {"raw": {"values": other.values}})
         metrics["baseline"] = {"folder": "baseline/weak", "network": "ema", "score": other.to_dict()}
-        metrics["answer"] = difference(scores["teacher"], other, "pck@0.1").to_dict()
+        metrics["against_baseline"] = difference(scores["teacher"], other, "pck@0.1").to_dict()
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
 
@@ -89,6 +95,7 @@ def write_plan(folder: Path, data: Data, /, **changes: Any) -> None:
         "started": "2026-11-21T09:00:00+00:00",
         "method": "mean_teacher",
         "method_settings": {"threshold": None},
+        "baseline": False,
         "settings": Settings.from_values({"network": "mobilenet_v1", "width": 0.25}).record(),
         "skeleton": SKELETON.to_dict(),
         "network": make_network(0).config,
@@ -99,10 +106,16 @@ def write_plan(folder: Path, data: Data, /, **changes: Any) -> None:
             "val": about(data.val),
             "val_source": data.val_source,
             "notes": list(data.notes),
+            "arguments": data.arguments,
+            "fingerprint": "0123456789abcdef",
+            "files": "fedcba9876543210",
         },
         "versions": {"python": "3.12.0", "torch": torch.__version__},
         "device": "cpu",
+        "chip": "AVX2",
+        "threads": 1,
         "precision": "fp32",
+        "processes": 1,
     }
     (folder / "run.json").write_text(json.dumps(plan | changes))
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from semipose.drawing import SIDE_COLORS, body_sides, contact_sheet, draw, person_tile
+from semipose.drawing import SIDE_COLORS, Noun, body_sides, contact_sheet, draw, person_tile
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import PRESETS, Skeleton
 
@@ -79,3 +79,18 @@ def test_a_contact_sheet_holds_tiles_of_any_size() -> None:
     sheet = contact_sheet(tiles, columns=2, gap=4)
     assert sheet.shape == (3 * (24 + 4) + 4, 2 * (30 + 4) + 4, 3)
     assert all((sheet == 100 + i).any() for i in range(5))
+
+
+@pytest.mark.parametrize(
+    ("category", "words"),
+    [
+        ("person", ("person", "people")),
+        ("Mouse", ("mouse", "mice")),
+        ("snow leopard", ("snow leopard", "instances of snow leopard")),
+        ("lsp_14", ("person", "people")),
+        ("<b>mouse</b>", ("person", "people")),
+    ],
+)
+def test_messages_use_the_name_of_the_category(category: str, words: tuple[str, str]) -> None:
+    noun = Noun.of(category)
+    assert (noun.singular, noun.plural) == words

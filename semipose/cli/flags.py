@@ -50,8 +50,12 @@ CHECK: dict[str, tuple[Any, Any, str]] = {
     "quick": (bool, False, "Skip the checks that read images; training runs the others as well."),
 }
 COMPARE: dict[str, tuple[Any, Any, str]] = {
-    "methods": (str, "all", "all, or names separated by commas; options in brackets: mean_teacher[decay=0.99]."),
-    "labeled": (str, "10%", "Amounts of labels, separated by commas: shares such as 5%, or numbers in units of --by."),
+    "methods": (str, "all", "all, or names with commas; options in brackets: mean_teacher[decay=0.99]."),
+    "label_amounts": (
+        str,
+        "10%",
+        "Amounts of labels, separated by commas: shares such as 5%, or numbers in units of --by.",
+    ),
     "seeds": (int, 3, "Number of seeds (0, 1, ...) for which each amount is sampled and trained."),
     "by": (Literal["image", "person", "group"], "image", "Unit of the amounts of labels, as in semipose split."),
     "test": (Path | None, None, "COCO keypoint json to score the runs on; default: the validation people."),
@@ -150,7 +154,7 @@ def parse_compare(argv: Sequence[str]) -> dict[str, Any]:
     rows |= {name: (kind, getattr(Settings, name), Settings.help(name)) for name, kind in kinds.items()}
     doc = (
         "Train several methods on parts of the labels with the same settings, and write one table.\n\n"
-        "Example: semipose compare labels.json --images img/ --methods all --labels 5%,10% --seeds 3"
+        "Example: semipose compare labels.json --images img/ --methods all --label-amounts 5%,10% --seeds 3"
     )
     parsed = _parse([_flag(name, *row) for name, row in rows.items()], doc, "semipose compare", argv)
     settings = Settings().chosen("flag", "", **{name: getattr(parsed, name) for name in kinds if name in given})
@@ -193,10 +197,7 @@ def _flag(name: str, kind: Any, default: Any, help: str) -> tuple[Any, ...]:
         annotated = ANNOTATED[kind, _one_word(kind)]
     if name == "labels":
         annotated = ANNOTATED[annotated, tyro.conf.Positional]
-    # LABELS is positional, so --labels is free for the amounts of labels.
-    flag = "labels" if name == "labeled" else None
-    metavar = "LABELS" if name == "labels" else None
-    annotated = ANNOTATED[annotated, tyro.conf.arg(help=help, metavar=metavar, name=flag)]
+    annotated = ANNOTATED[annotated, tyro.conf.arg(help=help, metavar="LABELS" if name == "labels" else None)]
     return (name, annotated) if default is REQUIRED else (name, annotated, default)
 
 

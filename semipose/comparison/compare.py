@@ -1,6 +1,6 @@
-"""`semipose compare`: methods, numbers of labels and seeds in; runs under one protocol and their table out.
+"""`semipose compare`: methods, amounts of labels and seeds in; runs under one protocol and their table out.
 
-Everything lies in one folder, and a comparison that is called again goes on there: finished runs are not repeated.
+All files are in one folder. Calling a comparison again continues there: finished runs are not repeated.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from semipose.comparison.job import LABELS_ALONE, evaluation_people, is_done
+from semipose.comparison.job import LABELED_ONLY, evaluation_people, is_done
 from semipose.comparison.launch import Cluster, Launch, Local, gpus, run_all
 from semipose.comparison.plan import BOUND, Job, plan, refuse_unlike
+from semipose.comparison.records import Comparison, JobRecord
 from semipose.comparison.rows import Scorer
 from semipose.comparison.table import write_tables
 from semipose.config.settings import DIFFERING, Settings
@@ -23,6 +24,7 @@ from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.formats import read_as_coco
 from semipose.formats.labels import load_labels
 from semipose.formats.video import Sampling
+from semipose.runs.records import read_json_as, setting_records, to_json
 from semipose.system.device import choose_device
 from semipose.system.files import locked, read_json, write_json
 
@@ -35,7 +37,7 @@ def compare(
     unlabeled: Place | Sequence[Place] | None = None,
     *,
     methods: str | Sequence[str] = "all",
-    labeled: str | Sequence[str] = "10%",
+    label_amounts: str | Sequence[str] = "10%",
     seeds: int = 3,
     by: Literal["image", "person", "group"] = "image",
     out: Place = "runs/comparison",
@@ -52,26 +54,29 @@ def compare(
     cluster: Sequence[str] = (),
     settings: Settings | None = None,
     **values: Any,
-) -> dict[str, Any]:
-    """Train `methods` on parts of the `labels` under one protocol, and return what comparison.json in `out` holds.
+) -> Comparison:
+    """Train `methods` on parts of the `labels` under one protocol, and return the content of comparison.json in `out`.
 
-    `methods`: "all", or names with options in brackets ("mean_teacher[decay=0.99]"). `labeled`: shares ("5%") and
-    numbers of what `by` says; the other images of the json are unlabeled, and `unlabeled` ones come on top. Each part
-    is drawn with seeds 0, 1, ..., nested. The baselines (labels alone, weak and strong views) run too, and
-    the bound (all labels). Without `val` 20 % of the labeled people are held out, the same for all. Everything is
-    chosen on val; rows are judged on `test` where given, else on val. `values` are settings by name.
+    `methods`: "all", or names with options in brackets ("mean_teacher[decay=0.99]").
 
-    `jobs` run side by side: None is one a GPU. Raises UsageError where `out` holds runs of another protocol, and a
-    SemiposeError at the end when jobs failed; the table of the others is written by then.
+    `label_amounts`: shares ("5%") and numbers of the units named in `by`. The other images of `labels` are unlabeled,
+    in addition to `unlabeled`. Each amount is drawn with seeds 0, 1, ...; smaller amounts are subsets of larger ones.
+    The supervised baselines (weak and strong views) are trained too, and the bound (all labels).
 
-    >>> sp.compare("labels.json", "img/", methods="mean_teacher,pose_cons", labeled="5%,10%")  # doctest: +SKIP
+    Without `val`, 20 % of the labeled people are held out for all rows. Everything is chosen on val; rows are scored on
+    `test` where given, else on val. `values` are settings by name.
+
+    `jobs` run in parallel; None means one per GPU. Raises UsageError where `out` holds runs of another protocol. If
+    jobs fail, the table of the others is written, and then a SemiposeError is raised.
+
+    >>> sp.compare("labels.json", "img/", methods="mean_teacher", label_amounts="5%,10%")  # doctest: +SKIP
     """
     settings = (settings or Settings()).chosen("flag", "given in Python", **values).validate()
     _check(settings, seeds, jobs, test, test_images, launcher, cluster)
     if settings.weights is not None:
         settings = replace(settings, weights=settings.weights.absolute())
     sources = [] if unlabeled is None else [unlabeled] if isinstance(unlabeled, str | Path) else list(unlabeled)
-    planned = plan(methods, labeled, seeds, settings.network)
+    planned = plan(methods, label_amounts, seeds, settings.network)
     folder, console = Path(out).absolute(), Console(stderr=True)
     data = {
         "labels": labels,
@@ -84,20 +89,20 @@ def compare(
         "video_stride": video_stride,
         "video_change": video_change,
     }
-    data = {name: _place(value) for name, value in data.items()}
-    judged = {} if test is None else {"val": _place(test), "val_images": _place(test_images or images)}
+    data = {name: _absolute(value) for name, value in data.items()}
+    test_data = {} if test is None else {"val": _absolute(test), "val_images": _absolute(test_images or images)}
     refuse_unlike(folder, settings)
     with locked(folder / ".lock", wait=False):
         _write_once(folder / "data.json", data | {"by": by})
-        files = _write_jobs(folder, planned, data, judged, settings, by)
-        launch, most = _launcher(folder, launcher, jobs, cluster, settings, len(files))
-        return _run(folder, files, launch, most, settings, console)
+        files = _write_jobs(folder, planned, data, test_data, settings, by)
+        launch, max_jobs = _launcher(folder, launcher, jobs, cluster, settings, len(files))
+        return _run(folder, files, launch, max_jobs, settings, console)
 
 
-def _place(value: Any) -> Any:
-    """Paths absolute, so that a job can run anywhere on this machine."""
+def _absolute(value: Any) -> Any:
+    """Absolute paths, so that a job can run in any folder of this machine."""
     if isinstance(value, list):
-        return [_place(one) for one in value]
+        return [_absolute(one) for one in value]
     return str(Path(value).absolute()) if isinstance(value, str | Path) else value
 
 
@@ -110,9 +115,9 @@ def _check(
     launcher: str,
     cluster: Sequence[str],
 ) -> None:
-    """Refuse what would make rows unlike, and flags that would do nothing."""
+    """Refuse settings that make rows incomparable, and flags without effect."""
     fixed = [name for name in DIFFERING if getattr(settings, name) != getattr(Settings, name)]
-    faults = [f"{name} differs from row to row and is not for a comparison; leave it out" for name in fixed]
+    faults = [f"{name} differs from row to row and cannot be set for a comparison; leave it out" for name in fixed]
     if settings.duration.unit != "updates":
         faults.append(
             f"--duration {settings.duration}: rows must train for equally many updates; expected a number "
@@ -131,60 +136,66 @@ def _check(
 
 
 def _launcher(
-    folder: Path, name: str, jobs: int | None, cluster: Sequence[str], settings: Settings, waiting: int
+    folder: Path, name: str, jobs: int | None, cluster: Sequence[str], settings: Settings, planned: int
 ) -> tuple[Launch, int]:
-    """What starts a job, and how many run at a time."""
+    """A function that starts a job, and the number of jobs to run in parallel, of `planned` ones."""
     if name == "submitit":
-        return Cluster(folder, cluster), jobs or max(1, waiting)
-    most = jobs or max(1, len(gpus(settings.device)))
+        return Cluster(folder, cluster), jobs or max(1, planned)
+    max_jobs = jobs or max(1, len(gpus(settings.device)))
     choose_device(settings.device)
-    return Local(most, settings.device), most
+    return Local(max_jobs, settings.device), max_jobs
 
 
 def _run(
-    folder: Path, files: dict[Path, Job], launch: Launch, most: int, settings: Settings, console: Console
-) -> dict[str, Any]:
-    """Run the jobs that are not done, writing the table after each."""
-    first = read_json(next(iter(files)))
-    judge = Scorer(folder, evaluation_people(first), settings.metric, "test" if first["judges"] else "val")
-    waiting = [file for file in files if not is_done(read_json(file), judge.digest)]
+    folder: Path, files: dict[Path, Job], launch: Launch, max_jobs: int, settings: Settings, console: Console
+) -> Comparison:
+    """Run the jobs that are not done, and write the table after each."""
+    records = {file: read_json_as(file, JobRecord) for file in files}
+    first = next(iter(records.values()))
+    scorer = Scorer(folder, evaluation_people(first), settings.metric, first.scored_on)
+    waiting = [file for file, job in records.items() if not is_done(job, scorer.digest)]
     failed: dict[str, str] = {}
 
-    def tables() -> dict[str, Any]:
-        result = judge.result() | {"failed": failed, "open": [files[file].name for file in waiting]}
+    def write() -> Comparison:
+        result = scorer.result(failed, [files[file].name for file in waiting])
         write_tables(folder, result)
-        return read_json(folder / "comparison.json")
+        return result
 
-    def tell(file: Path, how: str) -> None:
+    def on_end(file: Path, fault: str) -> None:
         name = files[file].name
-        if how:
-            failed[name] = how
+        if fault:
+            failed[name] = fault
         waiting.remove(file)
-        console.print(f"{name}: {how or 'done'}, {len(waiting)} to go", highlight=False, markup=False)
-        if not how:
-            tables()
+        console.print(f"{name}: {fault or 'done'}, {len(waiting)} to go", highlight=False, markup=False)
+        if not fault:
+            write()
 
     console.print(
-        f"{len(files)} jobs, {len(files) - len(waiting)} of them done, {most} at a time: {folder}",
+        f"{len(files)} jobs, {len(files) - len(waiting)} of them done, {max_jobs} in parallel: {folder}",
         highlight=False,
         markup=False,
     )
     try:
-        run_all(list(waiting), launch, most, tell)
+        run_all(list(waiting), launch, max_jobs, on_end)
     except (KeyboardInterrupt, SystemExit):
-        console.print("stopped; what is done is saved, and the same command goes on with it")
+        console.print("stopped; finished jobs are saved, and the same command continues")
         raise
-    result = tables()
+    result = write()
     if failed:
-        listed = "\n".join(f"  {name}: {how}" for name, how in failed.items())
+        listed = "\n".join(f"  {name}: {fault}" for name, fault in failed.items())
         raise SemiposeError(f"{len(failed)} of {len(files)} jobs failed; the same command tries them again.\n{listed}")
     return result
 
 
 def _write_jobs(
-    folder: Path, planned: Sequence[Job], data: dict[str, Any], judged: dict[str, Any], settings: Settings, by: str
+    folder: Path,
+    planned: Sequence[Job],
+    data: dict[str, Any],
+    test: dict[str, Any],
+    settings: Settings,
+    by: str,
 ) -> dict[Path, Job]:
-    """The file of each job, with the splits and, without --val, the held-out people that it names."""
+    """Write the file of each job, its split and, without --val, the held-out people; return the jobs by file."""
     people = load_labels(data["labels"], data["images"], skeleton_file=data["skeleton"])
     if data["val"] is None:
         train, data["val"] = _divide(folder, people, data)
@@ -199,19 +210,11 @@ def _write_jobs(
     files = {}
     for job in planned:
         split = splits.get((job.amount, job.seed))
-        streams = {"split": str(split)} if split else LABELS_ALONE
-        file = folder / "jobs" / f"{job.name}.json"
+        streams = {"split": str(split)} if split else LABELED_ONLY
         row = replace(settings, method=job.method, seed=job.seed)
-        write_json(
-            file,
-            {
-                "run": str(folder / "runs" / job.place),
-                "data": data | streams,
-                "judges": judged,
-                "settings": row.record(),
-                "options": job.options,
-            },
-        )
+        run = str(folder / "runs" / job.place)
+        file = folder / "jobs" / f"{job.name}.json"
+        write_json(file, to_json(JobRecord(run, data | streams, test, setting_records(row), job.options)))
         files[file] = job
     return files
 
@@ -220,29 +223,29 @@ def _split(people: People, job: Job, by: Any) -> dict[str, Any]:
     try:
         return make_split(people, job.labeled, by, job.seed)
     except UsageError as error:
-        raise UsageError(f"--labels {job.amount}: {error}") from error
+        raise UsageError(f"--label-amounts {job.amount}: {error}") from error
 
 
 def _divide(folder: Path, people: People, data: dict[str, Any]) -> tuple[str, str]:
-    """The labels as two json files, without and with the people held out for validation; the same for all rows."""
+    """Divide the labels into two files, without and with the people held out for validation of all rows."""
     _, held = hold_out(people)
     if held is None:
         raise UsageError(f"{data['labels']}: {len(people)} labeled people are too few to hold some out: give --val.")
     chosen = set(held.images.ids.tolist())
     content = read_as_coco(data["labels"], data["images"], data["skeleton"])
-    places = {}
+    files = {}
     for name, inside in (("train", False), ("val", True)):
         parts = {
             key: [one for one in content[key] if (one[image] in chosen) == inside]
             for key, image in (("images", "id"), ("annotations", "image_id"))
         }
-        places[name] = folder / f"{name}.json"
-        _write_once(places[name], content | parts)
-    return str(places["train"]), str(places["val"])
+        files[name] = folder / f"{name}.json"
+        _write_once(files[name], content | parts)
+    return str(files["train"]), str(files["val"])
 
 
 def _write_once(file: Path, value: dict[str, Any]) -> None:
-    """Write `value`; where the file is there and says something else, the data is not what earlier runs saw."""
+    """Write `value` where there is no file yet. Raises DataError where there is one with another content."""
     if not file.is_file():
         write_json(file, value)
     old = read_json(file)

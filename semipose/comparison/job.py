@@ -1,8 +1,8 @@
-"""One job of a comparison in a process of its own: a run trained to its end, and the poses that it is judged by.
+"""One job of a comparison in its own process: a job file in, a trained run and its predictions out.
 
     python -m semipose.comparison.job jobs/10pct-seed0-mean_teacher.json
 
-The file says everything. A run that was interrupted is resumed; one that is done costs nothing.
+An interrupted run is resumed; a finished one is left alone.
 """
 
 import signal
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from semipose.comparison.records import JobRecord
 from semipose.config.settings import Settings
 from semipose.crops.store import CropStore
 from semipose.crops.whole_images import WholeImageStore, one_row_per_image
@@ -26,15 +27,15 @@ from semipose.metrics.truth import digest_of
 from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
 from semipose.pose.poses import Poses
+from semipose.runs.records import read_json_as
 from semipose.runs.run import Run
 from semipose.system.device import choose_device
-from semipose.system.files import read_json
 from semipose.system.tensor_file import load as read_tensors
 from semipose.system.tensor_file import read_record, save
 from semipose.tasks.train import resume, train
 
-# What `load` is told where only labels are of interest.
-LABELS_ALONE: dict[str, Any] = {
+# Arguments of `load` that leave out unlabeled data.
+LABELED_ONLY: dict[str, Any] = {
     "split": None,
     "unlabeled": [],
     "detections": None,
@@ -44,60 +45,60 @@ LABELS_ALONE: dict[str, Any] = {
 
 
 def run_job(file: str | Path) -> None:
-    """Do what is left of the job in `file`."""
-    job = read_json(file)
-    folder, settings = Path(job["run"]), Settings.from_record(job["settings"])
+    """Train the run of the job in `file` and predict the people it is scored on, as far as that is not done."""
+    job = read_json_as(Path(file), JobRecord)
+    folder, settings = Path(job.run), job.training
     if not (folder / "metrics.json").is_file():
         if (folder / "run.json").is_file():
             resume(folder)
         else:
             command = [sys.executable, "-m", "semipose.comparison.job", str(file)]
-            data = load(**job["data"], whole_images=settings.detector_free)
-            train(data, settings=settings, method_settings=job["options"], out=folder, command=command)
+            data = load(**job.data, whole_images=settings.detector_free)
+            train(data, settings=settings, method_settings=job.options, out=folder, command=command)
     people = evaluation_people(job)
     if not is_done(job, digest_of(people.poses, Run(folder).skeleton)):
-        _find(Run(folder), settings, people, predictions_file(job))
+        _predict(Run(folder), settings, people, predictions_file(job))
 
 
-def evaluation_people(job: dict[str, Any]) -> People:
-    """The people whom all runs of the comparison are judged by: val, or those of --test."""
-    given = {"val": job["data"]["val"], "val_images": job["data"]["val_images"]} | job["judges"]
-    one_row_per_image = Settings.from_record(job["settings"]).detector_free
-    people = load(**job["data"] | given | LABELS_ALONE, whole_images=one_row_per_image).val
+def evaluation_people(job: JobRecord) -> People:
+    """People that all runs of the comparison are scored on: those of --test, else val."""
+    val = {"val": job.data["val"], "val_images": job.data["val_images"]} | job.test
+    people = load(**job.data | val | LABELED_ONLY, whole_images=job.training.detector_free).val
     assert people is not None
     return people
 
 
-def predictions_file(job: dict[str, Any]) -> Path:
-    """Where the poses are kept that the run finds."""
-    return Path(job["run"]) / f"found-{'test' if job['judges'] else 'val'}.safetensors"
+def predictions_file(job: JobRecord) -> Path:
+    """File of the run's predictions."""
+    return Path(job.run) / f"found-{job.scored_on}.safetensors"
 
 
-def is_done(job: dict[str, Any], people: str) -> bool:
-    """Whether the run has ended and its poses are those of `people`, a digest."""
+def is_done(job: JobRecord, people: str) -> bool:
+    """Whether the run has ended and its predictions are of the people with the digest `people`."""
     file = predictions_file(job)
-    ended = (Path(job["run"]) / "metrics.json").is_file() and file.is_file()
+    ended = (Path(job.run) / "metrics.json").is_file() and file.is_file()
     return ended and read_record(file)["people"] == people
 
 
 def read_predictions(file: Path, truth: Poses) -> dict[str, Poses]:
-    """Checkpoint ("best-teacher") -> its poses of the people `truth`, or of whom it found where they are."""
+    """Poses by checkpoint ("best-teacher"): those of the people `truth`, or of detected people."""
     tensors, record = read_tensors(file)
-    found = {}
+    predictions = {}
     for name in record["checkpoints"]:
         part = {
             key.removeprefix(f"{name}/"): value.numpy() for key, value in tensors.items() if key.startswith(f"{name}/")
         }
         people = truth if "image_ids" not in part else Poses.blank(*part["scores"].shape)
-        found[name] = replace(people, visible=np.full(part["scores"].shape, 2, np.uint8), **part)
-    return found
+        predictions[name] = replace(people, visible=np.full(part["scores"].shape, 2, np.uint8), **part)
+    return predictions
 
 
-def _find(run: Run, settings: Settings, people: People, file: Path) -> None:
-    """Write the poses of `people` as the best of each network and the last of the deployed one find them."""
+def _predict(run: Run, settings: Settings, people: People, file: Path) -> None:
+    """Write predictions for `people` by the best checkpoint of each network and the last of the deployed one."""
     device = choose_device(settings.device)
     size, deployed = (settings.input_size[0], settings.input_size[1]), run.checkpoint("best").stem
-    names = sorted({*(f"best-{name}" for name in (run.metrics or {})["val"]), deployed.replace("best-", "last-")})
+    scored = run.metrics.val if run.metrics else None
+    names = sorted({*(f"best-{name}" for name in scored or ()), deployed.replace("best-", "last-")})
     if settings.detector_free:
         store: CropStore = WholeImageStore(
             one_row_per_image(people), size, device=device, workers=settings.workers, everybody=people
@@ -110,10 +111,10 @@ def _find(run: Run, settings: Settings, people: People, file: Path) -> None:
     try:
         for name in names:
             network = run.model(name).network
-            found = predict(network.to(device))
-            # Who was found in whole images is nobody that is known.
+            poses = predict(network.to(device))
+            # Detected people are not those of the labels, so their images are kept too.
             kept = ("keypoints", "scores", *(("image_ids", "box_scores") if settings.detector_free else ()))
-            tensors |= {f"{name}/{part}": torch.from_numpy(getattr(found, part)) for part in kept}
+            tensors |= {f"{name}/{part}": torch.from_numpy(getattr(poses, part)) for part in kept}
             if name == deployed:
                 inference = len(network.members) if isinstance(network, Ensemble) else 1
     finally:
@@ -124,10 +125,8 @@ def _find(run: Run, settings: Settings, people: People, file: Path) -> None:
 
 
 def _trained(run: Run, settings: Settings) -> int:
-    """How many networks of the method learn by gradient."""
-    method = make_method(
-        replace(settings, weights=None), run.config["method_settings"], run.skeleton, torch.device("cpu")
-    )
+    """Number of networks of the method that learn by gradient."""
+    method = make_method(replace(settings, weights=None), run.record.method_settings, run.skeleton, torch.device("cpu"))
     return sum(
         isinstance(module, PoseNetwork) and any(weight.requires_grad for weight in module.parameters())
         for module in method.modules()
@@ -135,7 +134,7 @@ def _trained(run: Run, settings: Settings) -> int:
 
 
 def main(file: str) -> int:
-    """Do the job and return its exit code, as the command line does."""
+    """Run the job in `file` and return the exit code of the process."""
     try:
         run_job(file)
         return 0

@@ -1,4 +1,7 @@
-"""Jobs side by side: as processes of this machine, or through submitit on a cluster; some may crash, the rest go on."""
+"""Job files in, jobs run in parallel: as processes of this machine, or through submitit on a cluster.
+
+A job that crashes does not stop the others.
+"""
 
 import importlib.util
 import os
@@ -21,42 +24,42 @@ POLL_SECONDS = 0.2
 
 
 class Started(Protocol):
-    """A job under way."""
+    """A running job."""
 
     def ended(self) -> str | None:
-        """None while it runs, "" when it ended well, else why it did not."""
+        """None while it runs, "" when it succeeded, else the reason of its failure."""
 
     def stop(self) -> None:
-        """Ask it to save and leave."""
+        """Signal it to save and exit."""
 
     def kill(self) -> None:
         """End it at once."""
 
 
 Launch = Callable[[Path, int], Started]
-"""Starts the job of a file in place 0, 1, ... of those side by side."""
+"""Starts the job of a file in slot 0, 1, ... of the parallel ones."""
 
 
-def run_all(files: Sequence[Path], launch: Launch, most: int, tell: Callable[[Path, str], None]) -> None:
-    """Run the jobs of `files`, `most` at a time, and `tell` of each how it ended ("" is well).
+def run_all(files: Sequence[Path], launch: Launch, max_jobs: int, on_end: Callable[[Path, str], None]) -> None:
+    """Run the jobs of `files`, `max_jobs` in parallel; call `on_end` with each file and its fault ("" for success).
 
-    Ctrl-C and SIGTERM stop the jobs, which save, and then this; a second one ends all at once.
+    Ctrl-C and SIGTERM stop the jobs, which save, and then this function. A second signal kills all jobs at once.
     """
     waiting, running = list(files), dict[int, tuple[Path, Started]]()
     with Stop() as stop:
         try:
             while (waiting and not stop.asked) or running:
-                for place in (place for place in range(most) if place not in running):
+                for slot in (slot for slot in range(max_jobs) if slot not in running):
                     if waiting and not stop.asked:
                         file = waiting.pop(0)
-                        running[place] = file, launch(file, place)
+                        running[slot] = file, launch(file, slot)
                 if stop.asked:
                     _stop(running)
                     running.clear()
                     stop.obey(stop.asked)
-                ended = {place: how for place, (_, job) in running.items() if (how := job.ended()) is not None}
-                for place, how in ended.items():
-                    tell(running.pop(place)[0], how)
+                ended = {slot: fault for slot, (_, job) in running.items() if (fault := job.ended()) is not None}
+                for slot, fault in ended.items():
+                    on_end(running.pop(slot)[0], fault)
                 if not ended:
                     time.sleep(POLL_SECONDS)
         except BaseException:
@@ -73,38 +76,40 @@ def _stop(running: dict[int, tuple[Path, Started]]) -> None:
 
 
 class Local:
-    """Starts jobs as processes of this machine, each on a GPU of its own where there are several, else on its share
-    of the CPU's threads. What a job prints goes to a log beside its file.
+    """Starts jobs as processes of this machine.
+
+    Each gets its own GPU where there are several, and its share of the CPU's threads. Its output goes to a log beside
+    its file.
     """
 
     def __init__(self, jobs: int, device: str) -> None:
         self.gpus = gpus(device)
         self.threads = max(1, torch.get_num_threads() // jobs)
 
-    def __call__(self, file: Path, place: int) -> "Process":
+    def __call__(self, file: Path, slot: int) -> "Process":
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
         if len(self.gpus) > 1:
-            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[place % len(self.gpus)]
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         return Process(file, environment)
 
 
 def gpus(device: str) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES calls the GPUs that jobs with `--device` can be divided among."""
+    """Names of the GPUs, as in CUDA_VISIBLE_DEVICES, that jobs with `--device` can use; none for a numbered device."""
     if device not in ("auto", "cuda"):
         return []
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    there = [str(number) for number in range(torch.cuda.device_count())]
-    return there if shown is None else [name.strip() for name in shown.split(",")][: len(there)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    numbers = [str(number) for number in range(torch.cuda.device_count())]
+    return numbers if visible is None else [name.strip() for name in visible.split(",")][: len(numbers)]
 
 
 class Process:
-    """A job as a process."""
+    """A job as a process of this machine."""
 
     def __init__(self, file: Path, environment: dict[str, str]) -> None:
         self.log = file.with_suffix(".log")
         with writing(self.log), open(self.log, "a", encoding="utf-8") as log:
-            # In a session of its own: Ctrl-C in a terminal goes to all processes of one, and a second signal means
-            # haste to a run.
+            # In its own session: Ctrl-C in a terminal signals all processes of a session, and a run that gets a second
+            # signal exits without saving.
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "semipose.comparison.job", str(file)],
                 stdin=subprocess.DEVNULL,
@@ -115,30 +120,30 @@ class Process:
             )
 
     def ended(self) -> str | None:
-        """As `Started` says; the reason is the last line of the log."""
+        """See `Started`; the reason is the last line of the log."""
         code = self.process.poll()
         if code is None or code == 0:
             return None if code is None else ""
         lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
-        return f"{f'killed by signal {-code}' if code < 0 else f'exit code {code}'}: {said} ({self.log})"
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+        return f"{f'killed by signal {-code}' if code < 0 else f'exit code {code}'}: {last} ({self.log})"
 
     def stop(self) -> None:
-        """Send the signal that saves."""
+        """Send SIGINT, after which the job saves and exits."""
         self.process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """Send the one that nobody hears."""
+        """Kill the process (SIGKILL)."""
         with suppress(OSError):
             self.process.kill()
         self.process.wait()
 
 
 class Cluster:
-    """Starts jobs through submitit: on SLURM where it is, else as processes of this machine.
+    """Starts jobs through submitit: on SLURM where it is installed, else as processes of this machine.
 
-    `parameters` are submitit's, as "timeout_min=600" or "slurm_partition=gpu". A job that reaches its time limit or is
-    preempted is queued again and goes on from its last checkpoint.
+    `parameters` are submitit's, such as "timeout_min=600" or "slurm_partition=gpu". A job that reaches its time limit
+    or is preempted is queued again and resumes from its last checkpoint.
     """
 
     def __init__(self, folder: Path, parameters: Sequence[str]) -> None:
@@ -158,12 +163,12 @@ class Cluster:
         except (NameError, AssertionError, ValueError) as error:
             raise UsageError(f"--cluster: {error}") from error
 
-    def __call__(self, file: Path, place: int) -> "Submitted":
+    def __call__(self, file: Path, slot: int) -> "Submitted":
         return Submitted(self.executor.submit(Task(file)))
 
 
 class Task:
-    """What submitit calls; `checkpoint` is how it asks for what is to be queued again."""
+    """A picklable function for submitit, which calls `checkpoint` to get the job to queue again."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -174,31 +179,31 @@ class Task:
         run_job(self.file)
 
     def checkpoint(self) -> Any:
-        """The same once more: a job goes on from where its folder stands."""
+        """Return the same job: it resumes from the files in its folder."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 class Submitted:
-    """A job of submitit's."""
+    """A job submitted through submitit."""
 
     def __init__(self, job: Any) -> None:
         self.job = job
 
     def ended(self) -> str | None:
-        """As `Started` says; the reason is the last line of submitit's report."""
+        """See `Started`; the reason is the last line of submitit's report."""
         if not self.job.done():
             return None
         error = self.job.exception()
         lines = [line.strip() for line in str(error or "").split("\n") if line.strip(" -")]
-        told = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "")
-        return f"{told} ({self.job.paths.stderr})" if error else ""
+        reason = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "")
+        return f"{reason} ({self.job.paths.stderr})" if error else ""
 
     def stop(self) -> None:
-        """Cancel it: SLURM sends the signal that saves."""
+        """Cancel the job: SLURM sends the signal after which it saves."""
         self.job.cancel()
 
     def kill(self) -> None:
-        """The same: there is no shorter way."""
+        """Cancel the job, because SLURM has no faster way."""
         self.job.cancel(check=False)

@@ -1,15 +1,14 @@
-"""The finished runs of a comparison's folder in, the numbers of its table out."""
+"""The finished runs in a comparison's folder in, the rows of its table out."""
 
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from semipose import methods
 from semipose.comparison.job import read_predictions
 from semipose.comparison.plan import BOUND, PLAIN_BASELINES, protocol, refuse_unlike
-from semipose.config.settings import Settings
+from semipose.comparison.records import Comparison, Cost, Row, ScoredPeople, Spread
 from semipose.data.people import People
 from semipose.formats.load import skeleton_of
 from semipose.inference.predict import score_whole_images
@@ -19,28 +18,37 @@ from semipose.metrics.score import Score, score
 from semipose.metrics.truth import digest_of
 from semipose.pose.poses import Poses
 from semipose.runs.phases import read_phases
+from semipose.runs.records import EvalRow, Metrics, TrainRow
 from semipose.runs.run import Run
 from semipose.system.tensor_file import read_record
+
+FORMAT = 2
+"""Version of comparison.json. Format 1 called `scored_on` "judged_on" and had no `category`."""
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run: in which row, on which amount of labels; `best` and `last` score its deployed network."""
+    """A finished run of a row, on an amount of labels.
+
+    `best` and `last` score its deployed network. `trained` networks learned by gradient, and `inference` ones make a
+    prediction.
+    """
 
     amount: str
     seed: int
     row: str
     run: Run
-    metrics: dict[str, Any]
+    metrics: Metrics
     best: Score
     last: Score
-    networks: dict[str, int]
+    trained: int
+    inference: int
 
     @property
     def val(self) -> dict[str, float]:
-        """What the deployed network reached on val, by which it was chosen."""
-        values: dict[str, float] = self.metrics["val"][self.metrics["deployed"]["network"]]["best"]["values"]
-        return values
+        """Metrics of the deployed network on val, which chose it; empty without val."""
+        scores = self.metrics.deployed_scores
+        return scores.best.values if scores else {}
 
 
 class Scorer:
@@ -49,158 +57,162 @@ class Scorer:
     def __init__(self, folder: Path, people: People, metric: str, name: str) -> None:
         self.folder, self.people, self.metric, self.name = folder, people, metric, name
         self.digest = digest_of(people.poses, skeleton_of(people))
-        self._known: dict[tuple[Path, int], FinishedRun] = {}
+        self._scored: dict[tuple[Path, int], FinishedRun] = {}
 
-    def result(self) -> dict[str, Any]:
-        """What comparison.json holds; raises UsageError for runs of unlike protocol."""
+    def result(self, failed: dict[str, str] | None = None, still_open: Sequence[str] = ()) -> Comparison:
+        """Compute the content of comparison.json; raises UsageError for runs of different protocols."""
         refuse_unlike(self.folder)
-        ended = list(self._ended())
-        amounts = {one.amount: one.run.config["data"]["labeled"]["people"] for one in ended}
+        runs = list(self._finished_runs())
+        amounts = {one.amount: one.run.record.data.labeled.people for one in runs}
         rows = [
             row
             for amount in sorted(amounts, key=lambda name: amounts[name])
             if amount != BOUND
-            for row in self._rows([one for one in ended if one.amount == amount])
+            for row in self._rows([one for one in runs if one.amount == amount])
         ]
-        bound = [one for one in ended if one.amount == BOUND]
-        shared = protocol(ended[0].run.config) if ended else {}
-        return {
-            "format": 1,
-            "metric": self.metric,
-            "protocol": shared,
-            "judged_on": {"name": self.name, "people": int(self.people.labeled.sum()), "source": self.people.source},
-            "rows": [*rows, *([self._row("bound", bound, {})] if bound else [])],
-        }
+        bound = [one for one in runs if one.amount == BOUND]
+        return Comparison(
+            format=FORMAT,
+            category=skeleton_of(self.people).name,
+            metric=self.metric,
+            protocol=protocol(runs[0].run.record) if runs else {},
+            scored_on=ScoredPeople(self.name, int(self.people.labeled.sum()), self.people.source),
+            rows=[*rows, *([self._row("bound", bound, {})] if bound else [])],
+            failed=dict(failed or {}),
+            open=list(still_open),
+        )
 
-    def _ended(self) -> Iterable[FinishedRun]:
+    def _finished_runs(self) -> Iterable[FinishedRun]:
         for file in sorted((self.folder / "runs").glob(f"*/seed*/*/found-{self.name}.safetensors")):
             if not (file.parent / "metrics.json").is_file():
                 continue
             key = (file, file.stat().st_mtime_ns)
-            if key not in self._known:
+            if key not in self._scored:
                 record = read_record(file)
                 if record["people"] != self.digest:
                     continue
-                self._known[key] = self._read(file, record["networks"])
-            yield self._known[key]
+                self._scored[key] = self._read(file, record["networks"])
+            yield self._scored[key]
 
     def _read(self, file: Path, networks: dict[str, int]) -> FinishedRun:
-        run, found = Run(file.parent), read_predictions(file, self.people.poses)
+        run, predictions = Run(file.parent), read_predictions(file, self.people.poses)
         amount, seed, row = file.parts[-4:-1]
-        metrics = run.metrics or {}
+        metrics = run.metrics
+        assert metrics is not None
         best, last = (
-            self._score(found[f"{which}-{metrics['deployed']['network']}"], run) for which in ("best", "last")
+            self._score(predictions[f"{which}-{metrics.deployed.network}"], run) for which in ("best", "last")
         )
-        return FinishedRun(amount, int(seed.removeprefix("seed")), row, run, metrics, best, last, networks)
+        number = int(seed.removeprefix("seed"))
+        return FinishedRun(amount, number, row, run, metrics, best, last, networks["trained"], networks["inference"])
 
-    def _score(self, found: Poses, run: Run) -> Score:
-        if Settings.from_record(run.config["settings"]).detector_free:
-            return score_whole_images(found, self.people, run.skeleton, resamples=0)
-        return score(found, self.people.poses, run.skeleton, resamples=0)
+    def _score(self, predictions: Poses, run: Run) -> Score:
+        if run.settings.detector_free:
+            return score_whole_images(predictions, self.people, run.skeleton, resamples=0)
+        return score(predictions, self.people.poses, run.skeleton, resamples=0)
 
-    def _rows(self, ended: list[FinishedRun]) -> list[dict[str, Any]]:
-        """The rows of one amount of labels, the baseline first."""
+    def _rows(self, runs: list[FinishedRun]) -> list[Row]:
+        """Rows of one amount of labels, the baseline first."""
         baselines = {}
-        for seed in sorted({one.seed for one in ended}):
-            variants = [one for one in ended if one.seed == seed and one.row.startswith("baseline_")]
+        for seed in sorted({one.seed for one in runs}):
+            variants = [one for one in runs if one.seed == seed and one.row.startswith("baseline_")]
             if {one.row for one in variants}.issuperset(PLAIN_BASELINES):
                 baselines[seed] = max(variants, key=lambda one: rank(one.val, self.metric))
-        names = sorted({one.row for one in ended}, key=lambda name: (not name.startswith("baseline_"), name))
+        names = sorted({one.row for one in runs}, key=lambda name: (not name.startswith("baseline_"), name))
         rows = [self._row("baseline", list(baselines.values()), {})] if baselines else []
-        return rows + [self._row(name, [one for one in ended if one.row == name], baselines) for name in names]
+        return rows + [self._row(name, [one for one in runs if one.row == name], baselines) for name in names]
 
-    def _row(self, name: str, ended: list[FinishedRun], baselines: dict[int, FinishedRun]) -> dict[str, Any]:
-        """Means over the seeds of `ended`; the difference to the baseline is over those that have one."""
-        config = ended[0].run.config
-        unlabeled = config["data"]["unlabeled"] if methods.describe(config["method"]).uses_unlabeled else None
-        pairs = [(one.best, baselines[one.seed].best) for one in ended if one.seed in baselines]
-        is_baseline = name.startswith("baseline")
-        gain = mean_difference(pairs, self.metric).to_dict() if pairs and not is_baseline else None
-        each = self.metric if not self.metric.startswith("oks") else "pck@0.1"
-        return {
-            "row": name,
-            "amount": ended[0].amount,
-            "method": config["method"],
-            "options": config["method_settings"],
-            "seeds": [one.seed for one in ended],
-            "runs": [one.run.folder.relative_to(self.folder).as_posix() for one in ended],
-            "labeled": config["data"]["labeled"]["people"],
-            "unlabeled": unlabeled["people"] if unlabeled else 0,
-            "deployed": sorted({one.metrics["deployed"]["network"] for one in ended}),
-            "values": {
-                metric: spread([one.best.values.get(metric) for one in ended])
+    def _row(self, name: str, runs: list[FinishedRun], baselines: dict[int, FinishedRun]) -> Row:
+        """Means over the seeds of `runs`; the difference to the baseline is over the seeds that have one."""
+        record = runs[0].run.record
+        unlabeled = record.data.unlabeled if methods.describe(record.method).uses_unlabeled else None
+        pairs = [(one.best, baselines[one.seed].best) for one in runs if one.seed in baselines]
+        compared = pairs and not name.startswith("baseline")
+        per_keypoint = self.metric if not self.metric.startswith("oks") else "pck@0.1"
+        return Row(
+            row=name,
+            amount=runs[0].amount,
+            method=record.method,
+            options=record.method_settings,
+            seeds=[one.seed for one in runs],
+            runs=[one.run.folder.relative_to(self.folder).as_posix() for one in runs],
+            labeled=record.data.labeled.people,
+            unlabeled=unlabeled.people if unlabeled else 0,
+            deployed=sorted({one.metrics.deployed.network for one in runs}),
+            values={
+                metric: spread([one.best.values.get(metric) for one in runs])
                 for metric in dict.fromkeys((self.metric, *COMMON_METRICS))
             },
-            "last": spread([one.last.values.get(self.metric) for one in ended]),
-            "against_baseline": gain,
-            "per_keypoint": {
-                keypoint: spread([one.best.per_keypoint[each].get(keypoint) for one in ended])
-                for keypoint in ended[0].best.per_keypoint.get(each, ())
+            last=spread([one.last.values.get(self.metric) for one in runs]),
+            against_baseline=mean_difference(pairs, self.metric) if compared else None,
+            per_keypoint={
+                keypoint: spread([one.best.per_keypoint[per_keypoint].get(keypoint) for one in runs])
+                for keypoint in runs[0].best.per_keypoint.get(per_keypoint, ())
             },
-            "curve": _curve(ended, self.metric),
-            "cost": _costs(ended),
-        }
+            curve=_curve(runs, self.metric),
+            cost=_cost(runs),
+        )
 
 
-def spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """Mean and sample standard deviation of those values that could be measured, and each of them."""
+def spread(values: Sequence[float | None]) -> Spread:
+    """Mean and sample standard deviation of the measured `values`."""
     known = [value for value in values if value is not None]
-    return {
-        "mean": statistics.fmean(known) if known else None,
-        "spread": statistics.stdev(known) if len(known) > 1 else None,
-        "each": list(values),
-    }
+    return Spread(
+        mean=statistics.fmean(known) if known else None,
+        spread=statistics.stdev(known) if len(known) > 1 else None,
+        each=list(values),
+    )
 
 
-def _curve(ended: list[FinishedRun], metric: str) -> list[list[float]]:
-    """(update, mean over the seeds of the deployed networks' metric on val), where all have one."""
+def _curve(runs: list[FinishedRun], metric: str) -> list[tuple[int, float]]:
+    """(update, mean over the seeds of the deployed network's metric on val), where all seeds have one."""
     curves = []
-    for one in ended:
-        name = one.metrics["deployed"]["network"]
-        rows = [row for row in one.run.log() if row["kind"] == "eval"]
-        curves.append({row["update"]: row["networks"][name]["values"].get(metric) for row in rows})
-    shared = [update for update in curves[0] if all(curve.get(update) is not None for curve in curves)]
-    return [[update, statistics.fmean(curve[update] for curve in curves)] for update in shared]
+    for one in runs:
+        name = one.metrics.deployed.network
+        rows = [row for row in one.run.log() if isinstance(row, EvalRow)]
+        curves.append({row.update: row.networks[name].values.get(metric) for row in rows})
+    points = []
+    for update in curves[0]:
+        values = [value for curve in curves if (value := curve.get(update)) is not None]
+        if len(values) == len(curves):
+            points.append((update, statistics.fmean(values)))
+    return points
 
 
-def _costs(ended: list[FinishedRun]) -> dict[str, Any]:
-    """What a run took, as the mean over the seeds; memory is the most of any."""
-    config = ended[0].run.config
-    updates = statistics.fmean(read_phases(one.run.folder)[-1].end or 0 for one in ended)
-    times = [_time(one.run) for one in ended]
-    cores = [cores for _, cores in times if cores is not None]
-    memory = [one.metrics.get("memory") or {} for one in ended]
-    return {
-        "updates": updates,
-        "images_seen": updates * images_per_update(config),
-        "seconds": statistics.fmean(seconds for seconds, _ in times),
-        "cpu_seconds": statistics.fmean(cores) if len(cores) == len(times) else None,
-        "device": config["device"],
-        "chip": config.get("chip"),
-        **{
-            name: max((row[name] for row in memory if row.get(name) is not None), default=None)
-            for name in ("peak_ram", "peak_device")
-        },
-        "networks_trained": ended[0].networks["trained"],
-        "networks_at_inference": ended[0].networks["inference"],
-    }
+def _cost(runs: list[FinishedRun]) -> Cost:
+    run = runs[0].run
+    updates = statistics.fmean(read_phases(one.run.folder)[-1].end or 0 for one in runs)
+    times = [_time(one.run) for one in runs]
+    core_seconds = [busy for _, busy in times if busy is not None]
+    memory = [one.metrics.memory for one in runs]
+    return Cost(
+        updates=updates,
+        images_seen=updates * images_per_update(run),
+        seconds=statistics.fmean(seconds for seconds, _ in times),
+        cpu_seconds=statistics.fmean(core_seconds) if len(core_seconds) == len(times) else None,
+        device=run.record.device,
+        chip=run.record.chip,
+        peak_ram=max((row.peak_ram for row in memory if row.peak_ram is not None), default=None),
+        peak_device=max((row.peak_device for row in memory if row.peak_device is not None), default=None),
+        networks_trained=runs[0].trained,
+        networks_at_inference=runs[0].inference,
+    )
 
 
-def images_per_update(config: dict[str, Any]) -> int:
-    """Crops that an update draws from both streams."""
-    settings = {name: row["value"] for name, row in config["settings"].items()}
-    both = methods.describe(config["method"]).uses_unlabeled
-    return int(settings["batch_size"] + both * (settings["unlabeled_batch_size"] or settings["batch_size"]))
+def images_per_update(run: Run) -> int:
+    """Number of crops that an update draws from both streams."""
+    settings = run.settings
+    unlabeled = settings.unlabeled_batch_size or settings.batch_size
+    return settings.batch_size + (unlabeled if methods.describe(run.record.method).uses_unlabeled else 0)
 
 
 def _time(run: Run) -> tuple[float, float | None]:
-    """Seconds of training by the clock and of all its cores together, from the speeds in its log.
+    """Seconds of training by the clock, and by all cores together, from the speeds in its log.
 
-    Evaluations do not count. The log outlives interruptions, which a clock of one process does not.
+    Evaluations do not count. The log includes the time before interruptions, which the clock of one process does not.
     """
-    seconds, busy, before, images = 0.0, 0.0, 0, images_per_update(run.config)
-    rows = [row for row in run.log() if row["kind"] == "train"]
+    seconds, busy, before, images = 0.0, 0.0, 0, images_per_update(run)
+    rows = [row for row in run.log() if isinstance(row, TrainRow)]
     for row in rows:
-        took = (row["update"] - before) * images / max(row["images_per_s"], 1e-9)
-        seconds, busy, before = seconds + took, busy + took * row.get("cores", 0.0), row["update"]
-    return seconds, busy if all("cores" in row for row in rows) else None
+        duration = (row.update - before) * images / max(row.images_per_s, 1e-9)
+        seconds, busy, before = seconds + duration, busy + duration * (row.cores or 0.0), row.update
+    return seconds, None if any(row.cores is None for row in rows) else busy

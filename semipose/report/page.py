@@ -1,327 +1,234 @@
-"""A run as one page: the answer in words, then numbers, curves, pictures, and everything they depend on."""
+"""A run in, its report out: one HTML page with the verdict, numbers, curves, pictures and settings."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from semipose.data.people import People
+from semipose.drawing import Noun
 from semipose.errors import SemiposeError
-from semipose.metrics.metric import COMMON_METRICS, sign, unit
+from semipose.metrics.metric import COMMON_METRICS, sign
 from semipose.report.charts import whisker
-from semipose.report.html import folded, metric_name, number, page, plain, section, signed, table, text
-from semipose.report.training import charts, events
+from semipose.report.html import render
+from semipose.report.training import charts, events, speed
+from semipose.runs.records import MemoryRecord, Metrics, RunRecord, ScoreRecord
 from semipose.runs.run import Run
 from semipose.system.files import write_text
 
-CORRECTED = "What the last weights of the run would teach, as it was before the method corrected it and after."
-VERDICTS = {
-    "yes": "<b>Yes</b>, the unlabeled images helped.",
-    "no": "<b>No</b>, the unlabeled images hurt.",
-    "unclear": "<b>Unclear</b>: the difference may be chance.",
-}
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """A row of the accuracy table: one checkpoint with its score."""
+
+    name: str
+    note: str
+    score: ScoreRecord
+    deployed: bool = False
+
+
+@dataclass(frozen=True)
+class KeypointRow:
+    """A keypoint's accuracy, that of the baseline, and the difference: (value, low, high) and as a `whisker`."""
+
+    name: str
+    value: float | None
+    pixels: float | None
+    baseline: float | None
+    gain: tuple[float, float, float] | None
+    mark: Markup
+
+
+@dataclass(frozen=True)
+class KeypointTable:
+    """Keypoints by `metric`; differences are drawn from -`axis` to `axis`, and there are none where it is None."""
+
+    metric: str
+    rows: list[KeypointRow]
+    has_baseline: bool
+    axis: float | None
 
 
 def write_report(run: Run, *, val: People | None, unlabeled: People | None) -> Path:
-    """Write `report.html` into the run's folder and return its path; the file needs nothing else to be shown.
+    """Write `report.html` into the run's folder and return its path; the page loads nothing from elsewhere.
 
-    Pictures are drawn of `val` and `unlabeled` where given. Also a run that has not finished gets a report.
+    `val` and `unlabeled` get pictures, where given. A run that has not finished gets a report too.
     """
-    metrics = run.metrics or {}
-    parts = [
-        _header(run, metrics),
-        _answer(run, metrics),
-        section("Numbers", _numbers(metrics), _numbers_lead(run, metrics)),
-        section("Training", charts(run, metrics) + events(run)),
-        section("Keypoints", _keypoints(run, metrics), "How well each keypoint is found on the validation people."),
-        _pictures(run, val, unlabeled),
-        section("How this was made", _made(run, metrics)),
-    ]
-    file = run.folder / "report.html"
-    write_text(file, page(f"{_name(run)} - semipose", "\n".join(parts)))
+    record, metrics, log = run.record, run.metrics, run.log()
+    scores = metrics.deployed_scores if metrics else None
+    file, noun = run.folder / "report.html", Noun.of(run.skeleton.name)
+    html = render(
+        "page.html.jinja",
+        name=run.folder.resolve().name,
+        run=run,
+        record=record,
+        metrics=metrics,
+        noun=noun,
+        facts=_facts(record, max((row.update for row in log), default=0)),
+        best=scores.best if scores else None,
+        scores=_score_rows(metrics) if metrics else [],
+        shown=_shown_metrics(metrics) if metrics else [],
+        flip_test=record.settings["flip_test"].value if "flip_test" in record.settings else False,
+        no_validation=no_validation(noun),
+        charts=charts(run, log, metrics),
+        speed=speed(log),
+        events=events(log),
+        keypoints=_keypoints(run.skeleton.keypoints, metrics) if metrics else None,
+        pictures=_pictures(run, val, unlabeled),
+        streams=_streams(record),
+        data_notes=_data_notes(record, metrics),
+        memory=_memory(metrics.memory) if metrics else [],
+        settings=_settings(record),
+        versions=_versions(record),
+    )
+    write_text(file, html)
     return file
 
 
-def _name(run: Run) -> str:
-    return run.folder.resolve().name
+def no_validation(noun: Noun) -> str:
+    """Explain why accuracy was not measured."""
+    return (
+        f"No validation set: with fewer than 40 labeled {noun.plural} none is held out. Pass --val to measure accuracy."
+    )
 
 
-def _header(run: Run, metrics: Mapping[str, Any]) -> str:
-    network, size = run.config["network"], run.config["input_size"]
-    last = max((row["update"] for row in run.log() if isinstance(row.get("update"), int)), default=0)
+def _facts(record: RunRecord, updates: int) -> list[str]:
+    size = record.input_size
     facts = [
-        f"{run.config['method']}",
-        f"{network.get('name')} at width {network.get('width')}",
+        record.method,
+        f"{record.network.get('name')} at width {record.network.get('width')}",
         f"{size[0]}x{size[1]} px (HxW)",
-        f"{last} updates",
+        f"{updates} updates",
     ]
-    if run.config.get("longer"):
-        facts.append(f"in {1 + len(run.config['longer'])} phases")
-    if run.config.get("started"):
-        facts.append(f"started {str(run.config['started'])[:16].replace('T', ' ')}")
-    unfinished = "" if metrics else ' <span class="bad">Not finished.</span>'
-    return (
-        f'<header><p class="eyebrow">semipose run</p><h1>{text(_name(run))}</h1>'
-        f"<p>{text(' · '.join(facts))}{unfinished}</p></header>"
-    )
+    if record.longer:
+        facts.append(f"in {1 + len(record.longer)} phases")
+    return [*facts, f"started {record.started[:16].replace('T', ' ')}"]
 
 
-def _answer(run: Run, metrics: Mapping[str, Any]) -> str:
-    """The first thing a reader wants to know, or why it cannot be told."""
-    verdict, detail, kind = _verdict(run, metrics)
-    return (
-        f'<div class="answer {kind}"><p class="question">Did the unlabeled images help?</p>'
-        f'<p class="verdict">{verdict}</p>{detail}</div>'
-    )
+def _shown_metrics(metrics: Metrics) -> list[str]:
+    return list(dict.fromkeys((metrics.metric, *COMMON_METRICS)))
 
 
-def _verdict(run: Run, metrics: Mapping[str, Any]) -> tuple[str, str, str]:
-    """(verdict as HTML, detail as HTML, css class)."""
-    data = run.config["data"]
-    if not metrics:
-        return "Not known yet.", _say(f"Training has not finished; go on with: semipose resume {run.folder}"), ""
-    if "answer" in metrics and metrics.get("baseline"):
-        return _answered(metrics, data)
-    result = _result_line(metrics)
-    if not data.get("unlabeled"):
-        return "There were none.", _say("This run learned from labels alone.") + result, ""
-    if not metrics.get("val"):
-        why = (
-            "Not measurable: there are no validation people. Give --val, or label at least 40 people so that "
-            "some can be held out."
-        )
-        return "Not measurable.", _say(why), ""
-    why = "No baseline was trained, so there is nothing to compare with: run again with --baseline."
-    return "Not measured.", result + _say(why), ""
-
-
-def _answered(metrics: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, str, str]:
-    answer, metric = metrics["answer"], metrics["metric"]
-    helped = answer.get("helped") if answer.get("helped") in VERDICTS else "unclear"
-    before = (metrics["baseline"].get("score") or {}).get("values", {}).get(metric)
-    after = _best(metrics, metrics["deployed"]["network"]).get("values", {}).get(metric)
-
-    moved = (
-        f"{text(metric_name(metric))} {number(before, metric)} from labels alone, "
-        f"<b>{number(after, metric)}</b> with the unlabeled images"
-    )
-    span = f"{signed(answer.get('low'), metric)} to {signed(answer.get('high'), metric)}"
-    people = (data.get("labeled") or {}).get("people")
-    detail = (
-        f"<p>{moved}: <b>{signed(answer.get('value'), metric)} {unit(metric)}</b>, 95 % interval {span} "
-        f"(paired bootstrap over {text(answer.get('images', '?'))} validation images).</p>"
-        + _say(
-            f"The comparison is with the supervised baseline: the same network, the same {people} labeled people, as "
-            f"many updates, no unlabeled images; the best of its variants, {metrics['baseline'].get('folder')}, "
-            f"{metrics['baseline'].get('network')}. The validation people also chose the checkpoints; for a number "
-            "nobody has chosen on, score test people once with semipose eval.",
-            "small",
-        )
-    )
-    return VERDICTS[str(helped)], detail, str(helped)
-
-
-def _result_line(metrics: Mapping[str, Any]) -> str:
-    """How good the deployed network is, for a run without a comparison."""
-    metric, name = metrics["metric"], metrics["deployed"]["network"]
-    best = _best(metrics, name)
-    if metric not in best.get("values", {}):
-        return ""
-    return (
-        f"<p>{text(metric_name(metric))} <b>{number(best['values'][metric], metric)}</b> "
-        f"{_span(best, metric)} on validation people, network {text(name)}.</p>"
-    )
-
-
-def _say(words: str, kind: str = "") -> str:
-    return f'<p class="{kind}">{text(words)}</p>'
-
-
-def _best(metrics: Mapping[str, Any], name: str, which: str = "best") -> dict[str, Any]:
-    return ((metrics.get("val") or {}).get(name) or {}).get(which) or {}
-
-
-def _metrics_shown(metrics: Mapping[str, Any]) -> list[str]:
-    first = metrics["metric"]
-    return [first, *(key for key in COMMON_METRICS if key != first)]
-
-
-def _numbers_lead(run: Run, metrics: Mapping[str, Any]) -> str:
-    counts = _best(metrics, (metrics.get("deployed") or {}).get("network", "")).get("counts", {})
-    source = run.config["data"].get("val_source") or "unknown"
-    flip = (run.config["settings"].get("flip_test") or {}).get("value")
-    return (
-        f"On {counts.get('people', '?')} validation people in {counts.get('images', '?')} images ({source}), "
-        f"{'with' if flip else 'without'} flip test. Intervals: 95 %, bootstrap over images."
-    )
-
-
-def _numbers(metrics: Mapping[str, Any]) -> str:
-    """A row for each network of the run, the deployed one first, and for the baseline; best checkpoint and last."""
-    if not metrics.get("val"):
-        return ""
-    deployed, shown = metrics["deployed"]["network"], _metrics_shown(metrics)
-    names = sorted(metrics["val"], key=lambda name: (name != deployed, name))
+def _score_rows(metrics: Metrics) -> list[ScoreRow]:
+    """Best checkpoint of each network, the deployed one first; then their last ones, and the supervised baseline."""
+    if not metrics.val:
+        return []
+    deployed = metrics.deployed
+    networks = sorted(metrics.val.items(), key=lambda item: (item[0] != deployed.network, item[0]))
     rows = []
-    for name in names:
-        note = f"deployed, update {metrics['deployed'].get('update')}" if name == deployed else "best checkpoint"
-        label = f"<b>{text(name)}</b>" if name == deployed else text(name)
-        rows.append([f"{label}<small>{text(note)}</small>", *_cells(_best(metrics, name), shown)])
-    for name in names:
-        last = _best(metrics, name, "last")
-        rows += [[f"{text(name)}<small>last update</small>", *_cells(last, shown)]] if last else []
-    if metrics.get("baseline"):
-        baseline = metrics["baseline"]
-        label = f"labels only<small>{text(baseline.get('folder'))}, {text(baseline.get('network'))}, best</small>"
-        rows.append([label, *_cells(baseline.get("score") or {}, shown)])
-    rule = _say(f"Deployed: {metrics['deployed'].get('rule', '')}.", "small")
-    notes = "".join(f"<li>{text(note)}</li>" for note in _best(metrics, deployed).get("notes", []))
-    return (
-        table(["", *(text(metric_name(key)) for key in shown)], rows)
-        + rule
-        + folded("What the numbers mean", f'<ul class="small">{notes}</ul>' if notes else "")
-    )
+    for name, scores in networks:
+        chosen = name == deployed.network
+        note = f"deployed, update {deployed.update}" if chosen else "best checkpoint"
+        rows.append(ScoreRow(name, note, scores.best, chosen))
+    rows += [ScoreRow(name, "last update", scores.last) for name, scores in networks]
+    if metrics.baseline:
+        note = f"{metrics.baseline.folder}, {metrics.baseline.network}, best"
+        rows.append(ScoreRow("labels only", note, metrics.baseline.score))
+    return rows
 
 
-def _cells(score: Mapping[str, Any], shown: list[str]) -> list[str]:
-    return [f"{number(score.get('values', {}).get(key), key)}<small>{_span(score, key)}</small>" for key in shown]
-
-
-def _span(score: Mapping[str, Any], metric: str) -> str:
-    span = score.get("intervals", {}).get(metric)
-    return f"[{number(span[0], metric)}, {number(span[1], metric)}]" if span else ""
-
-
-def _keypoints(run: Run, metrics: Mapping[str, Any]) -> str:
-    """Each keypoint's score, the baseline's, and the difference with its interval."""
-    if not metrics.get("val"):
-        return ""
-    metric = metrics["metric"] if not metrics["metric"].startswith("oks") else "pck@0.1"
-    if not _best(metrics, metrics["deployed"]["network"]).get("per_keypoint"):
-        return ""  # people who are found are not scored keypoint by keypoint
-    mine = _best(metrics, metrics["deployed"]["network"]).get("per_keypoint", {}).get(metric, {})
-    baselines = ((metrics.get("baseline") or {}).get("score") or {}).get("per_keypoint", {}).get(metric, {})
-    gains = (metrics.get("answer") or {}).get("per_keypoint", {}) if metrics["metric"] == metric else {}
-    pixels = _best(metrics, metrics["deployed"]["network"]).get("per_keypoint", {}).get("pixel_error", {})
-    reach = max((abs(end) for gain in gains.values() for end in gain), default=1.0) or 1.0
-    rows = []
-    for name in run.skeleton.keypoints:
-        row = [text(name), number(mine.get(name), metric), f"{number(pixels.get(name), 'pixel_error')}"]
-        if baselines:
-            row.append(number(baselines.get(name), metric))
-        if gains:
-            row += _gain_cells(gains.get(name), metric, reach)
-        rows.append(row)
-    head = [
-        "",
-        text(metric_name(metric)),
-        "pixel error",
-        *(["labels only"] if baselines else []),
-        *(["difference", ""] if gains else []),
+def _keypoints(names: Iterable[str], metrics: Metrics) -> KeypointTable | None:
+    """Accuracy by keypoint; None without validation people, and where whole images are scored."""
+    scores = metrics.deployed_scores
+    if scores is None or not scores.best.per_keypoint:
+        return None
+    metric = metrics.metric if not metrics.metric.startswith("oks") else "pck@0.1"
+    values = scores.best.per_keypoint.get(metric, {})
+    pixels = scores.best.per_keypoint.get("pixel_error", {})
+    baselines = metrics.baseline.score.per_keypoint.get(metric, {}) if metrics.baseline else {}
+    comparison = metrics.against_baseline if metrics.metric == metric else None
+    gains = comparison.per_keypoint if comparison else {}
+    axis = max((abs(end) for gain in gains.values() for end in gain), default=1.0) or 1.0
+    rows = [
+        KeypointRow(
+            name,
+            values.get(name),
+            pixels.get(name),
+            baselines.get(name),
+            gains.get(name),
+            gain_mark(gains[name], metric, axis) if name in gains else Markup(),
+        )
+        for name in names
     ]
-    if not gains:
-        return table(head, rows, kind="keypoints")
-    note = (
-        f"The mark is the difference with its 95 % interval on an axis from {signed(-reach)} to {signed(reach)}; "
-        "of many keypoints some intervals leave out 0 by chance."
-    )
-    return table(head, rows, kind="keypoints") + _say(note, "small")
+    return KeypointTable(metric, rows, bool(baselines), axis if gains else None)
 
 
-def _gain_cells(gain: Any, metric: str, reach: float) -> list[str]:
-    if not gain:
-        return ["–", ""]
-    value, low, high = (float(part) for part in gain)
-    # The mark's right-hand side is the good one.
+def gain_mark(gain: tuple[float, float, float], metric: str, axis: float) -> Markup:
+    """Mark of a difference (value, low, high); right of the middle is better, also where less is better."""
     direction = sign(metric)
-    ends = sorted((direction * low, direction * high))
-    words = f"{signed(value, metric)}<small>{signed(low, metric)} to {signed(high, metric)}</small>"
-    return [words, whisker(direction * value, ends[0], ends[1], reach)]
+    low, high = sorted((direction * gain[1], direction * gain[2]))
+    return whisker(direction * gain[0], low, high, axis)
 
 
-def _pictures(run: Run, val: People | None, unlabeled: People | None) -> str:
-    """Predictions on val and on unlabeled people, by the deployed network."""
+def _pictures(run: Run, val: People | None, unlabeled: People | None) -> dict[str, Any]:
+    """Predictions of the deployed network on val and unlabeled images, and corrected pseudo-labels."""
+    pictures: dict[str, Any] = {"fault": "", "val": None, "unlabeled": None, "correction": None}
     if val is None and unlabeled is None:
-        return ""
-    from semipose.report import crops, whole_images
+        return pictures
     from semipose.report.correction import correction
+    from semipose.report.crops import unlabeled_people_gallery, val_people_gallery
+    from semipose.report.whole_images import unlabeled_image_gallery, val_image_gallery
 
     try:
         model = run.model()
     except SemiposeError as error:
-        return section("Pictures", _say(f"None: {error}", "muted"))
-    device = "cpu" if str(run.config.get("device", "")).startswith("cpu") else "auto"
-    drawn = whole_images if model.detector_free else crops
-    on_val = drawn.val_pictures(model, val, device) if val is not None else ""
-    on_unlabeled = drawn.unlabeled_pictures(model, unlabeled, device) if unlabeled is not None else ""
-    lead = (
-        "What the deployed network now says about unlabeled people; in training, answers like these, of earlier "
-        "weights, were the targets. The number is the mean height of its peaks: a confidence, not a probability."
-    )
-    changed = correction(run, unlabeled, device) if unlabeled is not None else ""
-    return (
-        section("Predictions on validation people", on_val)
-        + section("Pseudo-labels", on_unlabeled, lead)
-        + section("Pseudo-labels before and after correction", changed, CORRECTED)
-    )
+        return pictures | {"fault": str(error)}
+    device = "cpu" if run.record.device.startswith("cpu") else "auto"
+    whole = model.detector_free
+    if val is not None:
+        pictures["val"] = (val_image_gallery if whole else val_people_gallery)(model, val, device)
+    if unlabeled is not None:
+        draw_unlabeled = unlabeled_image_gallery if whole else unlabeled_people_gallery
+        pictures["unlabeled"] = draw_unlabeled(model, unlabeled, device)
+        pictures["correction"] = correction(run, unlabeled, device)
+    return pictures
 
 
-def _made(run: Run, metrics: Mapping[str, Any]) -> str:
-    config = run.config
-    command = " ".join(str(part) for part in config.get("command", []))
-    folds = [
-        ("Data", _data(config["data"], metrics)),
-        ("Memory", _memory(metrics.get("memory") or {})),
-        ("Method settings", _method_settings(config.get("method_settings") or {})),
-        ("Settings", _settings(config["settings"])),
-        ("Versions", table(["", "version"], [[text(k), plain(v)] for k, v in _versions(config).items()], kind="words")),
+def _streams(record: RunRecord) -> list[list[Any]]:
+    data = record.data
+    streams = {"labeled": data.labeled, "unlabeled": data.unlabeled, "val": data.val}
+    return [
+        [name, stream.people, stream.images, stream.box_source, stream.source]
+        for name, stream in streams.items()
+        if stream is not None
     ]
-    return (f"<pre>{text(command)}</pre>" if command else "") + "".join(folded(*fold) for fold in folds)
 
 
-def _versions(config: Mapping[str, Any]) -> dict[str, Any]:
-    hardware = {"device": config.get("device"), "precision": config.get("precision")}
-    return {"semipose": config.get("semipose"), **(config.get("versions") or {}), **hardware}
+def _data_notes(record: RunRecord, metrics: Metrics | None) -> list[str]:
+    notes, source = list(record.data.notes), record.data.val_source
+    if not any(source in note for note in notes):
+        notes.append(f"validation set: {source}")
+    unreadable = len(metrics.unreadable_unlabeled) if metrics else 0
+    return notes + [f"{unreadable} unlabeled image(s) could not be decoded and were left out"] * bool(unreadable)
 
 
-def _data(data: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    rows = []
-    for name in ("labeled", "unlabeled", "val"):
-        part = data.get(name)
-        if part:
-            rows.append([name, *(plain(part.get(key)) for key in ("people", "images", "box_source", "source"))])
-    notes = [*data.get("notes", []), f"validation people: {data.get('val_source', 'none')}"]
-    skipped = metrics.get("unreadable_unlabeled") or []
-    notes += [f"{len(skipped)} unlabeled image(s) could not be decoded and were left out"] * bool(skipped)
-    listed = "".join(f"<li>{text(note)}</li>" for note in notes)
-    return table(["", "people", "images", "boxes", "source"], rows, kind="words") + f'<ul class="small">{listed}</ul>'
-
-
-def crops_summary(memory: Mapping[str, Any]) -> str:
-    """Where the crops of a run are, in words, from the "memory" of its metrics."""
+def crops_summary(memory: MemoryRecord) -> str:
+    """Describe in words where the decoded crops of a run are kept."""
     return ", ".join(
-        f"{name} decoded each time" if row["kept"] == "none" else f"{name} {row['bytes'] / 1e9:.2f} GB in {row['kept']}"
-        for name, row in memory["crops"].items()
+        f"{name} decoded each time" if crops.kept == "none" else f"{name} {crops.bytes / 1e9:.2f} GB in {crops.kept}"
+        for name, crops in memory.crops.items()
     )
 
 
-def _memory(memory: Mapping[str, Any]) -> str:
-    if not memory:
-        return ""
-    peaks = {"most RAM of the last process": memory["peak_ram"], "most memory on the GPU": memory["peak_device"]}
-    rows = [[text(name), f"{value / 1e9:.2f} GB"] for name, value in peaks.items() if value is not None]
-    return table(["", ""], [["crops", text(crops_summary(memory))], *rows], kind="words")
+def _memory(memory: MemoryRecord) -> list[list[str]]:
+    peaks = {"peak RAM of the last process": memory.peak_ram, "peak GPU memory": memory.peak_device}
+    rows = [[name, f"{value / 1e9:.2f} GB"] for name, value in peaks.items() if value is not None]
+    return [["crops", crops_summary(memory)], *rows]
 
 
-def _method_settings(settings: Mapping[str, Any]) -> str:
-    rows = [[text(name), plain(value)] for name, value in settings.items()]
-    return table(["", "value"], rows, kind="words") if rows else ""
+def _settings(record: RunRecord) -> list[list[Any]]:
+    """Name, value, source and reason of each setting: the chosen ones first, then the defaults."""
+    order = sorted(record.settings.items(), key=lambda item: item[1].source == "default")
+    return [[name, row.value, row.source, row.reason] for name, row in order]
 
 
-def _settings(settings: Mapping[str, Any]) -> str:
-    """Chosen settings first, then the defaults; each with where it came from."""
-    order = sorted(settings.items(), key=lambda item: item[1].get("source") == "default")
-    rows = [
-        [text(name), plain(row.get("value")), text(row.get("source", "")), text(row.get("reason", ""))]
-        for name, row in order
-    ]
-    return table(["", "value", "from", "reason"], rows, kind="words")
+def _versions(record: RunRecord) -> list[list[Any]]:
+    values = {
+        "semipose": record.semipose,
+        **record.versions,
+        "device": record.device,
+        "precision": record.precision,
+    }
+    return [list(item) for item in values.items()]

@@ -1,127 +1,128 @@
-"""A run's log as charts: validation, losses, signals; and what happened on the way."""
+"""A run's log in, charts of validation, losses and signals out, and the events in words."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from semipose.report.charts import FEWEST_SMOOTHED, Curve, Point, chart, smoothed
-from semipose.report.html import metric_name, text
+from markupsafe import Markup
+
+from semipose.report.charts import MIN_SMOOTHED, Curve, Point, chart, smoothed
+from semipose.report.html import metric_name
+from semipose.runs.baseline import BASELINES
+from semipose.runs.records import EvalRow, EventRow, LogRow, Metrics, TrainRow
 from semipose.runs.run import Run
 
-Rows = Sequence[Mapping[str, Any]]
+TONES = 8
 
 
-def charts(run: Run, metrics: Mapping[str, Any]) -> str:
-    """Charts of the run's log, with its baselines' validation curves beside its own."""
-    log = run.log()
-    train = [row for row in log if row.get("kind") == "train"]
-    settings = run.config["settings"]
-    metric = metrics.get("metric") or (settings.get("metric") or {}).get("value", "pck@0.1")
+def charts(run: Run, log: Sequence[LogRow], metrics: Metrics | None) -> list[Markup]:
+    """Charts of the run's log, with the validation curves of its supervised baselines."""
+    rows = _train_rows(log)
+    metric = metrics.metric if metrics else run.settings.metric
     drawn = [
-        chart(f"{metric_name(metric)} on validation people", _val_curves(run, log, metrics, metric)),
+        chart(f"{metric_name(metric)} on the validation set", _val_curves(run, log, metrics, metric)),
         chart(
             "Losses",
-            _terms(train, "losses"),
+            _curves(rows, "losses"),
             log=True,
-            note="Logarithmic. Where there are many values, the bold line is their running mean.",
+            note="Logarithmic scale. The bold line is the running mean where there are many values.",
         ),
-        *_signal_charts(train),
+        *_signal_charts(rows),
     ]
-    figures = "".join(drawn)
-    return f'<div class="charts">{figures}</div>{_speed(train)}' if figures else ""
+    return [figure for figure in drawn if figure]
 
 
-def events(run: Run) -> str:
-    """What the log says happened, in order."""
-    rows = [row for row in run.log() if row.get("kind") == "event"]
-    items = "".join(f"<li>update {text(row.get('update'))}: {text(row.get('text'))}</li>" for row in rows)
-    return f"<h3>Events</h3><ul>{items}</ul>" if items else ""
+def events(log: Sequence[LogRow]) -> list[EventRow]:
+    """Events of the log in order."""
+    return [row for row in log if isinstance(row, EventRow)]
 
 
-def series(rows: Rows, group: str, name: str) -> list[Point]:
-    """(update, value) of one named number; rows without it, or where it was not finite (null), are left out."""
-    found = ((row.get("update", 0), (row.get(group) or {}).get(name)) for row in rows)
-    return [(float(update), float(value)) for update, value in found if isinstance(value, int | float)]
+def speed(log: Sequence[LogRow]) -> str:
+    """Images per second, time spent waiting for data, and updates skipped, in words; "" without updates."""
+    rows = _train_rows(log)
+    if not rows:
+        return ""
+    rates = sorted(row.images_per_s for row in rows)
+    wait = sum(row.data_wait for row in rows) / len(rows)
+    text = f"{rates[len(rates) // 2]:.0f} images per second (median), {100 * wait:.0f} % of the time waiting for data."
+    if rows[-1].skipped:
+        text += f" {rows[-1].skipped} updates had a loss or gradient that was not finite; they were skipped."
+    return text
 
 
-def _names(rows: Rows, group: str) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in (row.get(group) or {})))
+def _train_rows(log: Sequence[LogRow]) -> list[TrainRow]:
+    return [row for row in log if isinstance(row, TrainRow)]
 
 
-def _evaluations(rows: Rows, metric: str) -> dict[str, list[Point]]:
-    """network name -> its curve of `metric`."""
+def _numbers(row: TrainRow, group: str) -> dict[str, float | None]:
+    return row.losses if group == "losses" else row.signals
+
+
+def series(rows: Sequence[TrainRow], group: str, name: str) -> list[Point]:
+    """(update, value) of one loss or signal, without rows where it is absent or was not finite."""
+    values = ((row.update, _numbers(row, group).get(name)) for row in rows)
+    return [(float(update), value) for update, value in values if value is not None]
+
+
+def _names(rows: Sequence[TrainRow], group: str) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in _numbers(row, group)))
+
+
+def _evaluations(log: Sequence[LogRow], metric: str) -> dict[str, list[Point]]:
+    """Network name -> its curve of `metric`."""
     curves: dict[str, list[Point]] = {}
-    for row in rows:
-        for name, entry in (row.get("networks") or {}).items():
-            value = (entry.get("values") or {}).get(metric)
-            if isinstance(value, int | float):
-                curves.setdefault(name, []).append((float(row.get("update", 0)), float(value)))
+    for row in log:
+        for name, network in row.networks.items() if isinstance(row, EvalRow) else ():
+            if metric in network.values:
+                curves.setdefault(name, []).append((float(row.update), network.values[metric]))
     return curves
 
 
-def _val_curves(run: Run, log: Rows, metrics: Mapping[str, Any], metric: str) -> list[Curve]:
+def _val_curves(run: Run, log: Sequence[LogRow], metrics: Metrics | None, metric: str) -> list[Curve]:
     own = _evaluations(log, metric)
-    deployed = (metrics.get("deployed") or {}).get("network")
+    deployed = metrics.deployed.network if metrics else None
     names = sorted(own, key=lambda name: (name != deployed, name))
     curves = [
-        Curve(f"{name} (deployed)" if name == deployed else name, own[name], tone % 8, dots=True)
+        Curve(f"{name} (deployed)" if name == deployed else name, own[name], tone % TONES, dots=True)
         for tone, name in enumerate(names)
     ]
-    # The folders are named by the program, not by metrics.json: a foreign file must not lead elsewhere.
-    for offset, kind in enumerate(("weak", "strong")):
+    # The program names these folders, not metrics.json: an edited file must not lead elsewhere.
+    for offset, kind in enumerate(BASELINES):
         folder = run.folder / "baseline" / kind
         if not (folder / "run.json").is_file():
             continue
         baseline = _evaluations(Run(folder).log(), metric)
-        averaged = "ema" if "ema" in baseline else next(iter(baseline), "")
-        curves.append(Curve(f"labels only, {kind}", baseline.get(averaged, []), (len(names) + offset) % 8, dashed=True))
+        name = "ema" if "ema" in baseline else next(iter(baseline), "")
+        tone = (len(names) + offset) % TONES
+        curves.append(Curve(f"labels only, {kind}", baseline.get(name, []), tone, dashed=True))
     return curves
 
 
-def _terms(rows: Rows, group: str, names: Sequence[str] | None = None) -> list[Curve]:
-    """Each named number twice: as logged, faint, and its running mean."""
+def _curves(rows: Sequence[TrainRow], group: str, names: Sequence[str] | None = None) -> list[Curve]:
+    """Two curves for each name: the logged values, faint, and their running mean."""
     curves = []
     for tone, name in enumerate(_names(rows, group) if names is None else names):
         points = series(rows, group, name)
-        if len(points) >= FEWEST_SMOOTHED:
-            curves.append(Curve(name, points, tone % 8, faint=True))
-        curves.append(Curve(name, smoothed(points), tone % 8))
+        if len(points) >= MIN_SMOOTHED:
+            curves.append(Curve(name, points, tone % TONES, faint=True))
+        curves.append(Curve(name, smoothed(points), tone % TONES))
     return curves
 
 
-def _signal_charts(rows: Rows) -> list[str]:
-    """A chart for shares of 1 (confidence, trusted), one for each group of signals (group/name), and one for each of
-    the others, which have scales of their own."""
+def _signal_charts(rows: Sequence[TrainRow]) -> list[Markup]:
+    """One chart for all fractions, one for each group of signals ("group/name"), and one for each other signal."""
     names, groups = _names(rows, "signals"), dict[str, list[str]]()
     for name in names:
         groups.setdefault(name.partition("/")[0] if "/" in name else "", []).append(name)
     alone = groups.pop("", [])
-    shares = [name for name in alone if all(0 <= value <= 1.05 for _, value in series(rows, "signals", name))]
+    fractions = [name for name in alone if all(0 <= value <= 1.05 for _, value in series(rows, "signals", name))]
     drawn = [
         chart(
-            "Confidence and trust",
-            _terms(rows, "signals", shares),
-            note="From 0 to 1: how high the peaks are, and which share of keypoints is learned from.",
+            "Confidence",
+            _curves(rows, "signals", fractions),
+            note="From 0 to 1: peak heights of the pseudo-labels, and fractions of keypoints that are learned from.",
         )
     ]
     drawn += [
-        chart(group.replace("_", " "), _terms(rows, "signals", group_names)) for group, group_names in groups.items()
+        chart(group.replace("_", " "), _curves(rows, "signals", group_names)) for group, group_names in groups.items()
     ]
-    drawn += [chart(name.replace("_", " "), _terms(rows, "signals", [name])) for name in alone if name not in shares]
-    return drawn
-
-
-def _speed(rows: Rows) -> str:
-    rates = sorted(float(row["images_per_s"]) for row in rows if isinstance(row.get("images_per_s"), int | float))
-    waits = [float(row["data_wait"]) for row in rows if isinstance(row.get("data_wait"), int | float)]
-    if not rates or not waits:
-        return ""
-    return (
-        f'<p class="small">{rates[len(rates) // 2]:.0f} images per second (median), '
-        f"{100 * sum(waits) / len(waits):.0f} % of the time spent waiting for data.{_skipped(rows)}</p>"
-    )
-
-
-def _skipped(rows: Rows) -> str:
-    """How many updates changed nothing, unless there were none."""
-    skipped = rows[-1].get("skipped")
-    return f" {skipped} updates had a loss or gradient that was not finite, and changed nothing." if skipped else ""
+    others = [name for name in alone if name not in fractions]
+    return drawn + [chart(name.replace("_", " "), _curves(rows, "signals", [name])) for name in others]

@@ -1,4 +1,4 @@
-"""The report's pictures of whole images: who was found beside who is there, and whom unlabeled images show."""
+"""A detector-free network and images in, the report's pictures of whole images out."""
 
 from pathlib import Path
 
@@ -7,102 +7,110 @@ from numpy.typing import NDArray
 
 from semipose.crops.crop import read_image
 from semipose.data.people import People
-from semipose.drawing import contact_sheet, draw, left_to_right, person_colors, scaled
+from semipose.drawing import Noun, contact_sheet, draw, left_to_right, person_colors, scaled
 from semipose.errors import DataError
 from semipose.inference.model import Model
 from semipose.metrics.multi_person import precision_and_recall
 from semipose.pose.poses import Poses
-from semipose.report.html import picture, text
+from semipose.report.html import Gallery, Picture
 
-MOST_VAL = 100  # images of val looked at for the best and the worst
-MOST_UNLABELED = 60
-SHOWN = 3
+MAX_VAL_IMAGES = 100  # to choose the best and the worst from
+MAX_UNLABELED_IMAGES = 60
+SHOWN_IMAGES = 3
 SIDE = 260  # px, the longer one of a picture
 
 
-def val_pictures(model: Model, val: People, device: str) -> str:
-    """Best, median and worst images of val, each as labels beside people found."""
-    there = np.bincount(val.image_index[val.labeled], minlength=len(val.images)) > 0
-    if not there.any():
-        return ""
+def val_image_gallery(model: Model, val: People, device: str) -> Gallery | None:
+    """Best, median and worst images of val, each as labels beside detected people; None without labels."""
+    labeled = np.bincount(val.image_index[val.labeled], minlength=len(val.images)) > 0
+    if not labeled.any():
+        return None
     try:
-        people, found = _look(model, val.within(there), MOST_VAL, device)
+        people, detected = _detect_sample(model, val.within(labeled), MAX_VAL_IMAGES, device)
     except DataError as error:
-        return f'<p class="muted">No pictures: {text(error)}</p>'
-    quality = [_quality(found, people, row, model) for row in range(len(people.images))]
+        return Gallery(fault=str(error))
+    quality = [_quality(detected, people, row, model) for row in range(len(people.images))]
     order = np.argsort([-each for each in quality], kind="stable")
-    middle = max(0, (len(order) - SHOWN) // 2)
-    groups = {"Best": order[:SHOWN], "Median": order[middle : middle + SHOWN], "Worst": order[::-1][:SHOWN]}
-    body = (
-        f'<p class="small">Labels on the left, people found on the right, of {len(people.images)} of '
-        f"{there.sum()} images looked at; people scored 0.2 or less are not drawn. The number is the harmonic "
-        "mean of precision and recall of people at OKS 0.5.</p>"
+    middle = max(0, (len(order) - SHOWN_IMAGES) // 2)
+    groups = {
+        "Best": order[:SHOWN_IMAGES],
+        "Median": order[middle : middle + SHOWN_IMAGES],
+        "Worst": order[::-1][:SHOWN_IMAGES],
+    }
+    plural = Noun.of(model.skeleton.name).plural
+    intro = (
+        f"Labels on the left, detected {plural} on the right; chosen from {len(people.images)} of {labeled.sum()} "
+        f"images. Not drawn are {plural} with a score of 0.2 or less. The number is the F1 score (harmonic mean of "
+        f"precision and recall) of detected {plural} at OKS 0.5, in percent."
     )
-    for name, rows in groups.items():
-        tiles = [_pair(people, found, int(row), model, quality[row]) for row in rows]
-        body += f'<h3>{name}</h3><div class="tiles">{"".join(tiles)}</div>'
-    return body
+    pictures = {
+        title: [_pair(people, detected, int(row), model, quality[row]) for row in rows]
+        for title, rows in groups.items()
+    }
+    return Gallery(intro, pictures)
 
 
-def unlabeled_pictures(model: Model, unlabeled: People, device: str) -> str:
-    """Whom some unlabeled images show, by the surest person in them."""
+def unlabeled_image_gallery(model: Model, unlabeled: People, device: str) -> Gallery | None:
+    """Detected people in a sample of unlabeled images, ordered by the most confident one of each image."""
     try:
-        people, found = _look(model, unlabeled, MOST_UNLABELED, device)
+        people, detected = _detect_sample(model, unlabeled, MAX_UNLABELED_IMAGES, device)
     except DataError as error:
-        return f'<p class="muted">No pictures: {text(error)}</p>'
+        return Gallery(fault=str(error))
     best = np.zeros(len(people.images))
-    np.maximum.at(best, np.searchsorted(people.images.ids, found.image_ids), found.box_scores)
+    np.maximum.at(best, np.searchsorted(people.images.ids, detected.image_ids), detected.box_scores)
     order = np.argsort(-best, kind="stable")
-    groups = {"Surest": order[:SHOWN], "Least sure": order[::-1][: min(SHOWN, max(0, len(order) - SHOWN))]}
-    body = f'<p class="small">{len(people.images)} random images of {len(unlabeled.images)} were looked at.</p>'
-    for name, rows in groups.items():
-        tiles = [_single(people, found, int(row), model, float(best[row])) for row in rows]
-        body += f'<h3>{name}</h3><div class="tiles">{"".join(tiles)}</div>' if tiles else ""
-    return body
+    groups = {
+        "Most confident": order[:SHOWN_IMAGES],
+        "Least confident": order[::-1][: min(SHOWN_IMAGES, max(0, len(order) - SHOWN_IMAGES))],
+    }
+    intro = f"Chosen from {len(people.images)} random images of {len(unlabeled.images)}."
+    pictures = {
+        title: [_single(people, detected, int(row), model, float(best[row])) for row in rows]
+        for title, rows in groups.items()
+    }
+    return Gallery(intro, pictures)
 
 
-def _look(model: Model, people: People, most: int, device: str, seed: int = 0) -> tuple[People, Poses]:
-    """Up to `most` random images, with ids from 1, and whom the network finds in them."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(people.images))[:most])
+def _detect_sample(model: Model, people: People, max_images: int, device: str, seed: int = 0) -> tuple[People, Poses]:
+    """Draw up to `max_images` random images, number them from 1, and detect the people in them."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(people.images))[:max_images])
     chosen = people.within(rows)
     chosen.images.ids[:] = np.arange(1, len(rows) + 1)
     chosen.poses.image_ids = chosen.images.ids[chosen.image_index]
     return chosen, model.predict_people(chosen, device=device)
 
 
-def _quality(found: Poses, people: People, row: int, model: Model) -> float:
-    """Harmonic mean in 0..100 of precision and recall of the people who are drawn in image `row`."""
+def _quality(detected: Poses, people: People, row: int, model: Model) -> float:
+    """F1 score, in percent, of the people drawn in image `row`."""
     image = people.images.ids[row]
-    here, there = found[found.image_ids == image].confident(), people.poses[people.image_index == row]
-    precision, recall = np.nan_to_num(precision_and_recall(here, there, model.skeleton, [image]))
+    predicted, truth = detected[detected.image_ids == image].confident(), people.poses[people.image_index == row]
+    precision, recall = np.nan_to_num(precision_and_recall(predicted, truth, model.skeleton, [image]))
     return float(2 * precision * recall / max(precision + recall, 1e-9))
 
 
-def _pair(people: People, found: Poses, row: int, model: Model, quality: float) -> str:
+def _pair(people: People, detected: Poses, row: int, model: Model, quality: float) -> Picture:
     truth = people.poses[(people.image_index == row) & people.labeled]
     pair = [
         _drawn(people, truth, row, model, faded=False),
-        _drawn(people, _of(found, people, row).confident(), row, model),
+        _drawn(people, _confident(detected, people, row), row, model),
     ]
     name = Path(people.images.files[row]).name
-    return picture(contact_sheet(pair, 2, gap=0), f"Labels and people found in {name}", f"{quality:.0f}  {name}")
+    alt = f"Labels and detections in {name}"
+    return Picture.of(contact_sheet(pair, 2, gap=0), alt, f"{quality:.0f}  {name}")
 
 
-def _single(people: People, found: Poses, row: int, model: Model, best: float) -> str:
+def _single(people: People, detected: Poses, row: int, model: Model, best: float) -> Picture:
     name = Path(people.images.files[row]).name
-    return picture(
-        _drawn(people, _of(found, people, row).confident(), row, model),
-        f"People found in {name}",
-        f"{best:.2f}  {name}",
-    )
+    drawn = _drawn(people, _confident(detected, people, row), row, model)
+    return Picture.of(drawn, f"Detections in {name}", f"{best:.2f}  {name}")
 
 
-def _of(found: Poses, people: People, row: int) -> Poses:
-    return found[found.image_ids == people.images.ids[row]]
+def _confident(detected: Poses, people: People, row: int) -> Poses:
+    return detected[detected.image_ids == people.images.ids[row]].confident()
 
 
 def _drawn(people: People, poses: Poses, row: int, model: Model, faded: bool = True) -> NDArray[np.uint8]:
-    """Image `row` with `poses` on it, a color each, its longer side SIDE pixels; black where it is gone."""
+    """Image `row` with `poses` in one color each, its longer side `SIDE` pixels; black where it cannot be read."""
     image = read_image(people.images.files[row])
     tile = scaled(np.zeros((SIDE, SIDE, 3), np.uint8) if image is None else image, SIDE)
     poses = left_to_right(tile.move(poses))

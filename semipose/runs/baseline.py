@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from semipose import methods
 from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, choose_precision, scorer
@@ -12,6 +14,7 @@ from semipose.metrics.intervals import difference
 from semipose.metrics.metric import rank
 from semipose.metrics.score import Score
 from semipose.pose.skeleton import Skeleton
+from semipose.runs.records import BaselineRecord, Deployed, MemoryRecord, Metrics, NetworkScores, ScoreRecord
 
 # The baseline is the best of these on val, each with raw and averaged weights: so neither stronger augmentation nor
 # averaging is taken for the unlabeled images' merit.
@@ -30,32 +33,38 @@ def baseline_options(kind: str, levels: tuple[float, ...]) -> dict[str, Any]:
     return methods.typed_options("supervised", {"augmentation": kind} | ({"levels": levels} if levels else {}))
 
 
-def measure_run(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores, baseline: bool) -> dict[str, Any]:
-    """metrics.json: every network of the run scored on val, the deployed one, the baseline and their difference."""
+def measure_run(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores, baseline: bool) -> Metrics:
+    """Score every network of the run on val; choose the deployed one and compare it with the supervised baseline."""
     deployed = settings.deploy or methods.load(settings.method).deployed
     scores = _score_all(folder, settings, skeleton, stores)
-    if not scores:
-        name = deployed or "ema"
-        rule = "last checkpoint: nobody was held out to choose on"
-        return {"metric": settings.metric, "val": None, "deployed": _deployed(folder, f"last-{name}", name, rule)}
-    chosen = deployed or _best(scores, settings.metric)
-    rule = f"best on val by {settings.metric}" + ("" if deployed else " of all networks")
-    metrics: dict[str, Any] = {
-        "metric": settings.metric,
-        "deployed": _deployed(folder, f"best-{chosen}", chosen, rule),
-        "val": {name: {which: row.to_dict() for which, row in rows.items()} for name, rows in scores.items()},
-    }
-    if baseline:
+    if scores:
+        chosen = deployed or _best(scores, settings.metric)
+        rule = f"best on val by {settings.metric}" + ("" if deployed else " of all networks")
+        stem = f"best-{chosen}"
+    else:
+        chosen = deployed or "ema"
+        rule, stem = "last checkpoint: there are no validation people to choose on", f"last-{chosen}"
+    metrics = Metrics(
+        metric=settings.metric,
+        deployed=_deployed(folder, stem, chosen, rule),
+        val={name: _records(rows) for name, rows in scores.items()} or None,
+        unreadable_unlabeled=list(stores.unlabeled.unreadable) if stores.unlabeled else [],
+        memory=msgspec.convert(stores.memory(), MemoryRecord),
+    )
+    if baseline and scores:
         baselines = {
             (kind, name): rows["best"]
             for kind in BASELINES
             for name, rows in _score_all(folder / "baseline" / kind, settings, skeleton, stores).items()
         }
         kind, name = max(baselines, key=lambda key: rank(baselines[key].values, settings.metric))
-        answer = difference(scores[chosen]["best"], baselines[kind, name], settings.metric)
-        metrics["baseline"] = {"folder": f"baseline/{kind}", "network": name, "score": baselines[kind, name].to_dict()}
-        metrics["answer"] = answer.to_dict()
+        metrics.baseline = BaselineRecord(f"baseline/{kind}", name, ScoreRecord.of(baselines[kind, name]))
+        metrics.against_baseline = difference(scores[chosen]["best"], baselines[kind, name], settings.metric)
     return metrics
+
+
+def _records(rows: Mapping[str, Score]) -> NetworkScores:
+    return NetworkScores(best=ScoreRecord.of(rows["best"]), last=ScoreRecord.of(rows["last"]))
 
 
 def _score_all(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores) -> dict[str, dict[str, Score]]:
@@ -72,9 +81,9 @@ def _score_all(folder: Path, settings: Settings, skeleton: Skeleton, stores: Sto
     return scores
 
 
-def _deployed(folder: Path, stem: str, name: str, rule: str) -> dict[str, Any]:
+def _deployed(folder: Path, stem: str, name: str, rule: str) -> Deployed:
     file = Path("checkpoints") / f"{stem}.safetensors"
-    return {"network": name, "file": file.as_posix(), "update": Model.load(folder / file).update, "rule": rule}
+    return Deployed(network=name, file=file.as_posix(), update=Model.load(folder / file).update, rule=rule)
 
 
 def _best(scores: dict[str, dict[str, Score]], metric: str) -> str:

@@ -3,12 +3,12 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from semipose.config.settings import Settings
 from semipose.errors import UsageError
+from semipose.runs.records import PhaseRequest, UpdatesRecord, read_json_as, to_json
 from semipose.runs.run import Run
-from semipose.system.files import read_json, write_json
+from semipose.system.files import write_json
 
 
 class Phase(NamedTuple):
@@ -27,10 +27,7 @@ def read_phases(folder: Path) -> list[Phase]:
     file = folder / "updates.json"
     if not file.is_file():
         return []
-    found = read_json(file)
-    # Version 0.1 knew a single one and did not say whether it had ended.
-    rows = found.get("phases") or [{"start": 0, "updates": found["updates"]}]
-    return [Phase(**row) for row in rows]
+    return [Phase(row.start, row.updates, row.end) for row in read_json_as(file, UpdatesRecord).phases]
 
 
 def write_phases(folder: Path, phases: list[Phase]) -> None:
@@ -38,22 +35,17 @@ def write_phases(folder: Path, phases: list[Phase]) -> None:
     write_json(folder / "updates.json", {"phases": [phase._asdict() for phase in phases]})
 
 
-def durations(plan: dict[str, Any]) -> list[str]:
-    """How long each phase of run.json is to be, as it was asked for."""
-    return [plan["settings"]["duration"]["value"], *(phase["duration"] for phase in plan.get("longer", []))]
-
-
 def extend(run: Run, duration: str) -> None:
     """Plan another phase for a finished run; its numbers so far are kept as metrics-1.json (2, 3, ...)."""
-    settings = Settings.from_record(run.config["settings"]).chosen("flag", "", duration=duration)
+    settings = run.settings.chosen("flag", "", duration=duration)
     if run.metrics is None:
         raise UsageError(
             f"--duration {duration} is for a run that has finished, and {run.folder} has not: finish it with "
             f"`semipose resume {run.folder}` first."
         )
-    done = len(durations(run.config))
+    done = len(run.record.durations)
     # First: without its numbers a run counts as unfinished, and one that is killed here just measures them again.
     os.replace(run.folder / "metrics.json", run.folder / f"metrics-{done}.json")
-    phase = {"duration": str(settings.duration), "started": datetime.now(UTC).isoformat(timespec="seconds")}
-    run.config["longer"] = [*run.config.get("longer", []), phase]
-    write_json(run.folder / "run.json", run.config)
+    phase = PhaseRequest(str(settings.duration), datetime.now(UTC).isoformat(timespec="seconds"))
+    run.record.longer = [*run.record.longer, phase]
+    write_json(run.folder / "run.json", to_json(run.record))

@@ -11,7 +11,7 @@ from semipose.checks.checks import Finding
 from semipose.checks.checks import check as find_problems
 from semipose.crops.crop import read_image
 from semipose.data.people import People
-from semipose.drawing import PAPER, SIDE_COLORS, contact_sheet, draw, person_tile, save_jpeg, write_text
+from semipose.drawing import PAPER, SIDE_COLORS, Noun, contact_sheet, draw, person_tile, save_jpeg, write_text
 from semipose.formats.load import Data
 from semipose.pose.names import plural
 from semipose.pose.poses import Poses
@@ -50,7 +50,7 @@ def write_sheet(people: People, out: str | Path) -> Path:
 
 
 def sheet(people: People) -> NDArray[np.uint8]:
-    """Draw up to 24 evenly chosen labeled people, and one beside its mirror image; returns RGB (H, W, 3)."""
+    """Draw up to 24 labeled people, evenly chosen, and one of them beside its mirror image; RGB (H, W, 3)."""
     assert people.skeleton is not None
     labeled = np.flatnonzero((people.poses.visible > 0).any(1))
     chosen = labeled[np.linspace(0, len(labeled) - 1, min(MAX_TILES, len(labeled))).round().astype(int)]
@@ -71,13 +71,13 @@ def sheet(people: People) -> NDArray[np.uint8]:
 
 
 def mirror(image: NDArray[np.uint8], poses: Poses, skeleton: Skeleton) -> tuple[NDArray[np.uint8], Poses]:
-    """Mirror an image and its labels: a left wrist becomes a right wrist."""
+    """Mirror `image` and the labels in it: the left wrist becomes the right one."""
     moved = poses[np.arange(len(poses))]
     flip = list(skeleton.flip)
     moved.keypoints = moved.keypoints[:, flip]
     moved.keypoints[..., 0] = image.shape[1] - 1 - moved.keypoints[..., 0]
     moved.visible, moved.scores = moved.visible[:, flip], moved.scores[:, flip]
-    # With pixel centers at whole numbers, x is mirrored to W - 1 - x; a box starts at its other end.
+    # A box from x to x + w, in coordinates of pixel centers, starts at W - 1 - x - w in the mirror image.
     moved.boxes = moved.boxes.copy()
     moved.boxes[:, 0] = image.shape[1] - 1 - moved.boxes[:, 0] - moved.boxes[:, 2]
     return np.ascontiguousarray(image[:, ::-1]), moved
@@ -91,7 +91,7 @@ def _labeled_tile(
 
 
 def _mirror_strip(people: People, labeled: NDArray[np.int64]) -> NDArray[np.uint8] | None:
-    """Draw a person with many labels beside its mirror image, with names; None if no image can be read."""
+    """Draw the most completely labeled person beside its mirror image, with names; None without a readable image."""
     assert people.skeleton is not None
     fullest = labeled[np.argsort(-(people.poses.visible[labeled] > 0).sum(1), kind="stable")][:5]
     for row in fullest:
@@ -108,16 +108,16 @@ def _mirror_strip(people: People, labeled: NDArray[np.int64]) -> NDArray[np.uint
 
 
 def _legend(skeleton: Skeleton, width: int) -> NDArray[np.uint8]:
-    """Draw two lines of text: the colors of the sides, and what to check."""
+    """Draw two lines: the colors of the sides, and what to check in the large pictures."""
     strip = np.full((64, max(width, 3 * TILE_SIZE), 3), PAPER, np.uint8)
-    x, name = 12, skeleton.name
-    for side, text in (("left", f"the {name}'s left"), ("right", f"the {name}'s right"), ("center", "no partner")):
+    x, noun = 12, Noun.of(skeleton.name).singular
+    for side, text in (("left", f"the {noun}'s left"), ("right", f"the {noun}'s right"), ("center", "no partner")):
         cv2.circle(strip, (x + 6, 20), 6, SIDE_COLORS[side], -1, cv2.LINE_AA)
         write_text(strip, text, (x + 20, 25), 0.5, SIDE_COLORS[side])
         x += 200
-    hint = f"In both large pictures a {name} that faces you has the left side (orange) on the right of the picture."
+    hint = f"In both large pictures, a {noun} that faces the camera has its left side (orange) on the right."
     if all(partner == index for index, partner in enumerate(skeleton.flip)):
-        hint = "No keypoint has a left/right partner: a mirrored picture keeps all names."
+        hint = "No keypoint has a left/right partner: mirroring changes no name."
     write_text(strip, hint, (12, 52), 0.42)
     return strip
 

@@ -41,7 +41,7 @@ def demo(out: str | Path, seed: int = 0) -> Run:
     """
     folder = Path(out) / "run"
     if (folder / "run.json").is_file():
-        found = Run(folder).config["settings"]["seed"]["value"]
+        found = Run(folder).settings.seed
         if found != seed:
             raise UsageError(f"--out {out} holds a demo of seed {found}, not {seed}; give another folder.")
         return resume(folder)

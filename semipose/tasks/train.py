@@ -1,4 +1,4 @@
-"""The main job: data and settings in, a run folder with a trained model and an honest answer out.
+"""The main job: data and settings in, a run folder with a trained model and its comparison with a baseline out.
 
 `train` writes the plan (run.json) and works it off; `resume` works off what is left of a plan. Both go the same
 way, so a resumed run ends as one that was never interrupted. Of several processes (torchrun) all train, and
@@ -11,23 +11,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 
 from semipose import methods
 from semipose.checks.checks import check
 from semipose.config.settings import Duration, Settings
+from semipose.drawing import Noun
 from semipose.engine.batches import refuse_uneven
 from semipose.engine.setup import Stores, make_trainer
 from semipose.errors import DataError, UsageError, WriteError
 from semipose.formats.load import Data
-from semipose.metrics.intervals import Difference
 from semipose.pose.skeleton import Skeleton
-from semipose.report.page import crops_summary, write_report
+from semipose.report.page import crops_summary, no_validation, write_report
 from semipose.runs.baseline import BASELINES, auxiliary_heads, baseline_options, measure_run
 from semipose.runs.folder import free_folder, refuse_nonempty, run_lock, undo_plan_on_error
-from semipose.runs.phases import Phase, durations, extend, read_phases, write_phases
+from semipose.runs.phases import Phase, extend, read_phases, write_phases
 from semipose.runs.plan import environment, environment_changes, fingerprint, make_plan
+from semipose.runs.records import MemoryRecord, Metrics, RunRecord, parse_record, setting_records, to_json
 from semipose.runs.run import Run
 from semipose.runs.run_data import same_data
 from semipose.system import processes
@@ -63,7 +65,7 @@ def train(
         settings = replace(settings, weights=settings.weights.absolute())
     refuse_uneven(settings, processes.started())
     with processes.group(choose_device(settings.device)):
-        folder, console, plan = None, _console(), {}
+        folder, console, plan = None, _console(), None
         if processes.is_first():
             if out is not None:
                 refuse_nonempty(Path(out))
@@ -72,9 +74,9 @@ def train(
             folder = str(free_folder(out, data, settings.method))
         place = Path(processes.from_first(folder))
         with run_lock(place):
-            if processes.is_first():
+            if plan is not None:
                 refuse_nonempty(place)
-                write_json(place / "run.json", plan)
+                write_json(place / "run.json", to_json(plan))
                 _print_plan(plan, methods.describe(settings.method).summary, place, console)
             with undo_plan_on_error(place):
                 return _complete(place, data, settings, "", console)
@@ -96,13 +98,13 @@ def resume(folder: str | Path, duration: str | int | None = None, device: str | 
         raise UsageError(
             f"{run.folder} is a baseline; it goes on with its run: semipose resume {run.folder.parents[1]}"
         )
-    settings = Settings.from_record(run.config["settings"])
+    settings = run.settings
     if device is not None:
         settings = settings.chosen("flag", "semipose resume", device=device).validate()
     refuse_uneven(settings, processes.started())
     with processes.group(choose_device(settings.device)), run_lock(run.folder):
         data, console = same_data(run), _console()
-        event = "; ".join(environment_changes(run.config, environment(settings)))
+        event = "; ".join(environment_changes(run.record, environment(settings)))
         if event:
             event = f"resumed with {event}: the weights will not be those of an uninterrupted run bit for bit"
             console.print(f"[yellow]{event}", highlight=False)
@@ -114,13 +116,14 @@ def resume(folder: str | Path, duration: str | int | None = None, device: str | 
 def _complete(folder: Path, data: Data, settings: Settings, event: str, console: Console) -> Run:
     """Do what is left of the plan in `folder`; when that is stopped, say how to go on."""
     try:
-        plan = processes.from_first(Run(folder).config if processes.is_first() else None)
+        sent = processes.from_first(to_json(Run(folder).record) if processes.is_first() else None)
+        plan = parse_record(sent, RunRecord, str(folder / "run.json"))
         processes.refuse_unequal("fingerprint of the data", fingerprint(data))
         stores = Stores.read(data, settings, choose_device(settings.device))
         skipped = len(stores.unlabeled.unreadable) if stores.unlabeled else 0
         if skipped:
             console.print(f"[yellow]{skipped} unlabeled image(s) could not be decoded and are left out")
-        console.print(f"  crops: {crops_summary(stores.memory())}", highlight=False)
+        console.print(f"  crops: {crops_summary(msgspec.convert(stores.memory(), MemoryRecord))}", highlight=False)
         _train_all(folder, plan, settings, stores, event, console)
         if processes.is_first():
             _conclude(folder, plan, settings, data, stores, console)
@@ -131,32 +134,36 @@ def _complete(folder: Path, data: Data, settings: Settings, event: str, console:
         raise
 
 
-def _train_all(
-    folder: Path, plan: dict[str, Any], settings: Settings, stores: Stores, event: str, console: Console
-) -> None:
+def _train_all(folder: Path, plan: RunRecord, settings: Settings, stores: Stores, event: str, console: Console) -> None:
     """Train the last phase of the run and of its baselines, so far as that is not done."""
     phase = _train_one(folder, settings, plan, stores, None, event, console)
-    for name in BASELINES if plan["baseline"] else ():
+    for name in BASELINES if plan.baseline else ():
         # It trains for as many updates as the run did, so it does not stop early by a rule of its own.
         baseline = replace(settings, method="supervised", deploy=None, patience=None)
-        options = baseline_options(name, auxiliary_heads(plan["method_settings"]))
-        changes = {"baseline": False, "method": "supervised", "method_settings": options, "settings": baseline.record()}
+        options = baseline_options(name, auxiliary_heads(plan.method_settings))
+        baseline_plan = msgspec.structs.replace(
+            plan,
+            baseline=False,
+            method="supervised",
+            method_settings=options,
+            settings=setting_records(baseline),
+        )
         if processes.is_first():
-            write_json(folder / "baseline" / name / "run.json", plan | changes)
-        _train_one(folder / "baseline" / name, baseline, plan | changes, stores, phase, event, console)
+            write_json(folder / "baseline" / name / "run.json", to_json(baseline_plan))
+        _train_one(folder / "baseline" / name, baseline, baseline_plan, stores, phase, event, console)
 
 
 def _train_one(
     folder: Path,
     settings: Settings,
-    plan: dict[str, Any],
+    plan: RunRecord,
     stores: Stores,
     model: Phase | None,
     event: str,
     console: Console,
 ) -> Phase:
     """Train the last phase of one run, unless its folder says that it is done; as long as `model`, where given."""
-    asked = durations(plan)
+    asked = plan.durations
     found = processes.from_first(read_phases(folder) if processes.is_first() else None)
     phases = [Phase(*row) for row in found]
     earlier, phase = phases[: len(asked) - 1], phases[-1] if len(phases) == len(asked) else None
@@ -165,8 +172,8 @@ def _train_one(
     start = (earlier[-1].end or 0) if earlier else 0
     updates = model.updates if model else phase.updates if phase else None
     settings = replace(settings, duration=Duration.parse(asked[-1]))
-    skeleton = Skeleton.from_dict(plan["skeleton"])
-    trainer = make_trainer(settings, plan["method_settings"], skeleton, stores, folder, updates, console.print)
+    skeleton = Skeleton.from_dict(plan.skeleton)
+    trainer = make_trainer(settings, plan.method_settings, skeleton, stores, folder, updates, console.print)
     trainer.start, trainer.end, trainer.event = start, model.end if model else None, event
     phase = Phase(start, trainer.updates)
     if processes.is_first():
@@ -178,17 +185,13 @@ def _train_one(
     return phase
 
 
-def _conclude(
-    folder: Path, plan: dict[str, Any], settings: Settings, data: Data, stores: Stores, console: Console
-) -> None:
+def _conclude(folder: Path, plan: RunRecord, settings: Settings, data: Data, stores: Stores, console: Console) -> None:
     """Measure, compare, write metrics.json and the report."""
-    skeleton = Skeleton.from_dict(plan["skeleton"])
-    metrics = measure_run(folder, settings, skeleton, stores, plan["baseline"])
-    metrics["unreadable_unlabeled"] = list(stores.unlabeled.unreadable) if stores.unlabeled else []
-    metrics["memory"] = stores.memory()
-    write_json(folder / "metrics.json", metrics)
+    skeleton = Skeleton.from_dict(plan.skeleton)
+    metrics = measure_run(folder, settings, skeleton, stores, plan.baseline)
+    write_json(folder / "metrics.json", to_json(metrics))
     report = write_report(Run(folder), val=data.val, unlabeled=data.unlabeled)
-    _print_answer(metrics, settings.metric, report, console)
+    _print_result(metrics, report, Noun.of(skeleton.name), console)
 
 
 def _refuse_faults(data: Data, console: Console) -> None:
@@ -204,27 +207,28 @@ def _refuse_faults(data: Data, console: Console) -> None:
         raise DataError(f"{len(errors)} fault(s) in the data; the first: {errors[0].text} {errors[0].remedy}")
 
 
-def _print_plan(plan: dict[str, Any], summary: str, folder: Path, console: Console) -> None:
-    data, settings = plan["data"], plan["settings"]
-    console.print(f"[bold]{plan['method']}[/]: {summary}", highlight=False)
-    for note in data["notes"]:
+def _print_plan(plan: RunRecord, summary: str, folder: Path, console: Console) -> None:
+    console.print(f"[bold]{plan.method}[/]: {summary}", highlight=False)
+    for note in plan.data.notes:
         console.print(f"  {note}", highlight=False)
-    chosen = {name: row for name, row in settings.items() if row["source"] != "default"}
-    shown = ", ".join(f"{name} {row['value']} ({row['source']})" for name, row in chosen.items())
+    chosen = {name: row for name, row in plan.settings.items() if row.source != "default"}
+    shown = ", ".join(f"{name} {row.value} ({row.source})" for name, row in chosen.items())
     console.print(f"  {shown or 'all settings at their defaults'}", highlight=False)
-    console.print(f"  {plan['device']}, {plan['precision']}; run folder {folder}", highlight=False)
+    console.print(f"  {plan.device}, {plan.precision}; run folder {folder}", highlight=False)
 
 
-def _print_answer(metrics: dict[str, Any], metric: str, report: Path, console: Console) -> None:
-    """The result in words."""
-    name = metrics["deployed"]["network"]
-    if metrics["val"] is None:
-        console.print("Nobody was held out, so nothing was measured: give --val, or label at least 40 people.")
+def _print_result(metrics: Metrics, report: Path, noun: Noun, console: Console) -> None:
+    """Print the score of the deployed network and its difference to the supervised baseline."""
+    scores, metric = metrics.deployed_scores, metrics.metric
+    if scores is None:
+        console.print(no_validation(noun))
     else:
-        best = metrics["val"][name]["best"]
-        low, high = best["intervals"].get(metric, (float("nan"), float("nan")))
-        value = best["values"].get(metric, float("nan"))
-        console.print(f"[bold]{metric} {value:.1f}[/] ({low:.1f} to {high:.1f}) on val, {name}", highlight=False)
-    if "answer" in metrics:
-        console.print(f"[bold]{Difference.from_dict(metrics['answer']).text}[/]", highlight=False)
+        low, high = scores.best.intervals.get(metric, (float("nan"), float("nan")))
+        value = scores.best.values.get(metric, float("nan"))
+        console.print(
+            f"[bold]{metric} {value:.1f}[/] ({low:.1f} to {high:.1f}) on val, {metrics.deployed.network}",
+            highlight=False,
+        )
+    if metrics.against_baseline is not None:
+        console.print(f"[bold]{metrics.against_baseline.text}[/]", highlight=False)
     console.print(f"report: {report}", highlight=False)

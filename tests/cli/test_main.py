@@ -142,7 +142,15 @@ def test_wrong_flags_exit_with_2_and_teach(flags: list[str], told: str, capsys: 
 def test_flags_of_a_comparison_are_read() -> None:
     call = parse_compare(
         [
-            *["labels.json", "--images", "img", "--methods", "mean_teacher[decay=0.9],pose_cons", "--labels", "5%,50"],
+            *[
+                "labels.json",
+                "--images",
+                "img",
+                "--methods",
+                "mean_teacher[decay=0.9],pose_cons",
+                "--label-amounts",
+                "5%,50",
+            ],
             *["--unlabeled", "frames", "--seeds", "2", "--by", "group", "--test", "t.json", "--out", "there"],
             *["--jobs", "4"],
             *["--launcher", "submitit", "--cluster", "timeout_min=5", "--cluster", "slurm_partition=gpu"],
@@ -151,7 +159,8 @@ def test_flags_of_a_comparison_are_read() -> None:
     )
     settings = call.pop("settings")
     assert set(call) < set(inspect.signature(semipose.compare).parameters)
-    assert (call["labels"], call["labeled"], call["seeds"], call["by"]) == (Path("labels.json"), "5%,50", 2, "group")
+    assert (call["labels"], call["label_amounts"]) == (Path("labels.json"), "5%,50")
+    assert (call["seeds"], call["by"]) == (2, "group")
     assert (call["methods"], call["jobs"]) == ("mean_teacher[decay=0.9],pose_cons", 4)
     assert (call["launcher"], call["cluster"]) == ("submitit", ("timeout_min=5", "slurm_partition=gpu"))
     assert (settings.input_size, str(settings.duration)) == ((128, 96), "300")
@@ -169,7 +178,7 @@ def test_flags_of_a_comparison_are_read() -> None:
         (["--seed", "3"], "--seeds"),  # of no use here, and like another
         (["--split", "s.json"], "Unrecognized options: --split"),
         (["--patience", "3"], "Unrecognized options: --patience"),
-        (["--labels", "150%"], "--labels 150%: expected shares below 100 %"),
+        (["--label-amounts", "150%"], "--label-amounts 150%: expected shares below 100 %"),
         (["--methods", "mean_techer"], "did you mean 'mean_teacher'"),
         (["--duration", "2h"], "--duration 7200s: rows must train for equally many updates"),
     ],

@@ -1,5 +1,6 @@
 """Small comparisons of drawn people, whose jobs run one after the other in this process."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 import semipose as sp
 from semipose.comparison import job
+from semipose.runs.records import to_json
 from semipose.synthetic.single import write_people
 
 TINY: dict[str, Any] = {
@@ -60,10 +62,11 @@ def people(folder: Path, count: int, seed: int = 0) -> tuple[Path, Path]:
 def compare(labels: Path, out: Path, **changes: Any) -> tuple[dict[str, Any], list[str]]:
     """The result of a comparison in `out`, and the names of the jobs that ran for it."""
     here = Here()
-    options = {"methods": "pose_dual", "labeled": "20%", "seeds": 1} | TINY | changes
+    options = {"methods": "pose_dual", "label_amounts": "20%", "seeds": 1} | TINY | changes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("semipose.comparison.compare.Local", lambda *arguments: here)
         # Intervals and pictures of single runs take half of the time, and are not asked for here.
         patch.setattr("semipose.metrics.score.bootstrap", lambda *arguments, **options: {})
         patch.setattr("semipose.tasks.train.write_report", lambda run, **options: run.folder)
-        return sp.compare(labels, labels.parent / "images", out=out, **options), here.started
+        result = sp.compare(labels, labels.parent / "images", out=out, **options)
+    return json.loads(json.dumps(to_json(result))), here.started

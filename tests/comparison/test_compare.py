@@ -17,11 +17,13 @@ import torch
 import semipose as sp
 from semipose.comparison.job import read_predictions
 from semipose.comparison.launch import Cluster
-from semipose.comparison.table import tables
+from semipose.comparison.records import Comparison
+from semipose.comparison.table import html, tables
 from semipose.data.splits import load_split
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.metrics.intervals import mean_difference
 from semipose.metrics.score import score
+from semipose.runs.records import TrainRow, parse_record
 from semipose.system.files import read_json
 from semipose.system.tensor_file import load
 from tests.comparison import comparing
@@ -67,7 +69,8 @@ def runs(made: SimpleNamespace, name: str) -> list[sp.Run]:
 def best(run: sp.Run, which: str = "best") -> dict[str, float]:
     """The values of the deployed network on val, as the run's own metrics say them."""
     assert run.metrics is not None
-    values: dict[str, float] = run.metrics["val"][run.metrics["deployed"]["network"]][which]["values"]
+    assert run.metrics.deployed_scores is not None
+    values: dict[str, float] = getattr(run.metrics.deployed_scores, which).values
     return values
 
 
@@ -98,8 +101,9 @@ def test_the_baseline_is_the_best_on_val_of_both_views_and_both_kinds_of_weights
         for name in ("baseline_weak", "baseline_strong"):
             metrics = runs(made, name)[seed].metrics
             assert metrics is not None
-            assert set(metrics["val"]) == {"raw", "ema"}
-            reached += [each["best"]["values"]["pck@0.1"] for each in metrics["val"].values()]
+            assert metrics.val is not None
+            assert set(metrics.val) == {"raw", "ema"}
+            reached += [each.best.values["pck@0.1"] for each in metrics.val.values()]
         assert best(chosen)["pck@0.1"] == max(reached)
 
 
@@ -122,10 +126,10 @@ def test_costs_are_those_of_the_runs(made: SimpleNamespace) -> None:
     dual, baseline = row(made.result, "pose_dual")["cost"], row(made.result, "baseline_weak")["cost"]
     assert (dual["updates"], dual["images_seen"], baseline["images_seen"]) == (4, 32, 16)
     assert (dual["networks_trained"], dual["networks_at_inference"], baseline["networks_trained"]) == (2, 1, 1)
-    images = [entry for run in runs(made, "baseline_weak") for entry in run.log() if entry["kind"] == "train"]
-    seconds = sum(4 / entry["images_per_s"] for entry in images) / 2
+    rows = [row for run in runs(made, "baseline_weak") for row in run.log() if isinstance(row, TrainRow)]
+    seconds = sum(4 / row.images_per_s for row in rows) / 2
     assert baseline["seconds"] == pytest.approx(seconds)
-    assert baseline["cpu_seconds"] == pytest.approx(sum(4 / one["images_per_s"] * one["cores"] for one in images) / 2)
+    assert baseline["cpu_seconds"] == pytest.approx(sum(4 / row.images_per_s * (row.cores or 0) for row in rows) / 2)
     assert baseline["cpu_seconds"] > 0
     assert baseline["peak_ram"] > 1e8
 
@@ -138,20 +142,20 @@ def test_people_are_divided_once_for_all_rows_and_smaller_parts_lie_in_larger_on
     assert len(val) == 20
     assert len(train) == 28
     assert not val & train
-    with pytest.raises(UsageError, match="--labels 29"):
-        compare(made.labels, tmp_path / "out", labeled="20%,40%,29")
+    with pytest.raises(UsageError, match="--label-amounts 29"):
+        compare(made.labels, tmp_path / "out", label_amounts="20%,40%,29")
     small, large = (load_split(tmp_path / "out" / "splits" / f"{name}-seed0.json") for name in ("20pct", "40pct"))
     assert set(small.labeled) < set(large.labeled)
     assert {*small.labeled, *small.unlabeled} == train
     for seed in (0, 1):
         prints = {
-            run.config["data"]["fingerprint"]
+            run.record.data.fingerprint
             for name in ("baseline_weak", "baseline_strong", "pose_dual")
             for run in runs(made, name)
-            if run.config["settings"]["seed"]["value"] == seed
+            if run.settings.seed == seed
         }
         assert len(prints) == 1
-    first, second = (run.config["data"]["fingerprint"] for run in runs(made, "pose_dual"))
+    first, second = (run.record.data.fingerprint for run in runs(made, "pose_dual"))
     assert first != second
     bound = row(made.result, "bound")
     assert (bound["labeled"], bound["unlabeled"]) == (28, 0)
@@ -175,9 +179,9 @@ def test_people_of_a_test_file_judge_the_same_runs(made: SimpleNamespace, out: P
     run = sp.Run(out / "runs/20pct/seed0/pose_dual")
     assert found["values"]["pixel_error"]["each"] == [sp.evaluate(run, labels, images).values["pixel_error"]]
     assert found["runs"] == ["runs/20pct/seed0/pose_dual"]
-    assert result["judged_on"]["people"] == 12
+    assert result["scored_on"]["people"] == 12
     assert (run.folder / "checkpoints" / "last.safetensors").read_bytes() == weights
-    # Other people under the same name are other judges: what was found of the old ones does not count.
+    # Predictions for other people under the same name do not count.
     comparing.people(tmp_path / "test", 12, seed=10)
     again, _ = compare(made.labels, out, test=labels, test_images=images)
     assert row(again, "pose_dual")["values"] != found["values"]
@@ -186,9 +190,9 @@ def test_people_of_a_test_file_judge_the_same_runs(made: SimpleNamespace, out: P
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"batch_size": 8}, r"batch_size 4 \(asked: 8\)"),
-        ({"duration": 6}, r"duration 4 \(asked: 6\)"),
-        ({"network": "resnet18"}, r"network mobilenet_v1 \(asked: resnet18\)"),
+        ({"batch_size": 8}, r"batch_size 4 \(requested: 8\)"),
+        ({"duration": 6}, r"duration 4 \(requested: 6\)"),
+        ({"network": "resnet18"}, r"network mobilenet_v1 \(requested: resnet18\)"),
         ({"input_size": "96x64"}, "input_size 64x64"),
         ({"flip_test": True}, "flip_test False"),
     ],
@@ -236,7 +240,7 @@ def test_other_data_in_the_same_folder_is_refused(made: SimpleNamespace, out: Pa
             tmp_path / "labels.json",
             made.labels.parent / "images",
             methods="pose_dual",
-            labeled="20%",
+            label_amounts="20%",
             seeds=1,
             out=out,
             **comparing.TINY,
@@ -315,7 +319,7 @@ def test_ctrl_c_stops_the_processes_which_save_and_the_same_command_goes_on(
         str(made.labels.parent / "images"),
         "--methods",
         "pose_dual",
-        "--labels",
+        "--label-amounts",
         "20%",
         "--seeds",
         "1",
@@ -347,8 +351,8 @@ def test_ctrl_c_stops_the_processes_which_save_and_the_same_command_goes_on(
     child.send_signal(signal.SIGINT)
     _, told = child.communicate(timeout=60)
     assert child.returncode == 130, told
-    assert b"the same command goes on" in told
-    assert [entry["update"] for entry in sp.Run(log.parent).log() if entry["kind"] == "train"][-1] in (2, 3)
+    assert b"the same command continues" in told
+    assert [row.update for row in sp.Run(log.parent).log() if isinstance(row, TrainRow)][-1] in (2, 3)
     assert (log.parent / "checkpoints" / "last.safetensors").is_file()
     assert not (log.parent / "metrics.json").exists()
     _, started = compare(made.labels, out)
@@ -379,9 +383,9 @@ def test_submitit_runs_a_job_too(made: SimpleNamespace, out: Path) -> None:
 
 def test_the_page_and_the_table_show_every_row(made: SimpleNamespace) -> None:
     text, page = (made.out / "comparison.md").read_text(), (made.out / "comparison.html").read_text()
-    ((title, rows),) = tables(made.result)
+    ((title, rows),) = tables(parse_record(made.result, Comparison, "the result"))
     assert title == "20 % of the labels: 6 people"
-    assert [one["row"] for one in rows][-1] == "bound"
+    assert [one.row for one in rows][-1] == "bound"
     value = row(made.result, "pose_dual")["values"]["pck@0.1"]
     line = next(line for line in text.splitlines() if line.startswith("| pose_dual"))
     assert f"| {value['mean']:.1f} ± {value['spread']:.1f} |" in line
@@ -392,3 +396,16 @@ def test_the_page_and_the_table_show_every_row(made: SimpleNamespace) -> None:
     assert page.count("<circle") > 3 * 14
     assert "head_top" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_nothing_from_files_becomes_markup_on_the_page(made: SimpleNamespace) -> None:
+    evil = "<script>alert(1)</script>"
+    result = parse_record(made.result, Comparison, "the result")
+    for row in result.rows:
+        row.row, row.deployed = evil, [evil]
+        row.per_keypoint |= {evil: row.per_keypoint.popitem()[1]}
+    result.protocol |= {"network": evil, evil: evil}
+    result.failed, result.open = {evil: evil}, [evil]
+    page = html(Path(evil), result)
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;alert(1)") >= 15

@@ -101,30 +101,33 @@ def test_errors_are_those_of_the_pseudo_labels_given(run: Run, read: Callable[[]
     assert found is not None
     assert not np.allclose(before.poses.keypoints, after.poses.keypoints)
     after.poses.keypoints = found[1].keypoints.copy()
-    shown = errors(run, before, after).split("<tr>")
-    assert "before" in shown[2]
-    assert "after" in shown[3]
-    assert "<td>100.0</td><td>0.00</td>" in shown[3]
-    assert "<td>100.0</td>" not in shown[2]
+    values, measured = errors(run, before, after)
+    assert measured == 8
+    assert (values["after"]["pck@0.1"], values["after"]["pixel_error"]) == (100, 0)
+    assert values["before"]["pck@0.1"] < 100
 
 
 def test_without_a_split_no_labels_are_looked_for(run: Run, read: Callable[[], Any], monkeypatch: Any) -> None:
     monkeypatch.setattr(report_correction, "load_labels", lambda *_, **__: pytest.fail("labels were read"))
-    run.config["data"]["arguments"]["split"] = None
-    try:
-        assert hidden_labels(run, read()) is None
-        assert correction(run, read(), "cpu").count("<figure") == 6
-    finally:
-        run.config["data"]["arguments"]["split"] = "split.json"
+    arguments = run.record.data.arguments
+    assert arguments is not None
+    monkeypatch.setitem(arguments, "split", None)
+    assert hidden_labels(run, read()) is None
+    shown = correction(run, read(), "cpu")
+    assert shown is not None
+    assert len(shown.gallery.groups[""]) == 6
+    assert shown.errors == {}
 
 
 def test_other_methods_and_other_peoples_methods_have_none(run: Run, finished: Path, monkeypatch: Any) -> None:
-    assert correction(Run(finished), None, "cpu") == ""  # type: ignore[arg-type]
+    assert correction(Run(finished), None, "cpu") is None  # type: ignore[arg-type]
     foreign = Run(run.folder)
-    foreign.config["method"] = "os:system"
+    foreign.record.method = "os:system"
     assert corrector(foreign) is None
 
 
 def test_a_missing_checkpoint_is_said(run: Run, read: Callable[[], Any], tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text((run.folder / "run.json").read_text())
-    assert "cannot be read as a checkpoint" in correction(Run(tmp_path), read(), "cpu")
+    shown = correction(Run(tmp_path), read(), "cpu")
+    assert shown is not None
+    assert "cannot be read as a checkpoint" in shown.gallery.fault

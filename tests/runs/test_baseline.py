@@ -28,10 +28,11 @@ def test_the_network_to_deploy_is_the_methods_or_the_users_choice(
 ) -> None:
     run = sp.train(data, out=tmp_path / "run", deploy=deploy, **TINY)
     assert run.metrics is not None
-    assert run.metrics["deployed"]["network"] == expected
-    assert set(run.metrics["val"]) == {"first", "second", "average"}
+    assert run.metrics.deployed.network == expected
+    assert set(run.metrics.val or ()) == {"first", "second", "average"}
     score = sp.evaluate(run, pictures.val, pictures.val_images)
-    assert score.values["pck@0.1"] == pytest.approx(run.metrics["val"][expected]["best"]["values"]["pck@0.1"])
+    assert run.metrics.deployed_scores is not None
+    assert score.values["pck@0.1"] == pytest.approx(run.metrics.deployed_scores.best.values["pck@0.1"])
 
 
 def test_a_network_that_the_method_does_not_have_is_refused(data: Data, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """A run folder tells what it is, and a folder that is none is refused with the remedy."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from semipose.errors import DataError, UsageError
+from semipose.runs.records import EvalRow, to_json
 from semipose.runs.run import Run
 from tests.finished_run import SKELETON
 
@@ -14,7 +17,7 @@ def test_a_run_shows_its_parts(run: Run) -> None:
     assert run.skeleton == SKELETON
     assert run.metrics is not None
     assert run.deployed == "teacher"
-    assert [row["kind"] for row in run.log()].count("eval") == 2
+    assert sum(isinstance(row, EvalRow) for row in run.log()) == 2
     assert run.model().name == "teacher"
     assert run.model("student").name == "student"
     assert run.checkpoint("last").name == "last-teacher.safetensors"
@@ -34,7 +37,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, finished: Path) -> N
         ("{", "not json"),
         ("[1]", "json list"),
         ('{"format": 9, "semipose": "7.0"}', "format 9.*7.0"),
-        ('{"format": 2}', "lacks method"),
+        ('{"format": 2}', "lacks versions"),
     ],
 )
 def test_a_damaged_run_json_is_named(tmp_path: Path, text: str, found: str) -> None:
@@ -43,12 +46,62 @@ def test_a_damaged_run_json_is_named(tmp_path: Path, text: str, found: str) -> N
         Run(tmp_path)
 
 
+def test_a_run_of_format_1_is_refused_with_the_remedy(folder: Path) -> None:
+    content = json.loads((folder / "run.json").read_text())
+    content["twin"] = content.pop("baseline")
+    (folder / "run.json").write_text(json.dumps(content | {"format": 1}))
+    with pytest.raises(DataError, match=r"run\.json: format 1, and .* reads 2.*or train again"):
+        Run(folder)
+
+
+@pytest.mark.parametrize(
+    ("edit", "fault"),
+    [
+        (lambda record: record["data"].pop("notes"), "lacks data.notes. semipose writes this file"),
+        (lambda record: record["data"]["val"].update(people="12"), "data.val.people: found str, expected int"),
+        (lambda record: record.update(method=3), "method: found int, expected str"),
+        (lambda record: record["settings"]["lr"].pop("source"), r"lacks settings\[...\].source"),
+        (lambda record: record.update(input_size=[64]), "input_size: .*length 2"),
+    ],
+)
+def test_a_wrong_field_of_run_json_is_named(folder: Path, edit: Callable[[dict[str, Any]], object], fault: str) -> None:
+    file = folder / "run.json"
+    record = json.loads(file.read_text())
+    edit(record)
+    file.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=rf"run\.json: {fault}"):
+        Run(folder)
+
+
+def test_unknown_keys_are_ignored(folder: Path) -> None:
+    for name in ("run.json", "metrics.json"):
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(content | {"added_later": {"a": 1}}))
+    assert Run(folder).metrics is not None
+
+
+def test_a_wrong_field_of_metrics_json_or_the_log_is_named(folder: Path) -> None:
+    metrics, log = folder / "metrics.json", folder / "log.jsonl"
+    content = json.loads(metrics.read_text())
+    content["val"]["teacher"]["best"]["values"]["pck@0.1"] = "<b>"
+    metrics.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"metrics\.json: val\[...\].best.values\[...\]: found str, expected float"):
+        _ = Run(folder).metrics
+    log.write_text('{"kind": "event", "update": "x", "text": "y"}\n' + log.read_text())
+    with pytest.raises(DataError, match=r"log\.jsonl, line 1: update: found str, expected int. Remove the line"):
+        Run(folder).log()
+
+
+def test_records_are_written_as_they_were_read(folder: Path) -> None:
+    run, texts = Run(folder), [(folder / name).read_text() for name in ("run.json", "metrics.json")]
+    written = [json.dumps(to_json(record)) for record in (run.record, run.metrics)]
+    assert [json.loads(text) for text in written] == [json.loads(text) for text in texts]
+
+
 def test_without_validation_best_is_the_last_checkpoint(folder: Path) -> None:
-    metrics = {
-        "metric": "pck@0.1",
-        "val": None,
-        "deployed": {"network": "teacher", "file": "checkpoints/last-teacher.safetensors"},
-    }
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics |= {"val": None}
+    metrics["deployed"] |= {"network": "teacher", "file": "checkpoints/last-teacher.safetensors"}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     assert Run(folder).checkpoint().name == "last-teacher.safetensors"
 

@@ -15,7 +15,8 @@ def test_evaluation_repeats_the_runs_own_score(run: Run, pictures: SimpleNamespa
     out = tmp_path / "score.json"
     result = evaluate(run, pictures.val, pictures.val_images, out=out)
     assert run.metrics is not None
-    assert result.values == pytest.approx(run.metrics["val"]["teacher"]["best"]["values"])
+    assert run.metrics.val is not None
+    assert result.values == pytest.approx(run.metrics.val["teacher"].best.values)
     written = json.loads(out.read_text())
     assert written["pck@0.1"] == result.values["pck@0.1"]
     assert {"oks_ap", "per_keypoint", "intervals", "counts", "notes", "sigmas", "checkpoint"} <= written.keys()

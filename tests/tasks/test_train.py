@@ -25,9 +25,11 @@ from semipose.engine.trainer import Trainer
 from semipose.errors import DataError, SemiposeError, UsageError, WriteError
 from semipose.runs.folder import free_folder
 from semipose.runs.phases import read_phases
+from semipose.runs.records import CropsRecord, Metrics, SettingRecord, TrainRow, read_json_as
 from semipose.synthetic.single import Demo, write_demo
 from semipose.system.files import is_leftover, locked
 from semipose.system.tensor_file import load, read_record
+from tests.finished_run import write_plan
 
 TINY: dict[str, Any] = {
     "network": "mobilenet_v1",
@@ -60,9 +62,9 @@ def test_the_baseline_has_the_auxiliary_heads_of_the_method(files: Demo, tmp_pat
     run = sp.train(read(files), out=tmp_path / "run", baseline=True, method_settings={"levels": (0.0, 0.4)}, **settings)
     for kind in ("weak", "strong"):
         baseline = sp.Run(run.folder / "baseline" / kind)
-        assert baseline.config["method_settings"]["levels"] == [0, 0.4]
+        assert baseline.record.method_settings["levels"] == [0, 0.4]
     losses = [
-        next(row["losses"]["labeled"] for row in one.log() if row["kind"] == "train")
+        next(row.losses["labeled"] for row in one.log() if isinstance(row, TrainRow))
         for one in (run, sp.Run(run.folder / "baseline" / "weak"))
     ]
     assert losses[0] == pytest.approx(losses[1])
@@ -72,26 +74,29 @@ def test_the_main_job_ends_in_a_model_an_answer_and_a_report(files: Demo, tmp_pa
     run = sp.train(read(files), out=tmp_path / "run", baseline=True, **TINY)
     metrics = run.metrics
     assert metrics is not None
-    assert metrics["deployed"]["network"] == "teacher"
+    assert metrics.deployed.network == "teacher"
     crops = 8 * 106 * 106 * 3
-    assert metrics["memory"]["crops"]["unlabeled"] == {"kept": "ram", "bytes": crops}
-    assert metrics["memory"]["peak_ram"] > crops
+    assert metrics.memory.crops["unlabeled"] == CropsRecord("ram", crops)
+    assert metrics.memory.peak_ram is not None
+    assert metrics.memory.peak_ram > crops
     assert "unlabeled 0.00 GB in ram" in (run.folder / "report.html").read_text()
-    assert set(metrics["val"]) == {"teacher", "student"}
-    assert set(metrics["val"]["teacher"]) == {"best", "last"}
-    assert metrics["baseline"]["folder"] in ("baseline/weak", "baseline/strong")
-    assert metrics["answer"]["helped"] in ("yes", "no", "unclear")
-    assert metrics["answer"]["images"] == 10
+    assert set(metrics.val or ()) == {"teacher", "student"}
+    assert metrics.baseline is not None
+    assert metrics.baseline.folder in ("baseline/weak", "baseline/strong")
+    assert metrics.against_baseline is not None
+    assert metrics.against_baseline.helped in ("yes", "no", "unclear")
+    assert metrics.against_baseline.images == 10
     baseline = sp.Run(run.folder / "baseline" / "strong")
-    assert baseline.config["method_settings"]["augmentation"] == "strong"
-    assert baseline.config["method_settings"]["levels"] == [0.1, 0.3]
-    assert baseline.config["settings"]["duration"] == run.config["settings"]["duration"]
+    assert baseline.record.method_settings["augmentation"] == "strong"
+    assert baseline.record.method_settings["levels"] == [0.1, 0.3]
+    assert baseline.settings.duration == run.settings.duration
     assert "Did the unlabeled images help" in (run.folder / "report.html").read_text()
     model = run.model()
     found = model.predict(files.unlabeled)
     assert found.keypoints.shape == (8, 14, 2)
+    assert metrics.deployed_scores is not None
     score = sp.evaluate(run, files.val, files.val_images)
-    assert score.values["pck@0.1"] == pytest.approx(metrics["val"]["teacher"]["best"]["values"]["pck@0.1"])
+    assert score.values["pck@0.1"] == pytest.approx(metrics.deployed_scores.best.values["pck@0.1"])
 
 
 @contextmanager
@@ -127,10 +132,10 @@ def test_a_finished_run_trains_longer_in_a_phase_of_its_own_and_so_do_its_baseli
         assert read_record(folder / "checkpoints" / "last.safetensors")["update"] == 10
         events = [(row["update"], row["text"]) for row in read_log(folder / "log.jsonl") if row["kind"] == "event"]
         assert events == [(4, "a new phase of 6 updates: a warm-up and a schedule of its own")]
-    assert json.loads((run.folder / "metrics-1.json").read_text()) == before
+    assert read_json_as(run.folder / "metrics-1.json", Metrics) == before
     assert longer.metrics is not None
-    assert longer.config["longer"][0]["duration"] == "6"
-    assert longer.config["settings"]["duration"]["value"] == "4"
+    assert longer.record.longer[0].duration == "6"
+    assert longer.record.durations == ["4", "6"]
     page = (run.folder / "report.html").read_text()
     assert "10 updates · in 2 phases" in page
     assert "a new phase of 6 updates" in page
@@ -294,8 +299,7 @@ def test_runs_that_are_not_named_take_the_next_free_folder(
 def test_a_baseline_goes_on_with_its_run(files: Demo, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "baseline" / "weak"
     folder.mkdir(parents=True)
-    config = dict.fromkeys(("method", "settings", "skeleton", "network", "input_size", "data"))
-    (folder / "run.json").write_text(json.dumps(config | {"format": 2}))
+    write_plan(folder, read(files))
     with pytest.raises(UsageError, match=f"semipose resume {tmp_path / 'run'}"):
         sp.resume(folder)
 
@@ -357,8 +361,8 @@ def test_labels_of_the_unlabeled_part_are_never_read(files: Demo, tmp_path: Path
 def test_without_anybody_held_out_the_last_checkpoint_is_deployed(files: Demo, tmp_path: Path) -> None:
     run = sp.train(sp.load(files.labels, files.images, files.unlabeled), out=tmp_path / "run", baseline=True, **TINY)
     assert run.metrics is not None
-    assert run.metrics["val"] is None
-    assert "last checkpoint" in run.metrics["deployed"]["rule"]
+    assert run.metrics.val is None
+    assert "last checkpoint" in run.metrics.deployed.rule
     assert run.model().update == 4
 
 
@@ -370,7 +374,7 @@ def test_a_corrupt_unlabeled_image_is_skipped_and_counted(files: Demo, tmp_path:
     data = sp.load(files.labels, files.images, frames, files.val, files.val_images)
     run = sp.train(data, out=tmp_path / "run", **TINY)
     assert run.metrics is not None
-    counted = len(run.metrics["unreadable_unlabeled"]) + sum("unreadable" in note for note in data.notes)
+    counted = len(run.metrics.unreadable_unlabeled) + sum("unreadable" in note for note in data.notes)
     assert counted == 1
 
 
@@ -379,16 +383,16 @@ def test_a_folder_in_use_and_changed_data_are_refused(files: Demo, tmp_path: Pat
     with pytest.raises(UsageError, match="not empty"):
         sp.train(read(files), out=run.folder, **TINY)
     plan = run.folder / "run.json"
-    plan.write_text(plan.read_text().replace(run.config["data"]["fingerprint"], "0" * 16))
+    plan.write_text(plan.read_text().replace(run.record.data.fingerprint, "0" * 16))
     with pytest.raises(DataError, match="fingerprint"):
         sp.resume(run.folder)
 
 
 def test_settings_say_where_they_come_from(files: Demo, tmp_path: Path) -> None:
     run = sp.train(read(files), out=tmp_path / "run", method="supervised", **TINY)
-    settings = run.config["settings"]
-    assert settings["batch_size"] == {"value": 4, "source": "flag", "reason": "given in Python"}
-    assert settings["lr"]["source"] == "default"
+    settings = run.record.settings
+    assert settings["batch_size"] == SettingRecord(4, "flag", "given in Python")
+    assert settings["lr"].source == "default"
 
 
 def test_two_seeds_differ_and_one_repeats_itself(files: Demo, tmp_path: Path) -> None:

@@ -11,14 +11,13 @@ import torch
 from semipose.checks.checks import check
 from semipose.comparison import job
 from semipose.comparison.rows import Scorer
-from semipose.config.settings import Settings
 from semipose.drawing import draw, person_colors
 from semipose.errors import UsageError
 from semipose.formats.load import Data, load
 from semipose.inference.model import Model
 from semipose.inference.predict import score_whole_images
 from semipose.pose.poses import Poses
-from semipose.report.whole_images import unlabeled_pictures, val_pictures
+from semipose.report.whole_images import unlabeled_image_gallery, val_image_gallery
 from semipose.runs.run import Run
 from semipose.synthetic.crowd import reduced_skeleton, write_crowds
 from semipose.tasks.check import sheet
@@ -58,19 +57,21 @@ def pictures(data: Data) -> Path:
 
 
 def test_a_run_needs_no_boxes_and_reads_data_for_people_as_whole_images(run: Run) -> None:
-    assert run.config["network"]["backbone"] == "mobilenet_v1"
-    assert run.config["data"]["arguments"]["whole_images"] is True
-    assert run.config["data"]["labeled"]["images"] == 14
+    assert run.record.network["backbone"] == "mobilenet_v1"
+    assert run.record.data.arguments is not None
+    assert run.record.data.arguments["whole_images"] is True
+    assert run.record.data.labeled.images == 14
     metrics = run.metrics
     assert metrics is not None
-    assert metrics["metric"] == "oks_ap"
-    best = metrics["val"]["teacher"]["best"]
-    assert best["counts"]["images"] == 5
-    assert "oks_ap" in best["values"]
-    assert any(name in best["values"] for name in ("oks_ap_easy", "oks_ap_medium", "oks_ap_hard"))
+    assert metrics.metric == "oks_ap"
+    assert metrics.val is not None
+    best = metrics.val["teacher"].best
+    assert best.counts["images"] == 5
+    assert "oks_ap" in best.values
+    assert any(name in best.values for name in ("oks_ap_easy", "oks_ap_medium", "oks_ap_hard"))
     report = (run.folder / "report.html").read_text()
-    assert "Labels on the left, people found on the right" in report
-    assert "random images of 14 were looked at" in report
+    assert "Labels on the left, detected people on the right" in report
+    assert "random images of 14." in report
     assert "<h2>Keypoints" not in report
 
 
@@ -146,10 +147,13 @@ def test_people_who_are_hardly_sure_are_only_in_the_results(data: Data, model: M
 
 def test_the_report_shows_whole_images_the_best_first(data: Data, model: Model) -> None:
     assert data.val is not None
-    shown = val_pictures(model, data.val, "cpu")
-    assert shown.count("<img") == 9
-    assert "of 4 of 4 images" in shown
-    assert unlabeled_pictures(model, data.val, "cpu").count("<img") == 4
+    shown = val_image_gallery(model, data.val, "cpu")
+    assert shown is not None
+    assert [len(pictures) for pictures in shown.groups.values()] == [3, 3, 3]
+    assert "from 4 of 4 images" in shown.intro
+    others = unlabeled_image_gallery(model, data.val, "cpu")
+    assert others is not None
+    assert sum(map(len, others.groups.values())) == 4
 
 
 def test_every_person_has_a_color() -> None:
@@ -172,16 +176,16 @@ def test_check_looks_at_labels_and_not_at_what_is_ignored(data: Data) -> None:
     assert sheet(everybody).shape[2] == 3
 
 
-def test_a_comparison_keeps_whom_a_run_found_and_judges_it_by_them(run: Run, data: Data, tmp_path: Path) -> None:
+def test_a_comparison_keeps_the_people_a_run_detects_and_scores_them(run: Run, data: Data, tmp_path: Path) -> None:
     assert data.val is not None
-    settings, file = Settings.from_record(run.config["settings"]), tmp_path / "found.safetensors"
-    job._find(run, settings, data.val, file)
+    file = tmp_path / "found.safetensors"
+    job._predict(run, run.settings, data.val, file)
     kept = job.read_predictions(file, data.val.poses)
     assert set(kept) == {"best-teacher", "best-student", "last-teacher"}
-    judge = Scorer(tmp_path, data.val, "oks_ap", "val")
+    scorer = Scorer(tmp_path, data.val, "oks_ap", "val")
     for name, found in kept.items():
         again = run.model(name).predict_people(data.val, device="cpu")
         assert len(found) == len(again)
         np.testing.assert_allclose(found.keypoints, again.keypoints, atol=1e-3)
         np.testing.assert_array_equal(found.image_ids, again.image_ids)
-        assert judge._score(found, run).values == score_whole_images(again, data.val, data.skeleton, 0).values
+        assert scorer._score(found, run).values == score_whole_images(again, data.val, data.skeleton, 0).values
