@@ -20,7 +20,6 @@ from semipose.fields import InstanceFields
 from semipose.methods.method import Method
 from semipose.networks.cid import PersonHead
 from semipose.networks.network import PoseNetwork
-from semipose.system.threads import threads_for
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,5 @@ class Limit:
                 # Made at the first step, when their shapes are known.
                 gradients += [1e-4 * torch.randn_like(output) for output in maps[len(gradients) :]]
                 torch.autograd.backward(maps, gradients)
-        with threads_for(self.trained):
-            self.optimizer.step()
+        self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

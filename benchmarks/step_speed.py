@@ -45,7 +45,8 @@ from torch import Tensor
 from benchmarks.limit import Limit
 from benchmarks.operators import Operators, counted, on_meta, one
 from semipose import methods
-from semipose.codecs.scene_codec import SceneCodec, scene_codec
+from semipose.codecs.choose import scene_codec
+from semipose.codecs.scene_codec import SceneCodec
 from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, choose_precision, make_trainer
 from semipose.engine.trainer import Trainer

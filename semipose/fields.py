@@ -1,17 +1,17 @@
 """What a network returns: named maps, each with its kind, stride and flip partners."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from semipose.geometry import Affine, constant, multiples
+from semipose.geometry import Affine, constant
 
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-# What is a probability keeps this far from 0 and 1: losses take its logarithm.
+# Distance of predicted probabilities from 0 and 1: losses take their logarithm.
 EDGE = 1e-4
 
 
@@ -43,141 +43,86 @@ class Field:
         maps = affine.at_stride(self.stride).image(self.maps, cells, "bicubic")
         return replace(self, maps=affine.exchanged(maps, self.flip))
 
-    def detach(self) -> "Field":
-        """The same field without its graph."""
-        return replace(self, maps=self.maps.detach())
-
 
 class Fields(dict[str, Field]):
-    """The fields of one network by name, e.g. `fields["heatmap"].maps`.
-
-    Networks that give keypoint and center maps as one tensor have them as parts of it; see `paired`.
-    """
-
-    def __init__(self, fields: Mapping[str, Field] | None = None, whole: Tensor | None = None) -> None:
-        super().__init__(fields or {})
-        self._whole = whole
-
-    def __setitem__(self, name: str, field: Field) -> None:
-        super().__setitem__(name, field)
-        if name in ("heatmap", "center"):
-            self._whole = None
-
-    @staticmethod
-    def paired(maps: Tensor, flip: tuple[int, ...], others: Mapping[str, Field] | None = None) -> "Fields":
-        """Keypoint and, last, center maps (B, K + 1, h, w) of stride 4 as "heatmap" and "center", and `others`."""
-        heatmap, center = maps.split([len(flip), 1], 1)
-        pair = {"heatmap": Field(heatmap, "scalar", 4, flip), "center": Field(center, "scalar", 4, (0,))}
-        return Fields(pair | dict(others or {}), maps)
-
-    @property
-    def joined(self) -> Tensor:
-        """Keypoint and center maps (B, K + 1, h, w) one after the other, or keypoint maps alone: no copy where the
-        network gave them so."""
-        if self._whole is not None:
-            return self._whole
-        maps = self["heatmap"].maps
-        return torch.cat([maps, self["center"].maps], 1) if "center" in self else maps
-
-    def merged(self) -> "Fields":
-        """The same, with keypoint and center maps as one field, where there are both: what moves them does so once."""
-        if "center" not in self:
-            return self
-        flip = self["heatmap"].flip
-        return Fields({"heatmap": Field(self.joined, "scalar", 4, (*flip, len(flip)))})
+    """The fields of one network by name, e.g. `fields["heatmap"].maps`."""
 
     def moved(self, affine: Affine) -> "Fields":
-        """Every scalar field moved by `affine`; the others are left out, as nothing may be compared with them."""
+        """Move every scalar field by `affine`; the others are left out, as nothing may be compared with them."""
         return Fields({name: field.moved(affine) for name, field in self.items() if field.kind == "scalar"})
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "Fields":
+        """The fields with `change` applied to all maps."""
+        return Fields({name: replace(field, maps=change(field.maps)) for name, field in self.items()})
 
     def detach(self) -> "Fields":
         """The same fields without their graph."""
-        return Fields({name: field.detach() for name, field in self.items()})
+        return self.changed(Tensor.detach)
 
     def split(self, first: int) -> "tuple[Fields, Fields]":
         """The fields of the first `first` samples of the batch, and those of the others."""
-        parts = (slice(0, first), slice(first, None))
-        one, other = (
-            Fields({name: replace(field, maps=field.maps[part]) for name, field in self.items()}) for part in parts
-        )
-        return one, other
+        return self.changed(lambda maps: maps[:first]), self.changed(lambda maps: maps[first:])
+
+
+def heatmap_and_center(maps: Tensor, flip: tuple[int, ...]) -> Fields:
+    """Fields "heatmap" and "center" of stride 4 from keypoint maps and, last, a map of people's centers."""
+    return Fields(
+        {
+            "heatmap": Field(maps[:, :-1], "scalar", 4, flip),
+            "center": Field(maps[:, -1:], "scalar", 4, (0,)),
+        }
+    )
 
 
 class InstanceFields(Fields):
-    """Fields of a network that also draws one person at a time (CID), at places chosen after it has answered.
+    """Fields of a network that also computes the maps of one person at a time (CID), at cells chosen later.
 
-    `features` (B, C, h, w) describe what is centered at a cell, `shared` (B, D, h, w) is what everybody's maps are
-    made of, both of the fields' stride. `draw(parameters (n, C), shared (B, D, h, w), cells (n, 2))`, of n / B people
-    of each image, one image after the other, answers with their maps (n, K, h, w). All maps are probabilities,
-    at least EDGE away from 0 and 1. `moved` gives plain fields: people are moved as poses.
+    `features` (B, C, h, w) describe the person centered at a cell, `shared` (B, D, h, w) are what all people's maps are
+    computed from, both of the fields' stride. `draw(parameters (n, C), shared (B, D, h, w), cells (n, 2))`, of n / B
+    people of each image, one image after the other, returns their maps (n, K, h, w). All maps are probabilities, at
+    least EDGE away from 0 and 1. `moved` gives plain fields: people are moved as poses.
     """
 
     def __init__(self, fields: Fields, features: Tensor, shared: Tensor, draw: Draw) -> None:
-        super().__init__(fields, fields._whole)
+        super().__init__(fields)
         self.features, self.shared, self._draw = features, shared, draw
 
-    def parameters(self, spots: Tensor) -> Tensor:
-        """The features (B * P, C) of P people of each image, at the cells `spots` (B, P) int64, counted row by row."""
+    def parameters(self, index: Tensor) -> Tensor:
+        """The features (B * P, C) of P people of each image, at the cells `index` (B, P) int64, counted row by row."""
         count, _, height, width = self.features.shape
-        return self._features_at((spots + multiples(count, height * width, spots.device)).flatten())
+        start = height * width * torch.arange(count, device=index.device)[:, None]
+        return self._features_at((index + start).flatten())
 
-    def drawn(self, parameters: Tensor, cells: Tensor) -> Tensor:
-        """Maps (B * P, K, h, w) in 0..1 of P people of each image, of these `parameters` (B * P, C) and centered at
-        `cells` (B * P, 2), x and y."""
-        return self._drawn(parameters, self.shared, cells)
+    def drawn(self, parameters: Tensor, cells: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Maps (n, K, h, w) in 0..1 of people of these `parameters` (n, C) and centered at `cells` (n, 2), x and y.
+
+        They are as many people of each image, one image after the other, or one of each of the images `rows` (n,).
+        """
+        shared = self.shared if rows is None else self.shared.index_select(0, rows)
+        # Maps of detached fields have no graph either.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.shared.requires_grad):
+            return self._draw(parameters, shared, cells)
 
     def instances(self, rows: Tensor, cells: Tensor) -> Tensor:
         """Maps (n, K, h, w) in 0..1 of the people centered at `cells` (n, 2), x and y, of the images `rows` (n,)."""
         x, y = cells.unbind(1)
-        parameters = self._features_at((rows * self.features.shape[2] + y) * self.features.shape[3] + x)
-        return self._drawn(parameters, self.shared.index_select(0, rows), cells)
+        index = (rows * self.features.shape[2] + y) * self.features.shape[3] + x
+        return self.drawn(self._features_at(index), cells, rows)
 
-    def _features_at(self, places: Tensor) -> Tensor:
+    def _features_at(self, index: Tensor) -> Tensor:
         # Row by row of channels_last maps, so that their gradient is of that layout, too: adding up two is slow.
-        return self.features.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, places)
+        return self.features.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, index)
 
-    def _drawn(self, parameters: Tensor, shared: Tensor, cells: Tensor) -> Tensor:
-        # Detached fields leave no graph in what is drawn of them either.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.shared.requires_grad):
-            return self._draw(parameters, shared, cells)
-
-    def detach(self) -> "InstanceFields":
-        """The same fields without their graph; nor has anything drawn of them one."""
-        return InstanceFields(super().detach(), self.features.detach(), self.shared.detach(), self._draw)
-
-    def split(self, first: int) -> "tuple[InstanceFields, InstanceFields]":
-        """The fields of the first `first` samples of the batch, and those of the others."""
-        one, other = super().split(first)
-        return (
-            InstanceFields(one, self.features[:first], self.shared[:first], self._draw),
-            InstanceFields(other, self.features[first:], self.shared[first:], self._draw),
-        )
-
-
-def stacked(answers: Sequence[Fields]) -> Fields:
-    """A network's `answers` to several batches of images of one size, as one to all of them."""
-    first = answers[0]
-    apart = list(first)
-    wholes = [each._whole for each in answers if each._whole is not None]
-    if len(wholes) == len(answers):
-        apart = [name for name in first if name not in ("heatmap", "center")]
-    fields = Fields(
-        {name: replace(first[name], maps=torch.cat([each[name].maps for each in answers])) for name in apart}
-    )
-    if len(apart) < len(first):
-        fields = Fields.paired(torch.cat(wholes), first["heatmap"].flip, fields)
-    drawing = [each for each in answers if isinstance(each, InstanceFields)]
-    if not drawing:
-        return fields
-    features, shared = (torch.cat([getattr(each, name) for each in drawing]) for name in ("features", "shared"))
-    return InstanceFields(fields, features, shared, drawing[0]._draw)
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "InstanceFields":
+        """The fields with `change` applied to all maps, also to what people's maps are computed from."""
+        return InstanceFields(super().changed(change), change(self.features), change(self.shared), self._draw)
 
 
 def mirrored_mean(fields: Fields, flipped: Fields, width: int) -> Fields:
-    """`fields` and the answer to the mirrored image, moved back, as one: the flip test. `width` of the input in px.
+    """Merge `fields` with those of the mirrored image, moved back: the flip test. `width` of the input in pixels.
 
-    Scalar maps and vectors are averaged. The embeddings are stacked, the flipped ones' channels after the others, as
-    each means something only beside others of the same image. Maps of one person are the mean of both.
+    Scalar maps and vectors are averaged. Embeddings are stacked, the flipped ones' channels after the others, as they
+    can only be compared within one image. Maps of one person are the mean of both.
     """
     maps = next(iter(fields.values())).maps
     mirror = Affine.mirror(width, len(maps), maps.device)
@@ -188,7 +133,7 @@ def mirrored_mean(fields: Fields, flipped: Fields, width: int) -> Fields:
 
 
 def _with_mirrored(field: Field, flipped: Field, mirror: Affine) -> Field:
-    """Two answers in one; where embeddings are stacked, each keeps its partners."""
+    """Merge two fields; where embeddings are stacked, each keeps its partners."""
     cells = (field.maps.shape[-2], field.maps.shape[-1])
     back = mirror.at_stride(field.stride).image(flipped.maps, cells, "bicubic")
     back = mirror.exchanged(back, field.flip).to(field.maps.dtype)
@@ -196,13 +141,13 @@ def _with_mirrored(field: Field, flipped: Field, mirror: Affine) -> Field:
         flip = (*field.flip, *(len(field.flip) + partner for partner in field.flip))
         return replace(field, maps=torch.cat([field.maps, back], 1), flip=flip)
     if field.kind == "vector":
-        # Channels dx and dy in turn.
+        # Channels dx and dy alternate.
         back = back * constant((((-1.0,),), ((1.0,),)), back.device, back.dtype).repeat(back.shape[1] // 2, 1, 1)
     return replace(field, maps=torch.lerp(field.maps, back, 0.5))
 
 
 class _MirroredInstances(InstanceFields):
-    """`fields` whose maps of people are the mean with those that `flipped` draws of the mirrored people."""
+    """Fields whose maps of people are the mean over `fields` and `flipped`."""
 
     def __init__(self, both: Fields, fields: InstanceFields, flipped: InstanceFields) -> None:
         super().__init__(both, fields.features, fields.shared, fields._draw)

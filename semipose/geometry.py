@@ -1,14 +1,14 @@
 """Affine maps between pixel frames: the one place where coordinates change hands.
 
 A pixel's center has integer coordinates; (0, 0) is the center of the top-left pixel. Cell i of a map with stride s
-lies at image pixel s * i + (s - 1) / 2. Maps are made of numbers on the host: there they are composed and inverted in
-float64, without launches, and out of reach of autocast and TF32, which would round them by a pixel.
+lies at image pixel s * i + (s - 1) / 2. Affine maps live on the CPU in float64. Composing them there avoids kernel
+launches, and autocast and TF32 cannot round them (by up to a pixel).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,29 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 Sampling = Literal["bilinear", "bicubic"]
-Made = TypeVar("Made")
 
 CPU = torch.device("cpu")
 
 
-class Keeping:
-    """What never changes can keep what was made of it."""
-
-    @cached_property
-    def _made(self) -> dict[object, Any]:
-        return {}
-
-    def once(self, key: object, make: Callable[[], Made]) -> Made:
-        """What `make` answers, made once for each `key`."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
-
-
 @dataclass(frozen=True)
-class Affine(Keeping):
-    """`rows` (B, 3, 3) float64, on the host, take homogeneous source pixels to destination pixels; the last row is
-    0 0 1. What moves points and images that lie on `device` goes there as float32, once for each use."""
+class Affine:
+    """B affine maps: `rows` (B, 3, 3) float64 on the CPU take homogeneous source pixels to destination pixels.
+
+    The last row is 0 0 1. Points and images that they move lie on `device`, where matrices are float32.
+    """
 
     rows: NDArray[np.float64]
     device: torch.device = CPU
@@ -85,12 +72,12 @@ class Affine(Keeping):
         return Affine(self.rows @ first.rows, self.device)
 
     def inverse(self) -> "Affine":
-        """The way back."""
+        """The map from destination to source."""
         return Affine(self._inverse, self.device)
 
     def to(self, other: "Affine") -> "Affine":
-        """From this map's destination to that of `other`, both from the same source; kept, with the grids it makes."""
-        return self.once(("to", id(other)), lambda: (other @ self.inverse(), other))[0]
+        """The map from this one's destination to that of `other`, both from the same source."""
+        return other @ self.inverse()
 
     @cached_property
     def _inverse(self) -> NDArray[np.float64]:
@@ -113,7 +100,7 @@ class Affine(Keeping):
 
     @property
     def host_scale(self) -> NDArray[np.float64]:
-        """(B, 1, 1) on the host: how much longer things become."""
+        """(B, 1, 1) on the CPU: how much longer things become."""
         return np.sqrt(np.abs(self._determinant))[:, None, None]
 
     @cached_property
@@ -130,36 +117,35 @@ class Affine(Keeping):
     def points(self, xy: Tensor) -> Tensor:
         """Move points (B, ..., 2)."""
         rows = self.rows[:, :2].reshape(-1, *[1] * (xy.ndim - 2), 2, 3)
-        of_x, of_y, shift = self.once(("points", xy.ndim), lambda: self._placed(rows).unbind(-1))
+        of_x, of_y, shift = self._placed(rows).unbind(-1)
         x, y = xy.float().split(1, -1)
         return torch.addcmul(torch.addcmul(shift, of_y, y), of_x, x)
 
     def keypoints(self, xy: Tensor, flip: Sequence[int]) -> Tensor:
-        """Move keypoints (B, K, 2); where the map mirrors, a left wrist takes the right wrist's place."""
+        """Move keypoints (B, K, 2); where the map mirrors, left and right ones are exchanged."""
         return self.exchanged(self.points(xy), flip)
 
     def exchanged(self, values: Tensor, flip: Sequence[int], dim: int = 1) -> Tensor:
-        """Reorder `dim` of `values` (B, ..., C, ...), 1 or 2, by the permutation `flip` where the map mirrors."""
-        same = np.arange(len(flip))
-        if list(flip) == list(same):
+        """Reorder `dim` of `values` (B, ..., C, ...) by the permutation `flip` where the map mirrors."""
+        if list(flip) == list(range(len(flip))):
             return values
-        order = self.order(flip).reshape(-1, *[1] * (dim - 1), len(flip))
-        given = self.once(("flip", dim, *flip), lambda: self._given(order))
-        return values[*_before(tuple(values.shape[:dim]), values.device), given]
+        mirrored = self.mirrored.view(-1, *[1] * (values.ndim - 1))
+        partners = constant(tuple(flip), values.device, torch.int64)
+        return torch.where(mirrored, values.index_select(dim, partners), values)
 
     def order(self, flip: Sequence[int]) -> NDArray[np.int64]:
-        """(B, C) on the host: which channel takes each one's place, `flip` where the map mirrors."""
+        """(B, C) on the CPU: the channel that takes each one's place, `flip` where the map mirrors."""
         return np.where(self._determinant[:, None] < 0, flip, np.arange(len(flip)))
 
     def host_points(self, xy: NDArray[Any]) -> NDArray[np.float32]:
-        """Move points (B, ..., 2) that lie on the host."""
+        """Move points (B, ..., 2) that lie on the CPU."""
         rows = self.rows.reshape(-1, *[1] * (xy.ndim - 3), 3, 3)
         moved = xy @ rows[..., :2, :2].swapaxes(-1, -2) + rows[..., :2, 2][..., None, :]
         return moved.astype(np.float32)
 
     def at_stride(self, stride: int) -> "Affine":
         """The same map between the cells of two maps of `stride`, instead of between their input pixels."""
-        return self.once(("stride", stride), lambda: self.between(stride, stride))
+        return self.between(stride, stride)
 
     def between(self, source_stride: int, destination_stride: int) -> "Affine":
         """The same map from cells of a map with one stride to cells of a map with another."""
@@ -177,17 +163,14 @@ class Affine(Keeping):
         return moved.to(source.dtype)
 
     def _grid(self, source_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        """Where each destination pixel comes from, x and y in the -1..1 of `grid_sample`: (B, 2, H, W)."""
-        return self.once((source_size, size), lambda: self._new_grid(source_size, size))
-
-    def _new_grid(self, source_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """The source of each destination pixel, x and y in the -1..1 of `grid_sample`: (B, 2, H, W)."""
         (tall, wide), (height, width), device = source_size, size, self.device
         # 2 (p + 0.5) / span - 1 turns pixel p into grid coordinates without align_corners.
         back = self._inverse[:, :2] * (2 / np.array([[wide], [tall]]))
         back[:, :, 2] += 1 / np.array([wide, tall]) - 1
         of_x, of_y, shift = self._placed(back.reshape(-1, 2, 1, 1, 3)).unbind(-1)
-        along_y = torch.addcmul(shift, of_y, indices(height, device, upright=True))
-        return torch.addcmul(along_y, of_x, indices(width, device))
+        along_y = torch.addcmul(shift, of_y, torch.arange(height, device=device)[:, None])
+        return torch.addcmul(along_y, of_x, torch.arange(width, device=device))
 
     def inside(self, source_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Share (B, 1, H, W) in 0..1 of each destination pixel that the source image of `source_size` covers."""
@@ -202,45 +185,8 @@ class Affine(Keeping):
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)
 def constant(values: tuple[object, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Nested tuples as a tensor that stays on the device: a new one would be a copy that the host waits for."""
+    """Nested tuples as a cached tensor on the device: a new one would be a copy that the host waits for."""
     return torch.tensor(values, device=device, dtype=dtype)
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def indices(count: int, device: torch.device, upright: bool = False, stride: int = 1) -> Tensor:
-    """0, 1, ..., count - 1 as float32 (count,), or `upright` (count, 1), kept on the device; of a map's cells, with its
-    `stride`, where they lie in pixels."""
-    index = torch.arange(count, device=device, dtype=torch.float32) * stride + (stride - 1) / 2
-    return index[:, None] if upright else index
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def multiples(count: int, of: int, device: torch.device) -> Tensor:
-    """0, of, 2 * of, ... as int64 (count, 1), kept on the device."""
-    return torch.arange(count, device=device)[:, None] * of
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def earlier(count: int, device: torch.device) -> Tensor:
-    """(count, count) bool, kept on the device: whether column j comes before row i."""
-    return torch.ones(count, count, dtype=torch.bool, device=device).tril(-1)
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def itself(count: int, device: torch.device) -> Tensor:
-    """(count, count) bool, kept on the device: true for each one and itself alone."""
-    return torch.eye(count, dtype=torch.bool, device=device)
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _before(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
-    """For each dimension of `shape` its indices, as indexing together with a further one wants them."""
-    return torch.meshgrid(*(torch.arange(size, device=device) for size in (*shape, 1)), indexing="ij")[:-1]
 
 
 def _pixels_of_cells(stride: int) -> NDArray[np.float64]:

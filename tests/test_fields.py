@@ -1,12 +1,10 @@
-"""Keypoint and center maps given as one tensor stay one, and are never older than their parts."""
+"""Fields are moved, split and detached by name; fields that draw people stay so."""
 
-from dataclasses import replace
-
-import pytest
 import torch
 from torch import Tensor
 
-from semipose.fields import Field, Fields, InstanceFields, stacked
+from semipose.fields import Field, Fields, InstanceFields, heatmap_and_center
+from semipose.geometry import Affine
 
 FLIP = (0, 2, 1)
 
@@ -15,62 +13,33 @@ def maps(seed: int = 0, count: int = 2) -> Tensor:
     return torch.rand(count, 4, 6, 5, generator=torch.Generator().manual_seed(seed))
 
 
-def apart(of: Tensor) -> Fields:
-    """Two fields that are parts of nothing."""
-    heatmap, center = of[:, :3].clone(), of[:, 3:].clone()
-    return Fields({"heatmap": Field(heatmap, "scalar", 4, FLIP), "center": Field(center, "scalar", 4, (0,))})
-
-
-def test_parts_of_one_tensor_are_joined_without_a_copy() -> None:
-    whole = maps().requires_grad_()
-    fields = Fields.paired(whole, FLIP)
-    assert fields.joined is whole
-    assert torch.equal(fields["heatmap"].maps, whole[:, :3])
-    assert torch.equal(fields["center"].maps, whole[:, 3:])
-    both = fields.merged()["heatmap"]
-    assert both.maps is whole
-    assert both.flip == (0, 2, 1, 3)
+def test_keypoint_and_center_maps_are_two_fields_and_learn_in_one_tensor() -> None:
+    both = maps().requires_grad_()
+    fields = heatmap_and_center(both, FLIP)
+    assert torch.equal(fields["heatmap"].maps, both[:, :3])
+    assert torch.equal(fields["center"].maps, both[:, 3:])
+    assert (fields["heatmap"].flip, fields["center"].flip) == (FLIP, (0,))
     fields["center"].maps.sum().backward()
-    assert whole.grad is not None
-    assert whole.grad.sum((0, 2, 3)).tolist() == [0, 0, 0, 60]
+    assert both.grad is not None
+    assert both.grad.sum((0, 2, 3)).tolist() == [0, 0, 0, 60]
 
 
-def test_fields_that_are_parts_of_nothing_are_joined_too() -> None:
-    fields = apart(maps())
-    assert torch.equal(fields.joined, maps())
-    assert torch.equal(fields.merged()["heatmap"].maps, maps())
-    del fields["center"]
-    assert torch.equal(fields.joined, maps()[:, :3])
-    assert fields.merged() is fields
+def test_only_scalar_fields_are_moved() -> None:
+    fields = Fields(heatmap_and_center(maps(), FLIP) | {"tags": Field(maps(), "embedding", 4, FLIP)})
+    moved = fields.moved(Affine.mirror(20, 2))
+    assert set(moved) == {"heatmap", "center"}
+    torch.testing.assert_close(moved["heatmap"].maps, maps()[:, [0, 2, 1]].flip(-1))
 
 
-@pytest.mark.parametrize("name", ["heatmap", "center"])
-def test_a_field_put_in_anothers_place_is_what_is_joined(name: str) -> None:
-    fields = Fields.paired(maps(), FLIP)
-    fields[name] = replace(fields[name], maps=fields[name].maps + 1)
-    expected = torch.cat([fields["heatmap"].maps, fields["center"].maps], 1)
-    assert torch.equal(fields.joined, expected)
-    assert not torch.equal(expected, maps())
-
-
-def test_answers_are_stacked_whether_their_maps_are_one_tensor_or_not() -> None:
-    one, other = maps(1), maps(2, count=3)
-    tags = {"tags": Field(maps(3), "embedding", 4, FLIP)}, {"tags": Field(maps(4, 3), "embedding", 4, FLIP)}
-    whole = stacked([Fields.paired(one, FLIP, tags[0]), Fields.paired(other, FLIP, tags[1])])
-    mixed = stacked([Fields.paired(one, FLIP, tags[0]), Fields({**apart(other), **tags[1]})])
-    for found in (whole, mixed):
-        assert torch.equal(found.joined, torch.cat([one, other]))
-        assert torch.equal(found["heatmap"].maps, torch.cat([one, other])[:, :3])
-        assert torch.equal(found["tags"].maps, torch.cat([maps(3), maps(4, 3)]))
-        assert found["heatmap"].flip == FLIP
-    assert all(torch.equal(part.joined, of) for part, of in zip(whole.split(2), (one, other), strict=True))
-
-
-def test_fields_that_draw_people_are_joined_and_stacked_as_others_are() -> None:
-    answers = ((Fields.paired(maps(seed), FLIP), maps(seed), maps(seed)) for seed in (1, 2))
-    fields = [InstanceFields(*each, lambda *_: maps()) for each in answers]
-    assert torch.equal(fields[0].joined, maps(1))
-    both = stacked(fields)
-    assert isinstance(both, InstanceFields)
-    assert torch.equal(both.joined, torch.cat([maps(1), maps(2)]))
-    assert torch.equal(both.shared, torch.cat([maps(1), maps(2)]))
+def test_fields_that_draw_people_are_split_and_detached_as_others_are() -> None:
+    both = maps().requires_grad_()
+    fields = InstanceFields(heatmap_and_center(both, FLIP), 2 * both, 3 * both, lambda parameters, shared, _: shared)
+    one, other = fields.split(1)
+    assert torch.equal(one["center"].maps, both[:1, 3:])
+    assert torch.equal(other.features, 2 * both[1:])
+    cells = torch.zeros(1, 2)
+    drawn = other.drawn(other.parameters(torch.zeros(1, 1, dtype=torch.int64)), cells)
+    assert torch.equal(drawn, 3 * both[1:])
+    assert drawn.requires_grad
+    still = other.detach()
+    assert not any(each.requires_grad for each in (still["heatmap"].maps, still.features, still.drawn(cells, cells)))

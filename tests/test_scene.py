@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
 from semipose.geometry import Affine
@@ -71,8 +70,7 @@ def test_beyond_the_view_nothing_is_known() -> None:
     assert there.known[..., 16:].sum() == 0
 
 
-@pytest.mark.parametrize("room", [0, 5])
-def test_labels_moved_by_the_host_are_what_the_device_makes_of_them(room: int) -> None:
+def test_labels_moved_on_the_cpu_are_what_the_device_makes_of_them() -> None:
     """Also at the borders, beyond them, in mirrored views and where there is nobody."""
     generator = np.random.default_rng(2)
     count, size = 40, (64, 48)
@@ -90,21 +88,26 @@ def test_labels_moved_by_the_host_are_what_the_device_makes_of_them(room: int) -
         (24, 32),
     )
     affine.rows[:8] = np.eye(3)
-    expected = Scene.unpacked(torch.from_numpy(labels.packed()), known).moved(affine, FLIP, size)
-    found = Scene.unpacked(torch.from_numpy(labels.moved(affine, FLIP, size).packed(room)), known)
-    people = found.people
-    assert people == max(3, room)
-    assert not found.weight[:, 3:].any()
-    assert not found.visible[:, 3:].any()
-    assert 0.2 < expected.visible[:, :2].mean() < 0.7
-    for name in ("keypoints", "visible", "weight", "sides"):
-        torch.testing.assert_close(getattr(found, name)[:, :3], getattr(expected, name), atol=1e-4, rtol=1e-5)
-    assert expected.visible[0, 0].tolist() == ([1, 1, 0] * visible[0, 0]).tolist()
+    at, shown = torch.from_numpy(keypoints), torch.from_numpy(visible)
+    expected = Scene(at, shown.float(), shown.any(-1).float(), torch.from_numpy(sides), known).moved(affine, FLIP, size)
+    found = labels.moved(affine, FLIP, size)
+    assert 0.2 < found.visible[:, :2].mean() < 0.7
+    for name in ("keypoints", "visible", "sides"):
+        torch.testing.assert_close(
+            torch.from_numpy(getattr(found, name)).float(), getattr(expected, name), atol=1e-4, rtol=1e-5
+        )
+    assert found.visible[0, 0].tolist() == ([True, True, False] * visible[0, 0]).tolist()
 
 
-def test_parts_of_a_batch_are_scenes() -> None:
-    one, other = scene().split(1)
-    assert len(one) == len(other) == 1
-    assert one.people == 2
-    assert one.present.any()
-    assert not other.present.any()
+def test_the_box_of_detected_people_survives_a_replace_and_is_not_taken_into_another_view() -> None:
+    """It holds all their keypoints, also those that are not confident."""
+    keypoints = torch.tensor([[10.0, 10], [20, 30], [50, 40]]).view(1, 1, 3, 2)
+    scores = torch.tensor([0.9, 0.8, 0.2]).view(1, 1, 3)
+    detected = Scene.found(keypoints, scores, torch.ones(1, 1), torch.ones(1, 1, 16, 16), least=0.3)
+    other = replace(detected, known=torch.zeros(1, 1, 16, 16), visible=0 * detected.visible)
+    for scene_of in (detected, other):
+        assert scene_of.extent is not None
+        assert [each.flatten().tolist() for each in scene_of.extent] == [[10, 10], [50, 40]]
+    assert detected.sides.flatten().tolist() == [40, 30]
+    assert detected.hull.flatten().tolist() == [10, 20]
+    assert detected.moved(Affine.mirror(64, 1), FLIP).extent is None

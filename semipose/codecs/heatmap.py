@@ -7,7 +7,6 @@ keypoint is, not at the nearest cell.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semipose.fields import Field, Fields
-from semipose.geometry import constant, indices
+from semipose.geometry import constant
 
 Decoding = Literal["dark", "quarter"]
 
@@ -56,7 +55,7 @@ class HeatmapCodec:
         height, width = self.cells
         at = (keypoints.float() - (self.stride - 1) / 2) / self.stride
         # A Gaussian is a product of its profiles in x and y: a few exponentials instead of h * w.
-        offset = indices(max(height, width), at.device) - at[..., None]
+        offset = torch.arange(max(height, width), device=at.device) - at[..., None]
         x, y = torch.exp(offset.square() * (-0.5 / self.sigma**2)).unbind(2)
         maps = y[..., :height, None] * x[..., None, :width]
         # The map's cells reach half a cell beyond their centers.
@@ -78,8 +77,7 @@ class HeatmapCodec:
         width = maps.shape[-1]
         cell = torch.stack([index % width, torch.div(index, width, rounding_mode="floor")], -1)
         step = self._quarter(maps, index, cell) if how == "quarter" else self._dark(maps, index, cell)
-        first = constant(((self.stride - 1) / 2,), maps.device)
-        return torch.add(first, cell + step, alpha=self.stride), score
+        return self.stride * (cell + step) + (self.stride - 1) / 2, score
 
     def _quarter(self, maps: Tensor, index: Tensor, cell: Tensor) -> Tensor:
         """A quarter cell toward the higher neighbor on each axis; 0 where neighbors are equal or one is missing."""
@@ -160,12 +158,10 @@ def _last(maps: Tensor) -> Tensor:
     return constant((maps.shape[-1] - 1, maps.shape[-2] - 1), maps.device, torch.int64)
 
 
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)
 def _blurs(sigma: float, device: torch.device) -> Tensor:
     """(81, 36): from a patch of 9x9 cells to its middle 3x3, blurred along neither axis, x, y, and both."""
-    reach = torch.arange(-_BLUR_RADIUS - 1, _BLUR_RADIUS + 2)
-    offset = reach - torch.arange(-1, 2)[:, None]
+    reach = torch.arange(-_BLUR_RADIUS - 1, _BLUR_RADIUS + 2, device=device)
+    offset = reach - torch.arange(-1, 2, device=device)[:, None]
     kernel = torch.exp(offset.square() * (-0.5 / max(0.5, sigma / 2) ** 2)) * (offset.abs() <= _BLUR_RADIUS)
     rows = torch.stack([(offset == 0).float(), kernel / kernel.sum(-1, keepdim=True)])
-    return torch.einsum("aip,bjq->pqabij", rows, rows).reshape(len(reach) ** 2, -1).to(device)
+    return torch.einsum("aip,bjq->pqabij", rows, rows).reshape(len(reach) ** 2, -1)

@@ -1,4 +1,4 @@
-"""Everybody in a batch of images <-> a detector-free network's fields: what the three kinds of codec share.
+"""Convert between the people in a batch of images and the fields of a detector-free network: base of three codecs.
 
 Keypoints are in pixels of the network's input; cell i of a map with stride s lies at pixel s * i + (s - 1) / 2.
 """
@@ -6,7 +6,7 @@ Keypoints are in pixels of the network's input; cell i of a map with stride s li
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,32 +14,23 @@ from torch import Tensor
 
 from semipose.codecs.peaks import LEAST_KEYPOINT
 from semipose.fields import Fields
-from semipose.geometry import constant
 from semipose.losses.heatmap import total
-from semipose.losses.per_image import Term, whole
 from semipose.pose.skeleton import Skeleton
 from semipose.scene import DetectedPeople, Scene
-
-if TYPE_CHECKING:
-    from semipose.codecs.rescoring import Rescorer
-
-
-# Whether an empty place is to be learned as empty; 1.0 or 0.0 for each image (B, 1, 1, 1) where they differ.
-Negatives = bool | Tensor
 
 
 @dataclass(frozen=True)
 class SceneCodec(ABC):
-    """One kind of detector-free network: `size` (H, W) of its input in pixels, and whose keypoints it finds.
+    """Codec of one kind of detector-free network with input `size` (H, W) in pixels and people of one `skeleton`.
 
-    All but `decode` stays on the device, with no loop over samples, people or keypoints.
+    All but `decode` stays on the device, without a loop over samples, people or keypoints.
     """
 
     size: tuple[int, int]
     skeleton: Skeleton
 
     stride: ClassVar[int] = 4
-    # The score from which on somebody whom `found` finds is believed where nothing else is said.
+    # Default score above which a person detected by `found` is confident.
     sure: ClassVar[float] = 0.3
 
     @property
@@ -49,114 +40,96 @@ class SceneCodec(ABC):
 
     @property
     def sigma(self) -> float:
-        """Of a keypoint's Gaussian, in cells of either resolution: the published 2 on maps of 128 cells, and the same
-        share of smaller ones, but never below 1.5: a narrower peak suffers from being moved between views."""
+        """Standard deviation of a keypoint's Gaussian, in cells of either resolution.
+
+        The published 2 on maps of 128 cells and the same share of smaller ones, but never below 1.5: a narrower peak
+        suffers from being moved between views.
+        """
         return max(1.5, 2.0 * min(self.cells) / 128)
 
     @property
     def least_side(self) -> float:
-        """In pixels: people whose box has a smaller area than this square have no center. The published 32 pixels of
-        512, and the same share of other sizes."""
+        """Side in pixels of the smallest box, by area, whose person has a center.
+
+        The published 32 pixels of 512, and the same share of other sizes.
+        """
         return min(self.size) / 16
 
     @abstractmethod
-    def targets(self, scene: Scene, negatives: Negatives = True) -> tuple[Fields, Fields]:
-        """Scalar maps to learn, and the weight of each of their cells, both (B, C, h, w) by the fields' names.
+    def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
+        """Target of each scalar map, and the weight of each of its cells, both (B, C, h, w) by the fields' names.
 
-        With `negatives` the weights are the published ones, times `scene.known`: an empty place is to be learned as
-        empty. Without, as pseudo people want it, a cell counts only around a keypoint, as much as that is trusted.
+        With `negatives` the weights are the published ones times `scene.known`: background is a target, too. Without,
+        as for pseudo people, only cells around keypoints count, weighed by the keypoint's confidence.
         """
 
     @abstractmethod
-    def map_terms(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Term]:
-        """The published losses between scalar maps and what `targets` answered, by the names of fields."""
+    def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
+        """The published losses between scalar maps and their `targets`, by field name: scalars."""
+
+    @abstractmethod
+    def instance_losses(self, fields: Fields, scene: Scene, chance: Tensor | None = None) -> dict[str, Tensor]:
+        """Losses of what tells people apart, times their published factors: scalars, 0 without people.
+
+        `scene.visible` and `scene.weight` are their weights. `chance` (B, M, 3) holds uniform random numbers in 0..1
+        for codecs that sample; None: nothing is random.
+        """
+
+    def losses(
+        self, fields: Fields, scene: Scene, chance: Tensor | None = None, negatives: bool = True
+    ) -> dict[str, Tensor]:
+        """All supervised losses of the people of `scene`; see `instance_losses` for `chance`."""
+        maps = self.map_losses(fields, *self.targets(scene, negatives))
+        return maps | self.instance_losses(fields, scene, chance)
 
     def consistency(self, fields: Fields, targets: Fields, weights: Fields) -> Tensor:
-        """How far scalar maps are from a teacher's, which are soft and no Gaussians: as large as those of `map_terms`,
-        a scalar. All may be merged, and weights broadcast to the maps."""
-        return total({name: term.total for name, term in self.map_terms(fields, targets, weights).items()}).mean()
-
-    @abstractmethod
-    def terms(self, fields: Fields, scene: Scene, negatives: Negatives = True) -> dict[str, Term]:
-        """All terms of the people of `scene`, each times its published factor; for `negatives` see `targets`.
-
-        Those of `map_terms`, and what tells people apart, with `scene.visible` and `scene.weight` as weights: 0 without
-        people.
-        """
-
-    def losses(self, fields: Fields, scene: Scene) -> dict[str, Tensor]:
-        """All supervised terms of labeled people: scalars on the device."""
-        return whole(self.terms(fields, scene))
+        """Loss between scalar maps and a teacher's soft maps, on the scale of `map_losses`: a scalar."""
+        return total(self.map_losses(fields, targets, weights))
 
     @abstractmethod
     def found(
         self, fields: Fields, people: int, known: Tensor | None = None, least: float = LEAST_KEYPOINT
     ) -> tuple[Scene, Tensor]:
-        """The best `people` of each image, read on the device for a training step, and (B, M) bool, whom of them the
-        fields describe well enough to be learned from, by more than their score.
+        """Detect the best `people` of each image, on the device, for a training step.
 
-        `visible` are the keypoints' scores, 0 where they are below `least` or none was really detected; `weight` the
-        people's, 0 beyond those found; `sides` those of the hull of all keypoints that were detected; `known` as
-        given, else everything is.
+        Returns a scene and (B, M) bool, which people the fields describe well enough to learn from, apart from their
+        score. In the scene `visible` are the keypoints' scores, 0 below `least` and where none was detected; `weight`
+        are the people's, 0 beyond those detected; `sides` and `extent` are of all detected keypoints; `known` is as
+        given, default 1 everywhere.
         """
 
     def decode(self, fields: Fields, people: int = 30) -> DetectedPeople:
-        """The best `people` of each image, as well as can be, for an evaluation; waits for the device."""
+        """Detect the best `people` of each image for an evaluation; waits for the device."""
         return self.decode_scales([fields], people)
 
     @abstractmethod
     def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> DetectedPeople:
-        """`decode` of the answers to the same images at several sizes; the first is that of the codec."""
+        """`decode` from the fields of the same images at several sizes; the first has the codec's size."""
 
     def centered(self, scene: Scene) -> Tensor:
-        """(B, M) bool: who has a center, being large enough."""
-        least = self.least_side**2
-        return scene.once(("centered", least), lambda: scene.present & (scene.area >= least))
+        """(B, M) bool: people who are large enough to have a center."""
+        return scene.present & (scene.area >= self.least_side**2)
 
     def everywhere(self, known: Tensor | None, like: Tensor) -> Tensor:
-        """`known`, and where it is None ones, as `Scene.known` for as many images as `like` has."""
+        """`known`, or by default ones (B, 1, h, w) for the B images of `like`."""
         return like.new_ones(len(like), 1, *self.cells) if known is None else known
 
     def in_cells(self, points: Tensor, stride: int = 4) -> Tensor:
-        """Pixels of the input as cells of a map."""
-        first = constant(((1 - stride) / 2 / stride,), points.device)
-        return torch.add(first, points.float(), alpha=1 / stride)
+        """Convert pixels of the input to cells of a map."""
+        return (points.float() - (stride - 1) / 2) / stride
 
     def in_pixels(self, cells: Tensor, stride: int = 4) -> Tensor:
-        """Cells of a map as pixels of the input."""
-        return torch.add(constant(((stride - 1) / 2,), cells.device), cells, alpha=stride)
+        """Convert cells of a map to pixels of the input."""
+        return cells * stride + (stride - 1) / 2
 
 
-def tells_people_apart(fields: Fields) -> bool:
-    """Whether `fields` are those of a detector-free network."""
-    return "tags" in fields or "center" in fields
+def weighed(trusted: Tensor, known: Tensor, negatives: bool, empty: float = 1.0) -> Tensor:
+    """Weights (B, C, h, w) of cells, 0 where it is not `known` who is there.
 
-
-def scene_codec(
-    fields: Fields, size: tuple[int, int], skeleton: Skeleton, rescorer: "Rescorer | None" = None
-) -> SceneCodec:
-    """The codec of the network that answered with `fields` to images of `size` (H, W) in pixels; see `CenterOffset`
-    for the `rescorer`."""
-    # They are made of what stands above.
-    from semipose.codecs.associative import AssociativeEmbedding
-    from semipose.codecs.center_offset import CenterOffset
-    from semipose.codecs.instance import Instance
-
-    if "tags" in fields:
-        return AssociativeEmbedding(size, skeleton, fine="fine_heatmap" in fields)
-    if "center" not in fields:
-        raise ValueError(f"fields {sorted(fields)} tell no people apart; expected tags, or centers and offsets")
-    return CenterOffset(size, skeleton, rescorer=rescorer) if "offsets" in fields else Instance(size, skeleton)
-
-
-def weighed(trusted: Tensor, known: Tensor, negatives: Negatives, empty: float = 1.0) -> Tensor:
-    """Weights (B, C, h, w) of cells `trusted` (B, C, h, w) in 0..1, 0 away from keypoints, where they are `known`: at
-    least `empty` with `negatives`."""
-    if isinstance(negatives, Tensor):
-        trusted = torch.maximum(trusted, negatives if empty == 1 else negatives * empty)
-    elif negatives:
-        trusted = trusted.clamp_min(empty)
-    return trusted * known
+    `trusted` (B, C, h, w) is the confidence of the keypoint around each cell, 0 away from keypoints; with `negatives`
+    a weight is at least `empty`.
+    """
+    return (trusted.clamp_min(empty) if negatives else trusted) * known
 
 
 def mean_maps(scales: Sequence[Fields], name: str) -> Tensor:
@@ -173,19 +146,19 @@ def mean_maps(scales: Sequence[Fields], name: str) -> Tensor:
 
 
 def rescaled(points: Tensor, fields: Fields, first: Fields) -> Tensor:
-    """Pixels (..., 2) of the image that `fields` answered as pixels of the one that `first` did."""
+    """Convert pixels (..., 2) of the image that gave `fields` to pixels of the one that gave `first`."""
     spans = [each["heatmap"].maps.shape[-1] for each in (first, fields)]
     return (points + 0.5) * (spans[0] / spans[1]) - 0.5
 
 
 def ranked(keypoints: Tensor, scores: Tensor, person: Tensor, people: int) -> DetectedPeople:
-    """The best `people` by `person` (B, M), best first and on the CPU; 0 beyond those found, and in place of NaN."""
+    """The best `people` by `person` (B, M), best first and on the CPU; 0 beyond those detected, and in place of NaN."""
     person, order = person.nan_to_num().topk(min(people, person.shape[1]))
-    there = person > 0
+    detected = person > 0
     keypoints = keypoints.gather(1, order[..., None, None].expand(-1, -1, *keypoints.shape[2:]))
     scores = scores.gather(1, order[..., None].expand(-1, -1, scores.shape[2]))
     return DetectedPeople(
-        keypoints.masked_fill(~there[..., None, None], 0).float().cpu(),
-        scores.masked_fill(~there[..., None], 0).nan_to_num().float().cpu(),
+        keypoints.masked_fill(~detected[..., None, None], 0).float().cpu(),
+        scores.masked_fill(~detected[..., None], 0).nan_to_num().float().cpu(),
         person.float().cpu(),
     )

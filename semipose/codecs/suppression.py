@@ -1,33 +1,32 @@
-"""People found more than once: who is the same person, and who of them stays. Batched, on the device."""
+"""Pose non-maximum suppression: remove duplicate detections of one person. Batched, on the device."""
 
 import torch
 from torch import Tensor
 
-from semipose.geometry import constant, earlier
+from semipose.geometry import constant
 
-# Rounds where there is no time for all: chains of five are rare.
+# Rounds of suppression in a training step: longer chains of duplicates are rare.
 FEW = 5
 
 
 def survivors(same: Tensor, score: Tensor, rounds: int) -> Tensor:
-    """(B, M) bool: who stays when everybody gives way to a better one who stays (greedy suppression).
+    """(B, M) bool: the people that greedy suppression keeps, each unless a better duplicate is kept.
 
-    `same[b, i, j]` (B, M, M) bool says that i is the person j found again; `score` (B, M), 0 for nobody. All are judged
-    at once, `rounds` times: exact where no chain of people who give way to each other is longer, so M is always enough.
-    After fewer rounds, an odd number, all who stay are right, and some who should may be missing.
+    `same[b, i, j]` (B, M, M) bool says that i and j are one person; `score` (B, M) is 0 for padding. All people are
+    judged at once, `rounds` times. That is exact where no chain of duplicates is longer, so M rounds are always enough.
+    After fewer rounds, an odd number, all people kept are right, and some may be missing.
     """
-    yields = (same & better(score)).float()
-    stays = there = (score > 0).float()[..., None]
-    with torch.autocast(score.device.type, enabled=False):
-        for _ in range(rounds):
-            stays = torch.baddbmm(there, yields, stays, alpha=-1).clamp_min_(0)
-    return stays[..., 0] > 0
+    suppresses, detected = same & better(score), score > 0
+    kept = detected
+    for _ in range(rounds):
+        kept = detected & ~(suppresses & kept[:, None]).any(-1)
+    return kept
 
 
 def better(score: Tensor) -> Tensor:
     """(B, M, M) bool: `score` (B, M) of j is higher than that of i, or the same and j comes first."""
     one, other = score[:, :, None], score[:, None]
-    return (other > one) | ((other == one) & earlier(score.shape[1], score.device))
+    return (other > one) | (other == one).tril(-1)
 
 
 def near_poses(keypoints: Tensor, share: float) -> Tensor:

@@ -27,7 +27,6 @@ from semipose.metrics.score import Score
 from semipose.networks.network import PoseNetwork
 from semipose.system import processes
 from semipose.system.tensor_file import read_record, save
-from semipose.system.threads import threads_for
 from semipose.views.view import Batch
 
 # A run whose last updates were all non-finite will not recover.
@@ -133,10 +132,9 @@ class Trainer:
         passes.append(self._backward(last, progress))
         step, loss = joined(passes)
         loss = ddp.average(self.method, loss)
-        with threads_for([p for group in self.optimizer.param_groups for p in group["params"]]):
-            bad = self._bad(loss)
-            self.optimizer.found_inf = bad  # type: ignore[attr-defined]
-            self.optimizer.step()
+        bad = self._bad(loss)
+        self.optimizer.found_inf = bad  # type: ignore[attr-defined]
+        self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.health.settle(bad)
         self.method.after_update(replace(progress, healthy=1 - bad))

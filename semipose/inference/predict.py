@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from semipose.codecs.choose import scene_codec
 from semipose.codecs.heatmap import Decoding, HeatmapCodec
 from semipose.codecs.rescoring import Rescorer
-from semipose.codecs.scene_codec import scene_codec
 from semipose.crops.store import CropStore
 from semipose.crops.whole_images import WholeImageStore
 from semipose.data.boxes import box_areas, keypoint_hulls

@@ -17,6 +17,14 @@ def heatmap_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return 0.5 * F.mse_loss(weight * predicted.float(), weight * target.float())
 
 
+def squared_error(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean over all cells of weight * (predicted - target)^2, as a scalar; unlike above the weight is not squared.
+
+    `predicted` and `target` (B, C, h, w); `weight` broadcasts to them.
+    """
+    return (weight * (predicted.float() - target).square()).mean()
+
+
 def total(losses: Mapping[str, Tensor]) -> Tensor:
     """The sum of scalars, at least one; added one by one, which asks nothing of the backward pass."""
     first, *rest = losses.values()

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from semipose.geometry import constant, indices
+from semipose.geometry import constant
 
 Rule = Literal["matched", "mixture", "fixed"]
 
@@ -61,7 +61,7 @@ class PeopleThreshold(nn.Module):
 
     def _mixture(self) -> Tensor:
         """The lowest score that the Gaussian with the higher mean explains better than the other, by EM."""
-        at = (indices(BINS, self.above.device) + 1) / BINS
+        at = torch.arange(1, BINS + 1, device=self.above.device) / BINS
         weight = (self.above[:-1] - self.above[1:]) / self.above[0].clamp_min(1e-9)
         middle = (weight * at).sum()
         spread = (weight * (at - middle).square()).sum().sqrt().clamp_min(_NARROWEST)

@@ -1,32 +1,33 @@
-"""Detector-free people without labels: an averaged teacher's maps and the people it finds teach a student."""
+"""Mean Teacher for detector-free networks: consistency with its heatmaps and pseudo-labels from its detections."""
 
 from typing import Literal
 
 from torch import Tensor
 
-from semipose.codecs.scene_codec import scene_codec
+from semipose.codecs.choose import scene_codec
 from semipose.fields import Fields
 from semipose.losses.heatmap import total
+from semipose.methods._losses import chances
 from semipose.methods._people_threshold import PeopleThreshold
-from semipose.methods._pseudo_people import people_per_image, select_pseudo_people, signals
+from semipose.methods._pseudo_people import learnable, select_pseudo_people, signals
 from semipose.methods.method import Build, Method, Progress, Step, as_teacher
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
 from semipose.scene import Scene
 from semipose.views.occlude import fill_rectangles, rectangles
+from semipose.views.random_key import RandomKey
 from semipose.views.view import Batch, SceneCrops, View
 
 
 class InstancePseudoLabel(Method):
     """Heatmap consistency and instance-specific pseudo annotations, end to end (Wang et al., MIR 2025).
 
-    The teacher answers on a weak view. Its maps, moved, are one lesson; the people it finds there, moved point by
-    point, are the other: what tells people apart (tags, offsets, maps of one person) is learned from whom the teacher
-    is sure of, where it is sure, and nothing is learned where it is not. Teacher BatchNorm: averaged running
-    statistics, eval mode (EMAN). EMA: warm-up min(1 - 1/(t+1), decay). Deployed: the teacher; its best checkpoint on
-    validation.
-    Not stated in what we have of the paper (its abstract); we choose: all of it but the two lessons. `instances 0` is
+    Two losses: consistency with the teacher's heatmaps on a weak view, moved to the student's strong view, and the
+    supervised instance losses (tags, offsets, maps of one person) on the people that the teacher detects. Uncertain
+    people and regions are ignored. Teacher BatchNorm: averaged running statistics, eval mode (EMAN). EMA: warm-up
+    min(1 - 1/(t+1), decay). Deployed: the teacher; its best checkpoint on validation.
+    Not stated in what we have of the paper (its abstract); we choose: all of it but the two losses. `instances 0` is
     heatmap consistency alone, `heatmaps 0` the pseudo people alone.
     """
 
@@ -41,14 +42,14 @@ class InstancePseudoLabel(Method):
         *,
         decay: float | None = None,  # of the teacher; None: a horizon of 2 % of the run, at most 0.999
         burn_in: float = 0.4,  # share of the run in which only the labels are learned
-        ramp: float = 0.1,  # share of the run over which both lessons' weights grow from 0 after that
+        ramp: float = 0.1,  # share of the run over which both losses' weights grow from 0 after that
         heatmaps: float = 1.0,  # weight of the heatmap consistency
-        instances: float = 1.0,  # weight of what is learned from pseudo people
-        redrawn: float = 0.5,  # part of it: new peaks at their keypoints and centers
-        rule: Literal["matched", "mixture", "fixed"] = "matched",  # who is a pseudo person: as many as labels have, ...
-        threshold: float = 0.0,  # least score of a person for the rule fixed; 0: what the codec takes for sure
+        instances: float = 1.0,  # weight of the losses on pseudo people
+        redrawn: float = 0.5,  # weight among them of Gaussians at their keypoints and centers
+        rule: Literal["matched", "mixture", "fixed"] = "matched",  # selects pseudo people: as many as labels have, ...
+        threshold: float = 0.0,  # least score of a person for the rule fixed; 0: the default of the network
         keypoint: float = 0.3,  # least score of a keypoint
-        doubt: float = 0.5,  # between this share of the threshold and it, nobody is learned to be there or not
+        doubt: float = 0.5,  # people scoring between this share of the threshold and it are ignored
         people: int = 20,  # the most in an image
         cutouts: int = 5,  # rectangles cut around keypoints of the student's view
         outside: Literal["unknown", "background"] = "unknown",  # what lies beyond the teacher's view
@@ -62,48 +63,49 @@ class InstancePseudoLabel(Method):
         self.threshold = PeopleThreshold(rule, threshold)
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
-        """The labeled loss and, after the burn-in, both lessons of the teacher."""
-        assert isinstance(batch.labeled, SceneCrops)
-        seen = batch.labeled.weak()
-        people = batch.labeled.labeled_in(seen, self.skeleton.flip)
-        on_seen = self.student(seen.image)
-        if batch.unlabeled is None or progress.fraction < self.burn_in:
-            return Step({"labeled": self.people_loss(on_seen, batch.labeled.placed(people, seen), seen)})
-        assert isinstance(batch.unlabeled, SceneCrops)
-        weak = batch.unlabeled.weak()
-        strong = batch.unlabeled.strong(weak)
+        """The labeled loss and, after the burn-in, consistency and pseudo-label losses."""
+        labeled, unlabeled = batch.labeled, batch.unlabeled
+        assert isinstance(labeled, SceneCrops)
+        labeled_view = labeled.weak()
+        losses = {"labeled": self.labeled_loss(self.student(labeled_view.image), labeled, labeled_view)}
+        if unlabeled is None or progress.fraction < self.burn_in:
+            return Step(losses)
+        assert isinstance(unlabeled, SceneCrops)
+        weak = unlabeled.weak()
+        strong = unlabeled.strong(weak)
         with as_teacher(self.teacher):
-            answer = self.teacher(weak.image)
-        codec = scene_codec(answer, weak.size, self.skeleton)
-        found, reliable = codec.found(answer, self.people, batch.unlabeled.known_in(weak), self.keypoint)
-        self.threshold.update(found.weight, people_per_image(people))
-        least = self.threshold(codec.sure)
-        pseudo = select_pseudo_people(found, reliable, least, self.doubt)
-        there = pseudo.moved(weak.to(strong), self.skeleton.flip, strong.size)
-        spots, shown = there.keypoints.flatten(1, 2), there.shown.flatten(1)
-        hidden = rectangles(strong.size, batch.unlabeled.random, "cutout", self.cutouts, spots, shown)
-        on_strong = self.student(fill_rectangles(strong.image, hidden))
-        weight = min(1.0, (progress.fraction - self.burn_in) / self.ramp) if self.ramp > 0 else 1.0
-        # As much room as pseudo people have: both are learned in one go.
-        labels = batch.labeled.placed(people, seen, self.people if self.instances > 0 else 0)
-        losses = self.lessons((on_seen, labels), (on_strong, there), strong, weight)
-        if self.heatmaps > 0:
-            consistency = self.consistency_loss(on_strong, answer, weak, strong, outside=self.outside)
-            losses["heatmaps"] = consistency * (weight * self.heatmaps)
-        return Step(losses, signals(codec, answer, found, pseudo, least) if progress.logged else {})
+            teacher_output = self.teacher(weak.image)
+        codec = scene_codec(teacher_output, weak.size, self.skeleton)
+        detected, reliable = codec.found(teacher_output, self.people, unlabeled.known_in(weak), self.keypoint)
 
-    def lessons(
-        self, labeled: tuple[Fields, Scene], pseudo: tuple[Fields, Scene], view: View, weight: float
-    ) -> dict[str, Tensor]:
-        """Losses of the student's answers to labeled images and to others with the pseudo people in them, the latter's
-        times `weight`; all views are as large as `view`."""
-        if self.instances == 0:
-            return {"labeled": self.people_loss(*labeled, view)}
-        given, made = self.people_losses(labeled, pseudo, view, weight * self.instances, negatives=False)
-        # Those of maps have the maps' names; the others tell people apart.
-        maps = {name: made.pop(name) for name in list(made) if name in pseudo[0]}
-        redrawn = {"redrawn": total(maps) * self.redrawn} if self.redrawn > 0 else {}
-        return {"labeled": total(given)} | made | redrawn
+        self.threshold.update(detected.weight, learnable(labeled.labeled_in(labeled_view, self.skeleton.flip)))
+        threshold = self.threshold(codec.sure)
+        pseudo = select_pseudo_people(detected, reliable, threshold, self.doubt)
+        in_strong = pseudo.moved(weak.to(strong), self.skeleton.flip, strong.size)
+
+        keypoints, shown = in_strong.keypoints.flatten(1, 2), in_strong.shown.flatten(1)
+        cut = rectangles(strong.size, unlabeled.random, "cutout", self.cutouts, keypoints, shown)
+        strong_output = self.student(fill_rectangles(strong.image, cut))
+        weight = progress.ramp(self.ramp, start=self.burn_in)
+        if self.instances > 0:
+            for name, loss in self.pseudo_label_losses(strong_output, in_strong, strong, unlabeled.random).items():
+                losses[name] = loss * (weight * self.instances)
+        if self.heatmaps > 0:
+            consistency = self.consistency_loss(strong_output, teacher_output, weak, strong, outside=self.outside)
+            losses["heatmaps"] = consistency * (weight * self.heatmaps)
+        return Step(losses, signals(codec, teacher_output, detected, pseudo, threshold) if progress.logged else {})
+
+    def pseudo_label_losses(self, output: Fields, people: Scene, view: View, draw: RandomKey) -> dict[str, Tensor]:
+        """Losses of the student's `output` on a `view` with these pseudo `people`; background is no target.
+
+        They are the losses of what tells people apart, and "redrawn" on Gaussians around their keypoints.
+        """
+        codec = scene_codec(output, view.size, self.skeleton)
+        losses = codec.instance_losses(output, people, chances(people, draw))
+        if self.redrawn > 0:
+            maps = codec.map_losses(output, *codec.targets(people, negatives=False))
+            losses["redrawn"] = total(maps) * self.redrawn
+        return losses
 
     def after_update(self, progress: Progress) -> None:
         """Move the teacher toward the student."""

@@ -1,16 +1,17 @@
-"""Pseudo-labels in two stages: the labels teach a network, its averaged answers become labels of the other images."""
+"""Pseudo-labels in two stages: a network learns the labels; its averaged predictions then label the other images."""
 
 import math
 from dataclasses import replace
 from typing import Literal
 
 import torch
+from torch import Tensor
 
-from semipose.codecs.scene_codec import scene_codec
+from semipose.codecs.choose import scene_codec
 from semipose.errors import UsageError
 from semipose.fields import Fields
-from semipose.losses.heatmap import total
-from semipose.methods._pseudo_people import select_pseudo_people, signals
+from semipose.methods._pseudo_people import select_pseudo_people
+from semipose.methods._pseudo_people import signals as signals_of
 from semipose.methods._tta import averaged_prediction
 from semipose.methods.method import Build, Method, Progress, Step, confidence_mask, peak_confidence, teacher_forward
 from semipose.networks.ema import Ema
@@ -24,15 +25,15 @@ PEOPLE, KEYPOINT = 30, 0.3
 
 
 class PseudoLabel(Method):
-    """Data distillation (Radosavovic et al., CVPR 2018): a frozen labeler's mean answer over several looks is learned.
+    """Data distillation (Radosavovic et al., CVPR 2018): learn a frozen labeler's mean prediction over several views.
 
     Stage one is the supervised baseline: trained in the first share of the run, or loaded (`--weights` its checkpoint,
     `--method.stage_one 0`). Then the labeler, a frozen copy of the average, labels the unlabeled people, and is
-    renewed every period. Its answers are computed when they are used: it only changes with the period, so they are
-    those of labels kept in a file. Teacher BatchNorm: the labeler's running statistics. EMA: the average follows the
+    renewed every period. Its predictions are computed when they are used: it only changes with the period, so they
+    equal labels kept in a file. Teacher BatchNorm: the labeler's running statistics. EMA: the average follows the
     student (EMAN). Deployed: raw or averaged weights, whichever is better on validation.
-    In whole images the labels are people, found in one plain look, with a score of at least `threshold` (0: what the
-    network's codec takes for `sure`).
+    In whole images the labels are people detected in one canonical view, with a score of at least `threshold` (0: the
+    default of the network).
     Differs from the paper: labels are heatmaps (`hard` draws peaks anew), they are renewed, and the student goes on
     from stage one instead of starting anew.
     """
@@ -68,43 +69,40 @@ class PseudoLabel(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
         """The labeled loss, and from stage two on that of the pseudo-labels."""
-        seen = batch.labeled.weak()
-        on_seen = self.raw(seen.image)
-        learns = batch.unlabeled is not None and progress.fraction >= self.stage_one
-        if learns and isinstance(batch.unlabeled, SceneCrops):
-            return self._people(on_seen, seen, batch, progress.logged)
-        losses = {"labeled": self.labeled_loss(on_seen, batch.labeled, seen)}
-        if batch.unlabeled is None or not learns:
+        labeled_view = batch.labeled.weak()
+        losses = {"labeled": self.labeled_loss(self.raw(labeled_view.image), batch.labeled, labeled_view)}
+        unlabeled = batch.unlabeled
+        if unlabeled is None or progress.fraction < self.stage_one:
             return Step(losses)
-        plain = batch.unlabeled.canonical()
-        label, confidence = self.label(batch.unlabeled, plain)
-        trusted = confidence_mask(confidence, self.threshold, self.quantile)
-        view = self.view(batch.unlabeled)
-        loss = self.consistency_loss(self.raw(view.image), label, plain, view, trusted, self.outside)
-        losses["pseudo_label"] = loss * self.weight
-        return Step(losses, {"confidence": confidence.mean(), "trusted": trusted.mean()})
+        if isinstance(unlabeled, SceneCrops):
+            loss, signals = self._people(unlabeled, progress.logged)
+        else:
+            loss, signals = self._maps(unlabeled)
+        return Step(losses | {"pseudo_label": loss * self.weight}, signals)
 
-    def _people(self, on_seen: Fields, seen: View, batch: Batch, logged: bool) -> Step:
-        """The loss of the answer `on_seen` to labeled images, and that of the people whom the labeler finds in others,
-        taken for labels."""
-        labeled, crops = batch.labeled, batch.unlabeled
-        assert isinstance(labeled, SceneCrops)
-        assert isinstance(crops, SceneCrops)
-        plain = crops.canonical()
-        answer = teacher_forward(self.labeler, plain)
-        codec = scene_codec(answer, plain.size, self.skeleton)
-        found, reliable = codec.found(answer, PEOPLE, crops.known_in(plain), KEYPOINT)
-        least = torch.full_like(found.weight[0, 0], self.threshold or codec.sure)
-        pseudo = select_pseudo_people(found, reliable, least)
-        view = self.view(crops)
-        there = pseudo.moved(plain.to(view), self.skeleton.flip, view.size)
-        labels = replace(there, visible=(there.visible > 0).float(), weight=(there.weight > 0).float())
-        people = labeled.scene(seen, self.skeleton.flip, room=PEOPLE)
-        given, made = self.people_losses((on_seen, people), (self.raw(view.image), labels), view, self.weight)
-        losses = {"labeled": total(given), "pseudo_label": total(made)}
-        return Step(losses, signals(codec, answer, found, pseudo, least) if logged else {})
+    def _maps(self, crops: Crops) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the student on people in crops against the labeler's maps, and signals."""
+        plain, view = crops.canonical(), self.view(crops)
+        label, confidence = self.label(crops, plain)
+        mask = confidence_mask(confidence, self.threshold, self.quantile)
+        loss = self.consistency_loss(self.raw(view.image), label, plain, view, mask, self.outside)
+        return loss, {"confidence": confidence.mean(), "trusted": mask.mean()}
 
-    def label(self, crops: Crops, plain: View) -> tuple[Fields, torch.Tensor]:
+    def _people(self, crops: SceneCrops, logged: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Supervised loss of the student on whole images with the people that the labeler detects, and signals."""
+        plain, view = crops.canonical(), self.view(crops)
+        output = teacher_forward(self.labeler, plain)
+        codec = scene_codec(output, plain.size, self.skeleton)
+        detected, reliable = codec.found(output, PEOPLE, crops.known_in(plain), KEYPOINT)
+        threshold = torch.full_like(detected.weight[0, 0], self.threshold or codec.sure)
+        pseudo = select_pseudo_people(detected, reliable, threshold)
+        labels = pseudo.moved(plain.to(view), self.skeleton.flip, view.size)
+        # Pseudo-labels weigh as labels do.
+        labels = replace(labels, visible=labels.shown.float(), weight=(labels.weight > 0).float())
+        loss = self.people_loss(self.raw(view.image), labels, view, crops.random)
+        return loss, signals_of(codec, output, detected, pseudo, threshold) if logged else {}
+
+    def label(self, crops: Crops, plain: View) -> tuple[Fields, Tensor]:
         """Pseudo-labels on the `plain` view: fields, and the confidence (U, K) of each map."""
         label = averaged_prediction(self.labeler, crops, plain)
         confidence = peak_confidence(label)
@@ -115,7 +113,7 @@ class PseudoLabel(Method):
         return label, confidence
 
     def view(self, crops: Crops) -> View:
-        """How the student sees the unlabeled people."""
+        """The student's view of the unlabeled people."""
         view = crops.weak()
         if self.augmentation == "strong":
             strong = crops.strong(view)

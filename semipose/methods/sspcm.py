@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from semipose.fields import Fields
-from semipose.geometry import indices
 from semipose.methods._correction import PAIRS, Corrected, correct
 from semipose.methods.method import Build, Method, Progress, Step, as_teacher
 from semipose.networks.ema import Ema
@@ -98,7 +97,7 @@ class Sspcm(Method):
         """Means over the batch: how far apart the teachers are at each keypoint, which pairs were taken, how many
         keypoints were dropped."""
         names = [f"inconsistency/{name}" for name in self.skeleton.keypoints] + [f"pair/{name}" for name in PAIRS]
-        taken = corrected.pair[..., None] == indices(len(PAIRS), corrected.pair.device)
+        taken = corrected.pair[..., None] == torch.arange(len(PAIRS), device=corrected.pair.device)
         values = [*corrected.inconsistency.mean(0).unbind(), *taken.float().mean((0, 1)).unbind()]
         signals = dict(zip(names, values, strict=True))
         return {"confidence": corrected.confidence.mean(), "dropped": (trusted == 0).float().mean(), **signals}

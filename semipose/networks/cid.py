@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from semipose.fields import EDGE, Fields, InstanceFields
+from semipose.fields import EDGE, InstanceFields, heatmap_and_center
 from semipose.networks.backbone import Backbone, initialize_low
 from semipose.networks.heads import ONE_EACH, SceneHead
 from semipose.networks.neck import neck_of
@@ -40,7 +40,7 @@ class CidHead(SceneHead):
 
     def forward(self, features: list[Tensor]) -> InstanceFields:
         x = self.neck(features)
-        fields = Fields.paired(self.iia(x), self.flip)
+        fields = heatmap_and_center(self.iia(x), self.flip)
         return InstanceFields(fields, x, self.gfd.conv_down(x).contiguous(), self.gfd)
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from semipose.fields import Field, Fields
+from semipose.fields import Field, Fields, heatmap_and_center
 from semipose.networks.adaptive import AdaptiveBlock
 from semipose.networks.backbone import Backbone, initialize_low
 from semipose.networks.heads import SceneHead
@@ -65,7 +65,7 @@ class DekrHead(SceneHead):
         maps = self.head_heatmap[1](self.head_heatmap[0](self.transition_heatmap(x)))
         offsets = self.offset_final_layer(self.offset_feature_layers(self.transition_offset(x)))
         both = tuple(2 * partner + axis for partner in self.flip for axis in range(2))
-        return Fields.paired(maps, self.flip, {"offsets": Field(offsets, "vector", 4, both)})
+        return Fields(heatmap_and_center(maps, self.flip) | {"offsets": Field(offsets, "vector", 4, both)})
 
     def ours(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The published modules of one keypoint each, one after the other along the first dimension."""

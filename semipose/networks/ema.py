@@ -1,13 +1,11 @@
 """Averaged copies of a network: teachers that follow a student's weights and batch norm statistics."""
 
+from collections.abc import Iterator
 from copy import deepcopy
-from itertools import chain
 from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
-
-from semipose.system.threads import threads_for
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -52,7 +50,7 @@ class Ema(nn.Module, Generic[Network]):
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64, device=device))
 
     def prepare(self, updates: int) -> None:
-        """Told the length of the run: a decay that was not given is set from it."""
+        """Set a decay that was not given from the length of the run."""
         if not self.given:
             self.decay = ema_decay(updates)
 
@@ -62,71 +60,32 @@ class Ema(nn.Module, Generic[Network]):
 
     @torch.no_grad()
     def forward(self, *inputs: Any) -> Any:
-        """What the network answers, without a graph."""
+        """The network's output, without a graph."""
         return self.network(*inputs)
 
     @torch.no_grad()
     def update(self, student: nn.Module, gate: Tensor | None = None) -> None:
         """Move towards `student`, which has the network's structure, device and memory format.
 
-        `gate`, one bool, 0.0 or 1.0 on the device: where it is 0 nothing changes, not even the counter, also when the
+        `gate` is one bool, 0.0 or 1.0 on the device. Where it is 0 nothing changes, not even the counter, also when the
         student holds NaN. Nothing is read back from the device.
         """
-        opened = closed = None
+        pairs = list(zip(self._averaged(self.network), self._averaged(student), strict=True))
         if gate is not None:
-            gate = gate if gate.ndim == 0 else gate.reshape(())
-            opened, closed = gate.long(), 1 - gate.float()
+            gate = gate.reshape(()).bool()
+            # Selected, not multiplied by the gate: 0 * NaN is NaN.
+            pairs = [(ours, torch.where(gate, theirs, ours)) for ours, theirs in pairs]
         weight = self.updates.add(1).reciprocal().clamp_min(1 - self.decay)
-        ours, theirs = (_by_dtype(network, self.statistics) for network in (self.network, student))
-        for dtype, tensors in ours.items():
-            if dtype.is_floating_point:
-                _average(tensors, theirs[dtype], weight, closed, copy=self.decay == 0)
-            else:
-                _copy(tensors, theirs[dtype], opened)
-        self.updates.add_(1 if opened is None else opened)
+        values = [(ours, theirs, weight.to(ours.dtype)) for ours, theirs in pairs if ours.is_floating_point()]
+        torch._foreach_lerp_(*map(list, zip(*values, strict=True)))
+        for ours, theirs in pairs:
+            # Integers, such as batch norm's count of batches.
+            if not ours.is_floating_point():
+                ours.copy_(theirs)
+        self.updates.add_(1 if gate is None else gate)
 
-
-def _by_dtype(network: nn.Module, buffers: bool) -> dict[torch.dtype, list[Tensor]]:
-    """Parameters, and `buffers` where wanted, grouped because a multi-tensor operation takes one type."""
-    groups: dict[torch.dtype, list[Tensor]] = {}
-    for tensor in chain(network.parameters(), network.buffers() if buffers else ()):
-        groups.setdefault(tensor.dtype, []).append(tensor)
-    return groups
-
-
-def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor, closed: Tensor | None, copy: bool) -> None:
-    """teacher <- teacher - weight (teacher - student), unless closed; with `copy`, where weight is 1, exactly."""
-    if copy:
-        # a - (a - b) is not b in floating point, 0 - (0 - b) is.
-        torch._foreach_mul_(teacher, torch.zeros_like(weight) if closed is None else closed)
-    # It goes by memory, whatever the order of the numbers in it.
-    student = [
-        one if one.stride() == other.stride() else torch.empty_like(other).copy_(one)
-        for one, other in zip(student, teacher, strict=True)
-    ]
-    # One pass over both. The fused step is the one multi-tensor operation that a flag on the device can switch off;
-    # multiplying by a gate of 0 would not do: 0 * NaN is NaN. Its "gradient" is the student's negative, and the decay
-    # of weights adds the teacher's own.
-    with threads_for(teacher):
-        torch._fused_sgd_(
-            teacher,
-            student,
-            [],
-            weight_decay=1.0,
-            momentum=0.0,
-            lr=weight,
-            dampening=0.0,
-            nesterov=False,
-            maximize=True,
-            is_first_step=False,
-            grad_scale=None,
-            found_inf=closed,
-        )
-
-
-def _copy(teacher: list[Tensor], student: list[Tensor], opened: Tensor | None) -> None:
-    """teacher <- student, for integers such as batch norm's count of batches, unless closed."""
-    difference = torch._foreach_sub(student, teacher)
-    if opened is not None:
-        torch._foreach_mul_(difference, opened.to(teacher[0].dtype))
-    torch._foreach_add_(teacher, difference)
+    def _averaged(self, network: nn.Module) -> Iterator[Tensor]:
+        """Parameters, and buffers unless they are the copy's own."""
+        yield from network.parameters()
+        if self.statistics:
+            yield from network.buffers()

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semipose.geometry import constant, indices
+from semipose.geometry import constant
 from semipose.views.mix import partners
 from semipose.views.occlude import HALF_SIZE, NOWHERE, existing
 from semipose.views.random_key import RandomKey
@@ -65,7 +65,7 @@ def _targets(keypoints: Tensor, there: Tensor, order: Tensor, count: int) -> tup
 def _sources(keypoints: Tensor, there: Tensor, order: Tensor, target: Tensor, source: Tensor) -> Tensor:
     """Place (B, R, 2) in image `source` (B, R) of the keypoint that is highest in `order` (B, R, K), among those there
     and not of the same name as `target` (B, R); nowhere if there is none."""
-    names = indices(keypoints.shape[1], keypoints.device)
+    names = torch.arange(keypoints.shape[1], device=keypoints.device)
     fit = there[source] & (names != target[..., None])
     index = torch.where(fit, order, -1.0).argmax(-1, keepdim=True)[..., None]
     known = torch.where(fit[..., None], keypoints[source], constant(NOWHERE, keypoints.device))
@@ -83,7 +83,7 @@ def blend(image: Tensor, centers: Tensor, half: Tensor, shift: Tensor, source: T
     count, channels, height, width = image.shape
     size = constant((width, height), image.device)
     low, high = torch.maximum(centers - half, -shift), torch.minimum(centers + half, size - shift)
-    index = indices(max(height, width), image.device)
+    index = torch.arange(max(height, width), device=image.device)
     covers = ((index >= low[..., None]) & (index < high[..., None])).to(torch.uint8)
     columns, rows = covers[:, :, 0, :width], covers[:, :, 1, :height]
     # 0 where no patch is, else the number of the last one: the column of two tables, of where to read from (counted

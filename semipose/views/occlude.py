@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semipose.geometry import constant, indices
+from semipose.geometry import constant
 from semipose.views.random_key import RandomKey
 
 # ImageNet's mean color: what the papers' zero after normalization looks like.
@@ -95,7 +95,7 @@ def cover(low: Tensor, high: Tensor, size: tuple[int, int], stride: int = 1) -> 
 
     Pixel p lies in [low, high).
     """
-    index = indices(max(size), low.device, stride=stride)
+    index = stride * torch.arange(max(size), device=low.device) + (stride - 1) / 2
     columns, rows = ((index >= low[..., None]) & (index < high[..., None])).float().unbind(2)
     if size[0] != size[1]:
         columns, rows = columns[..., : size[1]], rows[..., : size[0]]

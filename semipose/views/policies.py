@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semipose.geometry import constant, indices
+from semipose.geometry import constant
 from semipose.views.occlude import cover, fill_rectangles
 from semipose.views.random_key import RandomKey
 
@@ -157,7 +157,7 @@ def _tables(image: Tensor, changes: Sequence[Numbers]) -> Tensor:
 
 def _table(histogram: Tensor, change: Numbers, pixels: int) -> Tensor:
     """(B, 3, 256): what each level becomes in images of so many `pixels` with this `histogram` (B, 3, 256)."""
-    level = indices(256, histogram.device)
+    level = torch.arange(256, device=histogram.device)
     below = histogram.cumsum(-1)
     unfinished = below < pixels
     darkest = (below == 0).sum(-1, keepdim=True)

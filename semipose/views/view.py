@@ -50,7 +50,7 @@ class View:
         return self.image.shape[-2], self.image.shape[-1]
 
     def to(self, other: "View") -> Affine:
-        """The map from this view's pixels to another's of the same crops; the same one when asked again."""
+        """The map from this view's pixels to another's of the same crops."""
         return self.affine.to(other.affine)
 
     def with_image(self, image: Tensor) -> "View":
@@ -150,18 +150,17 @@ class SceneCrops(Crops):
     known: Tensor | None = None
 
     def labeled_in(self, view: View, flip: tuple[int, ...]) -> Labels:
-        """Everybody labeled, in the pixels of `view`; what lies beyond it is not visible."""
+        """All labeled people in the pixels of `view`, on the CPU; keypoints outside of it are not visible."""
         if self.people is None:
             raise ValueError("these images are unlabeled: nobody is known in them")
         return self.people.moved(view.affine, flip, view.size)
 
-    def scene(self, view: View, flip: tuple[int, ...], room: int = 0) -> Scene:
-        """Everybody who has a keypoint in `view`, in its pixels, on the device and with room for as many people."""
-        return self.placed(self.labeled_in(view, flip), view, room)
-
-    def placed(self, people: Labels, view: View, room: int = 0) -> Scene:
-        """`scene` of the `people` whom `labeled_in` has found in `view`."""
-        return Scene.unpacked(self.random.to_device(people.packed(room)), self.known_in(view))
+    def scene(self, view: View, flip: tuple[int, ...]) -> Scene:
+        """All people who have a labeled keypoint in `view`, in its pixels, on the device."""
+        people = self.labeled_in(view, flip)
+        arrays = (people.keypoints, people.visible, np.asarray(people.visible.any(-1)), people.sides)
+        keypoints, visible, weight, sides = (self.random.to_device(each.astype(np.float32)) for each in arrays)
+        return Scene(keypoints, visible, weight, sides, self.known_in(view))
 
     def known_in(self, view: View) -> Tensor:
         """(B, 1, H / 4, W / 4) of `view`: 1 on the image, of labeled ones where it is known who is there, else 0."""

@@ -65,8 +65,10 @@ def instance_fields(codec: SceneCodec, fields: Fields, of: Scene) -> InstanceFie
     centers, (height, width) = codec.in_cells(of.centers), codec.cells
     cell = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), -1)
     away = (cell - centers[:, :, None, None]).norm(dim=-1) + 1e6 * ~of.present[..., None, None]
-    stamps = codec._stamps(of)
-    each = stamps.highest(stamps.first(len(SKELETON)))[:, len(SKELETON) + 1 :]
+    # Each person as an image of one person.
+    people = (one.flatten(0, 1)[:, None] for one in (of.keypoints, of.visible, of.weight, of.sides))
+    alone = Scene(*people, torch.ones(len(of) * of.people, 1, height, width))
+    each = codec.targets(alone)[0]["heatmap"].maps.unflatten(0, (len(of), of.people)).flatten(1, 2)
 
     def draw(parameters: Tensor, shared: Tensor, _: Tensor) -> Tensor:
         maps = shared.unflatten(1, (of.people, -1)).repeat_interleave(len(parameters) // max(1, len(shared)), 0)

@@ -9,7 +9,6 @@ import torch
 
 from semipose.codecs.associative import AssociativeEmbedding, pull_push
 from semipose.fields import Field, Fields
-from semipose.losses.per_image import whole
 from semipose.scene import Scene
 from tests.codecs import plain
 from tests.codecs.scenes import SIZE, SKELETON, answer, scene, twice, worst
@@ -33,7 +32,7 @@ def test_pull_and_push_have_their_reference_values() -> None:
 def test_a_form_that_counts_people_with_themselves_has_the_same_gradient() -> None:
     """MMPose's push: (2 + 2 exp(-0.5625)) / 2 * 0.5."""
     ours, theirs = example(), example()
-    pull_push(ours, torch.ones(1, 2, 2), torch.ones(1, 2))[1].sum().backward()
+    pull_push(ours, torch.ones(1, 2, 2), torch.ones(1, 2))[1].backward()
     mean = theirs.mean(2).flatten()
     other = torch.exp(-(mean[:, None] - mean).square()).sum() / 2 * 0.5
     other.backward()
@@ -53,14 +52,21 @@ def random_tags(images: int = 6, people: int = 5, length: int = 1) -> tuple[torc
 def test_losses_and_gradients_equal_loops(length: int) -> None:
     tags, visible = random_tags(length=length)
     # In float64, and the loops' gradient by finite differences.
-    found = torch.stack(pull_push(tags.double(), visible.double(), torch.ones(6, 5).double()), 1)
+    ones = torch.ones(1, 5).double()
+    found = torch.stack(
+        [
+            torch.stack(pull_push(tag[None].double(), shown[None].double(), ones))
+            for tag, shown in zip(tags, visible, strict=True)
+        ]
+    )
     expected = [plain.pull_push(tag.double().numpy(), shown.numpy()) for tag, shown in zip(tags, visible, strict=True)]
     np.testing.assert_allclose(found, expected, atol=1e-9)
     assert found[0].tolist() == [0, 0]
     assert found[1, 1] == 0
     graded = tags.double().requires_grad_()
     pull, push = pull_push(graded, visible.double(), torch.ones(6, 5).double())
-    (pull + push).sum().backward()
+    torch.testing.assert_close(torch.stack([pull, push]), found.mean(0))
+    (len(tags) * (pull + push)).backward()
     for place in ((3, 0, 1, 0), (4, 2, 3, length - 1), (5, 4, 0, 0)):
         ends = []
         for step in (1e-5, -1e-5):
@@ -111,13 +117,13 @@ def test_tags_count_as_published_on_128_cells_and_more_on_smaller_maps(cells: in
     tags = torch.zeros(1, 5, cells, cells)
     tags[:, :2, 22:] = 2.0
     fields = Fields({"tags": Field(tags, "embedding", 4, SKELETON.flip)})
-    losses = whole(codec.instance_terms(fields, here))
+    losses = codec.instance_losses(fields, here)
     # The second person's are 2 2 0 0 0: spread 0.96, 0.8 away from the first's.
     assert losses["pull"].item() == pytest.approx(factor * 0.48, rel=1e-5)
     assert losses["push"].item() == pytest.approx(factor * 0.5 * math.exp(-0.64), rel=1e-5)
     targets, weights = codec.targets(here)
     zeros = Fields({"heatmap": replace(targets["heatmap"], maps=0 * targets["heatmap"].maps)})
-    heat = whole(codec.map_terms(zeros, targets, weights))["heatmap"].item()
+    heat = codec.map_losses(zeros, targets, weights)["heatmap"].item()
     assert losses["pull"].item() / heat == pytest.approx(0.48 / 2 * 1e-3 / 7.67e-4, rel=1e-2)
 
 
@@ -146,7 +152,7 @@ def test_a_zero_answer_costs_what_is_published_for_one_keypoint_and_half_where_h
     for known in (1.0, 0.5):
         targets, weights = codec.targets(replace(here, known=known * here.known))
         zeros = Fields({name: replace(field, maps=0 * field.maps) for name, field in targets.items()})
-        losses = whole(codec.map_terms(zeros, targets, weights))
+        losses = codec.map_losses(zeros, targets, weights)
         assert losses["heatmap"].item() == pytest.approx(known * 7.67e-4, rel=1e-3)
         assert losses["fine_heatmap"].item() == pytest.approx(known * 1.917e-4, rel=1e-3)
 

@@ -9,7 +9,6 @@ import torch
 from semipose.codecs.center_offset import CenterOffset, offset_loss
 from semipose.fields import Fields
 from semipose.geometry import Affine
-from semipose.losses.per_image import whole
 from semipose.scene import Scene
 from tests.codecs import plain
 from tests.codecs.scenes import SIZE, SKELETON, answer, scene, twice, worst
@@ -98,18 +97,17 @@ def test_people_too_small_have_keypoints_but_no_center() -> None:
 def test_the_offset_loss_has_its_reference_value() -> None:
     predicted = torch.tensor([0.0, 0.05, 1.0, 3.0]).view(1, 1, 2, 2, 1)
     weight = torch.tensor([1.0, 0.5, 0.1, 0.0]).view(1, 1, 2, 2, 1)
-    terms = {"offset": offset_loss(predicted, torch.zeros(1, 1, 2, 2, 1), weight)}
-    assert whole(terms)["offset"].item() == pytest.approx(0.0333565, abs=1e-7)
+    assert offset_loss(predicted, torch.zeros(1, 1, 2, 2, 1), weight).item() == pytest.approx(0.0333565, abs=1e-7)
 
 
 def test_offsets_are_weighed_by_trust_in_keypoints_and_people() -> None:
     here = scene((2,))
     fields = answer(CODEC, here)
     fields["offsets"] = replace(fields["offsets"], maps=fields["offsets"].maps + 1)
-    before = whole(CODEC.instance_terms(fields, here))["offset"]
-    half = whole(CODEC.instance_terms(fields, replace(here, visible=0.5 * here.visible)))["offset"]
+    before = CODEC.instance_losses(fields, here)["offset"]
+    half = CODEC.instance_losses(fields, replace(here, visible=0.5 * here.visible))["offset"]
     torch.testing.assert_close(half, before / 2)
-    half = whole(CODEC.instance_terms(fields, replace(here, weight=0.5 * here.weight)))["offset"]
+    half = CODEC.instance_losses(fields, replace(here, weight=0.5 * here.weight))["offset"]
     torch.testing.assert_close(half, before / 2)
 
 

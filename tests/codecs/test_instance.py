@@ -8,6 +8,7 @@ import torch
 from semipose.codecs.instance import Instance, gaussian_radius
 from semipose.fields import Fields, InstanceFields
 from semipose.losses.focal import contrast, focal
+from semipose.scene import Scene
 from tests.codecs.scenes import SIZE, SKELETON, answer, apart, scene, twice, worst
 
 CODEC = Instance(SIZE, SKELETON)
@@ -38,11 +39,8 @@ def least_root(height: float, width: float) -> float:
 
 def test_the_focal_loss_has_its_reference_value() -> None:
     probability, target = (torch.tensor(values).view(1, 1, 2, 2) for values in ((0.9, 0.5, 0.1, 0.2), (1, 0.5, 0, 0.8)))
-    (total, peaks), _ = focal(probability, target, torch.tensor(1.0))
+    total, peaks = focal(probability, target, torch.tensor(1.0))
     assert total.item() == pytest.approx(0.0129519, abs=1e-7)
-    assert peaks.item() == 1
-    _, (total, peaks) = focal(probability, target, torch.zeros(1, 0, 2, 2), torch.tensor([[1.0]]))
-    assert total.item() == pytest.approx(4 * 0.0129519, abs=4e-7)
     assert peaks.item() == 1
 
 
@@ -51,10 +49,10 @@ def test_the_contrastive_loss_has_its_reference_values() -> None:
     total, people = contrast(vectors, both)
     assert total.item() == pytest.approx(0.0057065, abs=1e-6)
     assert people.item() == 2
-    assert contrast(torch.eye(2)[None], both).total.item() == pytest.approx(4.1e-9, abs=1e-6)
-    assert contrast(vectors[:, :1], both[:, :1]).total.item() == 0
-    # People of other images, and nobody, are not others.
-    assert contrast(vectors.transpose(0, 1), both.mT).total.tolist() == [0, 0]
+    assert contrast(torch.eye(2)[None], both)[0].item() == pytest.approx(4.1e-9, abs=1e-6)
+    assert contrast(vectors[:, :1], both[:, :1])[0].item() == 0
+    # People of other images, and padding, are not others.
+    assert contrast(vectors.transpose(0, 1), both.mT)[0].item() == 0
     for weight in ([1.0, 0.0], [0.0, 1.0], [0.0, 0.0]):
         total, people = contrast(vectors, torch.tensor([weight]))
         assert total.item() == 0
@@ -79,74 +77,84 @@ def test_a_box_larger_than_the_image_is_drawn_as_wide_as_the_image_asks_for() ->
     assert torch.equal(huge, full)
 
 
-def test_the_people_drawn_are_those_there_each_from_a_cell_at_or_beside_the_center() -> None:
+def chance(here: Scene, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*here.weight.shape, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def holding(here: Scene) -> torch.Tensor:
+    """(B, M, 2) the cells that hold people's centers."""
+    return (CODEC.in_cells(here.centers) + 0.5).floor()
+
+
+def test_the_people_sampled_are_those_there_each_from_a_cell_at_or_beside_the_center() -> None:
     here = scene((2, 4, 0))
-    drawn = CODEC._drawn(here)
-    assert drawn.order is None
-    assert (drawn.weight > 0).tolist() == here.present.tolist()
-    assert torch.equal(drawn.trust, here.visible)
-    cells = drawn.cells.view(3, 4, 2)
-    assert torch.equal(drawn.spots, (cells[..., 1] * 32 + cells[..., 0]).long())
-    own = (CODEC.in_cells(here.centers) + 0.5).floor()
-    assert (cells - own)[here.present].abs().max() == 1
-    assert torch.equal(CODEC._drawn(scene((2, 4, 0))).cells, drawn.cells)
+    order, cells, weight = CODEC._sampled(here, chance(here))
+    rows = torch.arange(3)[:, None]
+    assert order.sort().values.tolist() == [[0, 1, 2, 3]] * 3
+    assert torch.equal(weight > 0, here.present[rows, order])
+    jitter = cells - holding(here)[rows, order]
+    assert jitter[here.present[rows, order]].abs().max() == 1
+    assert torch.equal(CODEC._sampled(here, chance(here)).cells, cells)
+    order, cells, _ = CODEC._sampled(here, None)
+    assert torch.equal(cells, holding(here)[rows, order].long())
+
+
+def test_a_jittered_cell_stays_on_the_map() -> None:
+    here = scene((2,), room=2)
+    here.keypoints[0, 0], here.keypoints[0, 1] = -0.4, 127.4
+    for corner in (0.0, 0.99):
+        cells = CODEC._sampled(here, torch.full((1, 2, 3), corner)).cells
+        assert sorted(cells[0, :, 0].tolist()) == ([0, 30] if corner == 0 else [1, 31])
 
 
 def test_jitter_goes_all_ways_as_often() -> None:
-    """Over 4,000 places."""
     here = scene((4,) * 1000)
-    random = torch.Generator().manual_seed(0)
-    here = replace(here, keypoints=here.keypoints + 8 * torch.rand(1000, 1, 1, 2, generator=random))
-    ways = (CODEC._drawn(here).cells - (CODEC.in_cells(here.centers) + 0.5).floor().flatten(0, 1)).long()
-    counts = torch.bincount((ways[:, 1] + 1) * 3 + ways[:, 0] + 1, minlength=9)
+    order, cells, _ = CODEC._sampled(here, chance(here))
+    jitter = (cells - holding(here)[torch.arange(1000)[:, None], order]).long().flatten(0, 1)
+    counts = torch.bincount((jitter[:, 1] + 1) * 3 + jitter[:, 0] + 1, minlength=9)
     assert len(counts) == 9
     assert counts.min() > 380
     assert counts.max() < 510
 
 
-def test_of_two_people_in_one_cell_the_smaller_is_drawn_and_of_two_as_small_the_first() -> None:
+def weights(here: Scene) -> list[list[float]]:
+    """Of all people, in their order, those of whom a loss is taken."""
+    order, _, weight = CODEC._sampled(here, None)
+    return torch.zeros_like(weight).scatter(1, order, weight).tolist()
+
+
+def test_of_two_people_in_one_cell_the_smaller_is_sampled_and_of_two_as_small_the_first() -> None:
     here = scene((2,), room=2)
     here.keypoints[0, 1] = here.keypoints[0, 0]
-    assert CODEC._drawn(here).weight.tolist() == [[1, 0]]
-    larger = replace(here, sides=here.sides * torch.tensor([2.0, 1])[:, None])
-    drawn = CODEC._drawn(larger)
-    assert drawn.weight.tolist() == [[0, 1]]
-    assert drawn.trust[0, 0].sum() == 0
-    # And nobody takes a cell from somebody.
+    assert weights(here) == [[1, 0]]
+    assert weights(replace(here, sides=here.sides * torch.tensor([2.0, 1])[:, None])) == [[0, 1]]
+    # And padding takes no cell from a person.
     second = torch.tensor([[0.0, 1]])
-    there = replace(here, weight=second, visible=here.visible * second[..., None])
-    assert CODEC._drawn(there).weight.tolist() == [[0, 1]]
+    assert weights(replace(here, weight=second, visible=here.visible * second[..., None])) == [[0, 1]]
 
 
 @pytest.mark.parametrize("crowd", [(0, 4, 0), (4, 3, 2)])
-def test_at_most_so_many_of_an_image_are_drawn_and_each_as_often(crowd: tuple[int, ...]) -> None:
-    few, random, counts = replace(CODEC, most=2), torch.Generator().manual_seed(0), torch.zeros(3, 4)
-    for _ in range(400):
-        here = scene(crowd)
-        here = replace(here, keypoints=here.keypoints + 8 * torch.rand(3, 1, 1, 2, generator=random))
-        drawn, everybody = few._drawn(here), CODEC._drawn(here)
-        assert drawn.order is not None
-        assert (drawn.weight > 0).sum(1).tolist() == [min(count, 2) for count in crowd]
-        for given, all_of_them in ((drawn.spots, everybody.spots), (drawn.weight, everybody.weight)):
-            assert torch.equal(given, all_of_them.flatten()[drawn.order])
-        assert torch.equal(drawn.trust, everybody.trust.flatten(0, 1)[drawn.order])
-        assert torch.equal(drawn.cells, everybody.cells[drawn.order].flatten(0, 1))
-        counts.view(-1)[drawn.order] += drawn.weight > 0
+def test_at_most_so_many_of_an_image_are_sampled_and_each_as_often(crowd: tuple[int, ...]) -> None:
+    few, here, counts = replace(CODEC, most=2), scene(crowd), torch.zeros(3, 4)
+    for seed in range(400):
+        order, cells, weight = few._sampled(here, chance(here, seed))
+        assert cells.shape == (3, 2, 2)
+        assert (weight > 0).sum(1).tolist() == [min(count, 2) for count in crowd]
+        counts.scatter_add_(1, order, (weight > 0).float())
     for image, count in enumerate(crowd):
         often = counts[image, :count]
         assert ((often - 400 * min(count, 2) / max(1, count)).abs() < 60).all()
         assert counts[image, count:].sum() == 0
 
 
-def test_of_more_people_than_are_drawn_the_losses_are_those_of_the_drawn_alone() -> None:
+def test_of_more_people_than_are_sampled_the_losses_are_those_of_the_sampled_alone() -> None:
     here = scene((4, 3), room=4)
-    few, fields = replace(CODEC, most=2), answer(CODEC, here)
+    few, fields, random = replace(CODEC, most=2), answer(CODEC, here), chance(here)
     for name, field in fields.items():
         fields[name] = replace(field, maps=0.8 * field.maps + 0.05)
-    order = few._drawn(here).order
-    weight = torch.zeros(8).index_fill_(0, order.flatten(), 1).view(2, 4) * here.weight
+    weight = torch.zeros(2, 4).scatter(1, few._sampled(here, random).order, 1) * here.weight
     alone = replace(here, weight=weight, visible=here.visible * weight[..., None])
-    some, those = few.losses(fields, here), apart(CODEC, fields, alone)
+    some, those = few.losses(fields, here, random), CODEC.instance_losses(fields, alone, random)
     assert some["instance"] > 0
     for name, loss in those.items():
         torch.testing.assert_close(some[name], loss)

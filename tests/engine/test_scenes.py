@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from semipose import methods
-from semipose.codecs.scene_codec import scene_codec
+from semipose.codecs.choose import scene_codec
 from semipose.config.settings import Settings
 from semipose.crops.whole_images import WholeImageStore, one_row_per_image
 from semipose.engine.batches import Stream

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from semipose import methods
-from semipose.codecs.scene_codec import scene_codec
+from semipose.codecs.choose import scene_codec
 from semipose.errors import UsageError
 from semipose.losses.heatmap import total
+from semipose.methods._losses import chances
 from semipose.methods._people_threshold import MOMENTUM
-from semipose.methods._pseudo_people import people_per_image, select_pseudo_people
+from semipose.methods._pseudo_people import learnable, select_pseudo_people
 from semipose.methods.instance_pseudo_label import InstancePseudoLabel
 from semipose.methods.method import Progress
 from semipose.methods.pseudo_label import PseudoLabel
@@ -39,19 +40,29 @@ def gradient(method: torch.nn.Module, losses: list[Tensor]) -> dict[str, Tensor]
 
 @pytest.mark.parametrize("network", DETECTOR_FREE)
 def test_people_that_are_surely_right_teach_what_labels_would(network: str) -> None:
-    """An oracle for a teacher, and no movement between the views: the terms that tell people apart are equal."""
+    """An oracle for a teacher, and no movement between the views: the losses that tell people apart are equal."""
     method, batch = made(network, redrawn=0.0), batch_of(f"x@{network}")
     view = batch.labeled.weak()
     scene = batch.labeled.scene(view, SKELETON.flip)
     fields = method.student(view.image)
-    supervised = scene_codec(fields, view.size, SKELETON).losses(fields, scene)
-    for weight in (1.0, 0.5):
-        learned = method.lessons((fields, scene), (fields, scene), view, weight)
-        torch.testing.assert_close(learned.pop("labeled"), total(supervised))
-        assert learned
-        assert any(loss > 0 for loss in learned.values())
-        for name, loss in learned.items():
-            torch.testing.assert_close(loss, weight * supervised[name])
+    codec = scene_codec(fields, view.size, SKELETON)
+    supervised = codec.losses(fields, scene, chances(scene, batch.labeled.random))
+    torch.testing.assert_close(method.labeled_loss(fields, batch.labeled, view), total(supervised))
+    learned = method.pseudo_label_losses(fields, scene, view, batch.labeled.random)
+    assert any(loss > 0 for loss in learned.values())
+    for name, loss in learned.items():
+        torch.testing.assert_close(loss, supervised[name])
+
+
+@pytest.mark.parametrize("network", DETECTOR_FREE)
+def test_losses_on_pseudo_people_grow_with_their_weight(network: str) -> None:
+    batch, names = batch_of(f"x@{network}"), {"labeled", "heatmaps"}
+    once, twice = (
+        made(network, instances=weight, rule="fixed", threshold=1e-6)(batch, LATE).losses for weight in (1.0, 2.0)
+    )
+    assert once.keys() - names
+    for name, loss in once.items():
+        torch.testing.assert_close(twice[name], loss if name in names else 2 * loss)
 
 
 @pytest.mark.parametrize("network", DETECTOR_FREE)
@@ -88,8 +99,8 @@ def test_the_threshold_is_told_how_many_people_labels_show() -> None:
     method, batch = made("dekr"), batch_of("x@dekr")
     method(batch, LATE)
     labels = batch.labeled.labeled_in(batch.labeled.weak(), SKELETON.flip)
-    assert people_per_image(labels) > 0
-    assert method.threshold.labeled.item() == pytest.approx(MOMENTUM * people_per_image(labels))
+    assert learnable(labels) > 0
+    assert method.threshold.labeled.item() == pytest.approx(MOMENTUM * learnable(labels))
 
 
 @pytest.mark.parametrize("network", DETECTOR_FREE)
@@ -137,7 +148,8 @@ def test_the_sure_are_believed_the_doubtful_unknown_and_the_rest_nobody() -> Non
     row = (scene.centers[0, :, 1] / 4).long(), (scene.centers[0, :, 0] / 4).long()
     assert pseudo.known[0, 0][row].tolist() == [1, 0, 1]
     # Three people in all: two cells of one of them must not hide the others.
-    low, high = scene.corners
+    assert scene.extent is not None
+    low, high = scene.extent
     hidden = (pseudo.known[0, 0] == 0).nonzero() * 4 + 1.5
     room = 0.125 * scene.sides[0, 1] + 4
     for cells, edge in ((hidden.amin(0), low[0, 1] - room), (hidden.amax(0), high[0, 1] + room)):
@@ -165,10 +177,8 @@ def test_too_few_keypoints_make_nobody() -> None:
     assert (pseudo.visible[0] > 0).sum(-1).tolist() == [3, 0]
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0])
     numbers = [each.numpy() for each in (pseudo.keypoints, visible > 0, pseudo.sides)]
-    assert people_per_image(Labels(*numbers)) == 1
-    assert people_per_image(Labels(*(np.concatenate([each, each, 0 * each]) for each in numbers))) == pytest.approx(
-        2 / 3
-    )
+    assert learnable(Labels(*numbers)) == 1
+    assert learnable(Labels(*(np.concatenate([each, each, 0 * each]) for each in numbers))) == pytest.approx(2 / 3)
 
 
 def test_people_whom_the_answer_describes_badly_are_not_believed() -> None:
