@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semipose.formats.coco import load_labels
+from semipose.formats.labels import load_labels
 from semipose.tasks.check import sheet
 from semipose.tasks.demo import demo
 
