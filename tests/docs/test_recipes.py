@@ -67,9 +67,19 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     demo = write_demo(folder / "drawn", labeled=48, unlabeled=10, val=10, seed=1, size=(96, 72))
     shutil.copy(demo.labels, folder / "labels.json")
     shutil.copy(demo.val, folder / "test.json")
+    write_csv(demo.labels, folder / "labels.csv")
     for name, target in {"img": demo.images, "frames": demo.unlabeled, "test_img": demo.val_images}.items():
         (folder / name).symlink_to(target, target_is_directory=True)
     return folder
+
+
+def write_csv(labels: Path, file: Path) -> None:
+    """Write a COCO json in the format of label_format.md."""
+    content = json.loads(labels.read_text(encoding="utf-8"))
+    names = {image["id"]: image["file_name"] for image in content["images"]}
+    rows = [[names[one["image_id"]], *one["keypoints"]] for one in content["annotations"]]
+    header = ["image", *chain.from_iterable((name, "", "") for name in content["categories"][0]["keypoints"])]
+    file.write_text("".join(",".join(map(str, row)) + "\n" for row in [header, *rows]), encoding="utf-8")
 
 
 def commands() -> list[list[str]]:
@@ -104,7 +114,7 @@ def test_the_commands_of_the_recipes_run(followed: Path) -> None:
     assert done.stdout.count("= 0") == len(wanted)
     assert "TwoViews" in done.stdout or "two weak views" in done.stdout
     assert "within_5px" in done.stdout
-    assert {words[0] for words in wanted} == {"methods", "train", "eval"}
+    assert {words[0] for words in wanted} == {"methods", "train", "eval", "check", "split"}
 
 
 PLAIN = [block for block in blocks_of("python", PAGES) if not block.title]
