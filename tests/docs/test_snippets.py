@@ -18,6 +18,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -28,6 +29,7 @@ import yaml
 import semipose
 from semipose.cli.flags import parse_train
 from semipose.cli.main import main
+from semipose.comparison.records import Spread
 from semipose.config.settings import Settings
 from semipose.formats.load import load
 from semipose.metrics.score import Score
@@ -152,10 +154,11 @@ def test_python(block: Block, project: Path, monkeypatch: pytest.MonkeyPatch) ->
     def tiny_train(data: Any, **values: Any) -> Any:
         return train(data, **values | TINY)
 
-    def bound_compare(*arguments: Any, **values: Any) -> dict[str, Any]:
+    def bound_compare(*arguments: Any, **values: Any) -> SimpleNamespace:
         bound = inspect.signature(compare).bind(*arguments, **values).arguments
         assert set(bound.get("values", {})) <= set(Settings.types())
-        return {"rows": [{"row": "mean_teacher", "amount": "50pct"}]}
+        values_by_metric = {"pck@0.1": Spread(61.2, None, [61.2])}
+        return SimpleNamespace(rows=[SimpleNamespace(row="mean_teacher", amount="50pct", values=values_by_metric)])
 
     monkeypatch.chdir(project)
     monkeypatch.setattr(semipose, "train", tiny_train)
