@@ -15,13 +15,12 @@ import numpy as np
 import torch
 
 from semipose.config.settings import Settings
-from semipose.crops.store import CropStore
-from semipose.crops.whole_images import WholeImageStore, one_row_per_image
 from semipose.data.people import People
 from semipose.engine.setup import choose_precision, make_method, predictor
 from semipose.errors import SemiposeError
 from semipose.formats.load import load
 from semipose.formats.video import Sampling
+from semipose.inference.kind import kind_of
 from semipose.metrics.truth import digest_of
 from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
@@ -52,7 +51,7 @@ def run_job(file: str | Path) -> None:
             resume(folder)
         else:
             command = [sys.executable, "-m", "semipose.comparison.job", str(file)]
-            data = load(**job["data"], whole_images=settings.detector_free)
+            data = load(**job["data"], whole_images=settings.kind.whole_images)
             train(data, settings=settings, method_settings=job["options"], out=folder, command=command)
     people = evaluation_people(job)
     if not is_done(job, digest_of(people.poses, Run(folder).skeleton)):
@@ -62,8 +61,8 @@ def run_job(file: str | Path) -> None:
 def evaluation_people(job: dict[str, Any]) -> People:
     """The people whom all runs of the comparison are judged by: val, or those of --test."""
     given = {"val": job["data"]["val"], "val_images": job["data"]["val_images"]} | job["judges"]
-    one_row_per_image = Settings.from_record(job["settings"]).detector_free
-    people = load(**job["data"] | given | LABELS_ALONE, whole_images=one_row_per_image).val
+    whole_images = Settings.from_record(job["settings"]).kind.whole_images
+    people = load(**job["data"] | given | LABELS_ALONE, whole_images=whole_images).val
     assert people is not None
     return people
 
@@ -96,14 +95,9 @@ def read_predictions(file: Path, truth: Poses) -> dict[str, Poses]:
 def _find(run: Run, settings: Settings, people: People, file: Path) -> None:
     """Write the poses of `people` as the best of each network and the last of the deployed one find them."""
     device = choose_device(settings.device)
-    size, deployed = (settings.input_size[0], settings.input_size[1]), run.checkpoint("best").stem
+    kind, deployed = kind_of(settings.network), run.checkpoint("best").stem
     names = sorted({*(f"best-{name}" for name in (run.metrics or {})["val"]), deployed.replace("best-", "last-")})
-    if settings.detector_free:
-        store: CropStore = WholeImageStore(
-            one_row_per_image(people), size, device=device, workers=settings.workers, everybody=people
-        )
-    else:
-        store = CropStore(people, size, device=device, workers=settings.workers)
+    store = kind.store(kind.store_rows(people), settings.input_size, device=device, workers=settings.workers)
     predict = predictor(store, settings, run.skeleton, choose_precision(settings, device))
     tensors: dict[str, torch.Tensor] = {}
     inference = 0
@@ -111,9 +105,7 @@ def _find(run: Run, settings: Settings, people: People, file: Path) -> None:
         for name in names:
             network = run.model(name).network
             found = predict(network.to(device))
-            # Who was found in whole images is nobody that is known.
-            kept = ("keypoints", "scores", *(("image_ids", "box_scores") if settings.detector_free else ()))
-            tensors |= {f"{name}/{part}": torch.from_numpy(getattr(found, part)) for part in kept}
+            tensors |= {f"{name}/{part}": torch.from_numpy(getattr(found, part)) for part in kind.predicted_fields}
             if name == deployed:
                 inference = len(network.members) if isinstance(network, Ensemble) else 1
     finally:

@@ -45,15 +45,15 @@ def run_all(files: Sequence[Path], launch: Launch, most: int, tell: Callable[[Pa
     waiting, running = list(files), dict[int, tuple[Path, Started]]()
     with Stop() as stop:
         try:
-            while (waiting and not stop.asked) or running:
+            while (waiting and not stop.received) or running:
                 for place in (place for place in range(most) if place not in running):
-                    if waiting and not stop.asked:
+                    if waiting and not stop.received:
                         file = waiting.pop(0)
                         running[place] = file, launch(file, place)
-                if stop.asked:
+                if stop.received:
                     _stop(running)
                     running.clear()
-                    stop.obey(stop.asked)
+                    stop.obey(stop.received)
                 ended = {place: how for place, (_, job) in running.items() if (how := job.ended()) is not None}
                 for place, how in ended.items():
                     tell(running.pop(place)[0], how)

@@ -11,10 +11,10 @@ from semipose.comparison.job import read_predictions
 from semipose.comparison.plan import BOUND, PLAIN_BASELINES, protocol, refuse_unlike
 from semipose.config.settings import Settings
 from semipose.data.people import People
-from semipose.formats.load import skeleton_of
-from semipose.inference.predict import score_whole_images
+from semipose.formats.load import require_skeleton
+from semipose.inference.kind import kind_of
 from semipose.metrics.intervals import mean_difference
-from semipose.metrics.score import Score, score
+from semipose.metrics.score import Score
 from semipose.metrics.truth import digest_of
 from semipose.pose.poses import Poses
 from semipose.runs.baseline import higher_is_better_value
@@ -50,7 +50,7 @@ class Scorer:
 
     def __init__(self, folder: Path, people: People, metric: str, name: str) -> None:
         self.folder, self.people, self.metric, self.name = folder, people, metric, name
-        self.digest = digest_of(people.poses, skeleton_of(people))
+        self.digest = digest_of(people.poses, require_skeleton(people))
         self._known: dict[tuple[Path, int], FinishedRun] = {}
 
     def result(self) -> dict[str, Any]:
@@ -96,9 +96,8 @@ class Scorer:
         return FinishedRun(amount, int(seed.removeprefix("seed")), row, run, metrics, best, last, networks)
 
     def _score(self, found: Poses, run: Run) -> Score:
-        if Settings.from_record(run.config["settings"]).detector_free:
-            return score_whole_images(found, self.people, run.skeleton, resamples=0)
-        return score(found, self.people.poses, run.skeleton, resamples=0)
+        kind = kind_of(Settings.from_record(run.config["settings"]).network)
+        return kind.score(found, self.people, run.skeleton, resamples=0)
 
     def _rows(self, ended: list[FinishedRun]) -> list[dict[str, Any]]:
         """The rows of one amount of labels, the baseline first."""

@@ -51,7 +51,7 @@ def _mark(file: str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def room(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
     """Bytes left on the disk of `folder`, which may not be there yet; 0 where it cannot be written."""
     while not folder.exists():
         folder = folder.parent

@@ -250,7 +250,7 @@ def _pictures(run: Run, val: People | None, unlabeled: People | None) -> str:
     except SemiposeError as error:
         return section("Pictures", _say(f"None: {error}", "muted"))
     device = "cpu" if str(run.config.get("device", "")).startswith("cpu") else "auto"
-    drawn = whole_images if model.detector_free else crops
+    drawn = {"crops": crops, "whole_images": whole_images}[model.kind.pictures]
     on_val = drawn.val_pictures(model, val, device) if val is not None else ""
     on_unlabeled = drawn.unlabeled_pictures(model, unlabeled, device) if unlabeled is not None else ""
     lead = (

@@ -21,10 +21,17 @@ from semipose.engine.batches import refuse_uneven
 from semipose.engine.setup import Stores, make_trainer
 from semipose.errors import DataError, UsageError, WriteError
 from semipose.formats.load import Data
+from semipose.inference.kind import kind_of
 from semipose.metrics.intervals import Difference
 from semipose.pose.skeleton import Skeleton
 from semipose.report.page import crops_summary, write_report
-from semipose.runs.baseline import BASELINES, auxiliary_heads, baseline_options, measure_run
+from semipose.runs.baseline import (
+    BASELINE_METHOD,
+    BASELINES,
+    baseline_options,
+    measure_run,
+    shared_options,
+)
 from semipose.runs.folder import free_folder, refuse_nonempty, run_lock, undo_plan_on_error
 from semipose.runs.phases import Phase, durations, extend, read_phases, write_phases
 from semipose.runs.plan import environment, environment_changes, fingerprint, make_plan
@@ -56,7 +63,9 @@ def train(
     settings = (settings or Settings()).chosen("flag", "given in Python", **values).validate()
     methods.refuse_network(settings.method, settings.network)
     options = methods.typed_options(settings.method, dict(method_settings or {}))
-    data = data.for_whole_images() if settings.detector_free else data
+    if baseline:
+        shared_options(settings.method, options)  # refuse what the baseline cannot have now, not after training
+    data = kind_of(settings.network).training_data(data)
     if settings.patience is not None and data.val is None:
         raise UsageError(f"--patience {settings.patience} needs people to validate on, and there are none: give --val.")
     if settings.weights is not None:
@@ -136,11 +145,18 @@ def _train_all(
 ) -> None:
     """Train the last phase of the run and of its baselines, so far as that is not done."""
     phase = _train_one(folder, settings, plan, stores, None, event, console)
-    for name in BASELINES if plan["baseline"] else ():
+    if not plan["baseline"]:
+        return
+    shared = shared_options(plan["method"], plan["method_settings"])
+    for name in BASELINES:
         # It trains for as many updates as the run did, so it does not stop early by a rule of its own.
-        baseline = replace(settings, method="supervised", deploy=None, patience=None)
-        options = baseline_options(name, auxiliary_heads(plan["method_settings"]))
-        changes = {"baseline": False, "method": "supervised", "method_settings": options, "settings": baseline.record()}
+        baseline = replace(settings, method=BASELINE_METHOD, deploy=None, patience=None)
+        changes = {
+            "baseline": False,
+            "method": BASELINE_METHOD,
+            "method_settings": baseline_options(name, shared),
+            "settings": baseline.record(),
+        }
         if processes.is_first():
             write_json(folder / "baseline" / name / "run.json", plan | changes)
         _train_one(folder / "baseline" / name, baseline, plan | changes, stores, phase, event, console)
@@ -166,8 +182,18 @@ def _train_one(
     updates = model.updates if model else phase.updates if phase else None
     settings = replace(settings, duration=Duration.parse(asked[-1]))
     skeleton = Skeleton.from_dict(plan["skeleton"])
-    trainer = make_trainer(settings, plan["method_settings"], skeleton, stores, folder, updates, console.print)
-    trainer.start, trainer.end, trainer.event = start, model.end if model else None, event
+    trainer = make_trainer(
+        settings,
+        plan["method_settings"],
+        skeleton,
+        stores,
+        folder,
+        updates,
+        console.print,
+        start=start,
+        end=model.end if model else None,
+        event=event,
+    )
     phase = Phase(start, trainer.updates)
     if processes.is_first():
         write_phases(folder, [*earlier, phase])

@@ -15,8 +15,9 @@ from semipose.config.settings import Settings
 from semipose.drawing import draw, person_colors
 from semipose.errors import UsageError
 from semipose.formats.load import Data, load
+from semipose.inference.detector_free import DetectorFree
 from semipose.inference.model import Model
-from semipose.inference.predict import score_whole_images
+from semipose.inference.options import EvalOptions
 from semipose.pose.poses import Poses
 from semipose.report.whole_images import unlabeled_pictures, val_pictures
 from semipose.runs.run import Run
@@ -180,8 +181,8 @@ def test_a_comparison_keeps_whom_a_run_found_and_judges_it_by_them(run: Run, dat
     assert set(kept) == {"best-teacher", "best-student", "last-teacher"}
     judge = Scorer(tmp_path, data.val, "oks_ap", "val")
     for name, found in kept.items():
-        again = run.model(name).predict_people(data.val, device="cpu")
+        again = run.model(name).predict_people(data.val, EvalOptions(device="cpu"))
         assert len(found) == len(again)
         np.testing.assert_allclose(found.keypoints, again.keypoints, atol=1e-3)
         np.testing.assert_array_equal(found.image_ids, again.image_ids)
-        assert judge._score(found, run).values == score_whole_images(again, data.val, data.skeleton, 0).values
+        assert judge._score(found, run).values == DetectorFree().score(again, data.val, data.skeleton, 0).values
