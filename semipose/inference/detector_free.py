@@ -1,7 +1,6 @@
 """Detector-free networks: whole images in, the poses of all people in them out."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from semipose.data.people import People
 from semipose.drawing import draw, left_to_right, person_colors
 from semipose.errors import UsageError
 from semipose.formats.load import Data
-from semipose.formats.rows import ImageRows
+from semipose.formats.rows import FilePath, ImageRows
 from semipose.formats.unlabeled import load_unlabeled
 from semipose.inference.options import DEFAULTS, EvalOptions
 from semipose.inference.outputs import outputs_of
@@ -34,7 +33,6 @@ from semipose.pose.skeleton import Skeleton
 from semipose.scene import DetectedPeople
 from semipose.views.view import SceneCrops
 
-FilePath = str | Path
 MAX_SCALE = 4.0
 
 

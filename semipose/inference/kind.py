@@ -27,31 +27,42 @@ from semipose.views.view import Crops
 
 
 class NetworkKind(Protocol):
-    """Everything that differs between kinds of network; `network` in a method's arguments is a name for messages.
-
-    - `rules`: defaults and limits of its settings.
-    - `rows`: what one row of its streams is, a person or an image; `rows.unit` is the unit of its batches.
-    - `crops`: the class of a stream's batch, which methods see.
-    - `batch_size`: rows per pass while a run evaluates.
-    - `pictures`: the module of `semipose.report` that draws its predictions.
-    - `predicted_fields`: the arrays of `Poses` that a prediction sets.
-    - `rescored`: whether COCO results multiply the box score by the mean of confident keypoints.
-    """
+    """Everything that differs between kinds of network; `network` in a method's arguments is a name for messages."""
 
     @property
-    def rules(self) -> KindRules: ...
+    def rules(self) -> KindRules:
+        """Defaults and limits of its settings."""
+        ...
+
     @property
-    def rows(self) -> RowKind: ...
+    def rows(self) -> RowKind:
+        """What one row of its streams is, a person or an image; `rows.unit` is the unit of its batches."""
+        ...
+
     @property
-    def crops(self) -> type[Crops]: ...
+    def crops(self) -> type[Crops]:
+        """The class of a stream's batch, which methods see."""
+        ...
+
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """Rows per pass while a run evaluates."""
+        ...
+
     @property
-    def pictures(self) -> str: ...
+    def pictures(self) -> str:
+        """Name of the module of `semipose.report` that draws its predictions."""
+        ...
+
     @property
-    def predicted_fields(self) -> tuple[str, ...]: ...
+    def predicted_fields(self) -> tuple[str, ...]:
+        """Names of the arrays of `Poses` that a prediction sets."""
+        ...
+
     @property
-    def rescored(self) -> bool: ...
+    def rescored(self) -> bool:
+        """Whether COCO results multiply the box score by the mean of confident keypoints."""
+        ...
 
     def training_data(self, data: Data) -> Data:
         """Return `data` as this kind of network needs it."""

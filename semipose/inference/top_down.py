@@ -1,6 +1,5 @@
 """Networks for one person in a crop: crops of given boxes in, a pose for each out."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from semipose.data.people import People
 from semipose.drawing import draw
 from semipose.errors import UsageError
 from semipose.formats.load import Data
-from semipose.formats.rows import PeopleRows
+from semipose.formats.rows import FilePath, PeopleRows
 from semipose.formats.unlabeled import load_unlabeled
 from semipose.inference.options import DEFAULTS, EvalOptions
 from semipose.inference.outputs import outputs_of, posed
@@ -25,8 +24,6 @@ from semipose.networks.network import PoseNetwork
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
 from semipose.views.view import Crops
-
-FilePath = str | Path
 
 
 class TopDown:

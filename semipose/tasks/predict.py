@@ -17,6 +17,7 @@ from semipose.drawing import save_jpeg
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.formats.unlabeled import find_files
 from semipose.formats.video import Clip, frame_name, is_video
+from semipose.inference.kind import NetworkKind
 from semipose.inference.model import Model
 from semipose.inference.options import EvalOptions
 from semipose.pose.poses import RESCORE_THRESHOLD, Poses
@@ -63,7 +64,7 @@ def predict(
     if videos and detections is not None:
         raise UsageError(f"--detections is for images, and {videos[0]} is a video; cut it into frames first.")
     model.check_boxes(detections=detections)
-    output = Output(out, model, draw)
+    output = Output(out, model.skeleton, model.kind, draw)
     output.notes += found.notes
     if images:
         _predict_images(model, images, output, detections, options)
@@ -85,10 +86,10 @@ def predict(
 
 
 class Output:
-    """Collects the results of `model` and writes the files of folder `out`; nothing is written outside of it."""
+    """Collects the results of a network and writes the files of folder `out`; nothing is written outside of it."""
 
-    def __init__(self, out: Path, model: Model, draw: bool) -> None:
-        self.out, self.skeleton, self.kind, self.draw = out, model.skeleton, model.kind, draw
+    def __init__(self, out: Path, skeleton: Skeleton, kind: NetworkKind, draw: bool) -> None:
+        self.out, self.skeleton, self.kind, self.draw = out, skeleton, kind, draw
         self.images: list[dict[str, Any]] = []
         self.parts: list[Poses] = []
         self.skipped: list[str] = []

@@ -85,7 +85,7 @@ def test_a_run_is_evaluated_in_whole_images_and_resumed(run: Run, data: Data, tm
     assert any("parted at 0.1 and 0.8" in note for note in paper.notes)
     with pytest.raises(UsageError, match="cid finds people itself"):
         evaluate(run, labels, pictures(data), detections=labels)
-    with pytest.raises(UsageError, match="way of its own"):
+    with pytest.raises(UsageError, match="decoding of its own"):
         evaluate(run, labels, pictures(data), device="cpu", decode="quarter")
     with pytest.raises(UsageError, match=r"--easy-below 0.9: expected above 0, below 0.8"):
         evaluate(run, labels, pictures(data), device="cpu", easy_below=0.9)
