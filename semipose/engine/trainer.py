@@ -128,7 +128,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         *before, last = split(batch, self.settings.accumulate)
-        with ddp.unsent(self._wrapped):
+        with ddp.without_averaging(self._wrapped):
             passes = [self._backward(part, progress) for part in before]
         passes.append(self._backward(last, progress))
         step, loss = joined(passes)

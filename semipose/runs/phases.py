@@ -1,4 +1,4 @@
-"""The phases of a run: stretches of training with a schedule each. run.json asks for them, updates.json counts them."""
+"""The phases of a run, each with a schedule of its own: planned in run.json, recorded in updates.json."""
 
 import os
 from datetime import UTC, datetime
@@ -12,9 +12,9 @@ from semipose.system.files import read_json, write_json
 
 
 class Phase(NamedTuple):
-    """A stretch of training: where it begins, how long its schedule is, where it ended (None: under way).
+    """A phase of training: it begins after `start` updates of the run, and its schedule has `updates` updates.
 
-    It begins after `start` updates of the run. Its `end` lies before `start + updates` when it was stopped early.
+    `end` is None until it has ended; it is below `start + updates` if the phase was stopped early.
     """
 
     start: int
@@ -23,12 +23,12 @@ class Phase(NamedTuple):
 
 
 def read_phases(folder: Path) -> list[Phase]:
-    """The phases of the run in `folder` that have begun."""
+    """Return the phases of the run in `folder` that have begun."""
     file = folder / "updates.json"
     if not file.is_file():
         return []
     found = read_json(file)
-    # Version 0.1 knew a single one and did not say whether it had ended.
+    # Version 0.1 had a single phase and did not record its end.
     rows = found.get("phases") or [{"start": 0, "updates": found["updates"]}]
     return [Phase(**row) for row in rows]
 
@@ -39,12 +39,12 @@ def write_phases(folder: Path, phases: list[Phase]) -> None:
 
 
 def durations(plan: dict[str, Any]) -> list[str]:
-    """How long each phase of run.json is to be, as it was asked for."""
+    """Return the duration of each phase, as planned in run.json."""
     return [plan["settings"]["duration"]["value"], *(phase["duration"] for phase in plan.get("longer", []))]
 
 
 def extend(run: Run, duration: str) -> None:
-    """Plan another phase for a finished run; its numbers so far are kept as metrics-1.json (2, 3, ...)."""
+    """Plan another phase for a finished run; its metrics so far are kept as metrics-1.json (2, 3, ...)."""
     settings = Settings.from_record(run.config["settings"]).chosen("flag", "", duration=duration)
     if run.metrics is None:
         raise UsageError(
@@ -52,7 +52,7 @@ def extend(run: Run, duration: str) -> None:
             f"`semipose resume {run.folder}` first."
         )
     done = len(durations(run.config))
-    # First: without its numbers a run counts as unfinished, and one that is killed here just measures them again.
+    # First: without metrics.json a run counts as unfinished, and if killed here it just measures its scores again.
     os.replace(run.folder / "metrics.json", run.folder / f"metrics-{done}.json")
     phase = {"duration": str(settings.duration), "started": datetime.now(UTC).isoformat(timespec="seconds")}
     run.config["longer"] = [*run.config.get("longer", []), phase]

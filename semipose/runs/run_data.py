@@ -7,7 +7,7 @@ from semipose.runs.run import Run
 
 
 def same_data(run: Run) -> Data:
-    """Load the data of a run again; anything else than it was started with is refused."""
+    """Load the data of a run again; raise DataError if labels, boxes or image files have changed."""
     recorded = run.config["data"]
     arguments = recorded.get("arguments")
     if arguments is None:
