@@ -50,10 +50,10 @@ def one_row_per_image(people: People) -> People:
 class WholeImageStore(CropStore):
     """Whole images, by row: `people` are those of `one_row_per_image`.
 
-    `everybody` are the people in them, None if unlabeled.
+    `all_people` are the people in them, None if unlabeled.
     """
 
-    everybody: People | None = None
+    all_people: People | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,8 +65,8 @@ class WholeImageStore(CropStore):
         self._edges = (edges - (REGION_STRIDE - 1) / 2) / REGION_STRIDE
         # Packed cells of the images with regions to ignore.
         self._known: dict[int, NDArray[np.uint8]] = {}
-        if self.everybody is not None:
-            self._index_people(self.everybody)
+        if self.all_people is not None:
+            self._index_people(self.all_people)
 
     @staticmethod
     def frame_of(size: tuple[int, int]) -> CropFrame:
@@ -76,8 +76,8 @@ class WholeImageStore(CropStore):
     @property
     def truth(self) -> People:
         """The people whose labels predictions are scored against: all in these images."""
-        assert self.everybody is not None, "unlabeled images cannot be scored"
-        return self.everybody
+        assert self.all_people is not None, "unlabeled images cannot be scored"
+        return self.all_people
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -110,8 +110,8 @@ class WholeImageStore(CropStore):
 
     def labels(self, rows: Rows) -> Labels:
         """Return the labeled people in the images of `rows`, in pixels of their crops."""
-        assert self.everybody is not None, "unlabeled images have no labels"
-        poses, people = self.everybody.poses, self._people_of[rows]
+        assert self.all_people is not None, "unlabeled images have no labels"
+        poses, people = self.all_people.poses, self._people_of[rows]
         exists, to_crop = people >= 0, self._to_crop[rows]
         scale, shift = to_crop[:, None, [0, 1], [0, 1]], to_crop[:, None, None, :2, 2]
         visible = (poses.visible[people] > 0) & exists[..., None]
@@ -119,34 +119,34 @@ class WholeImageStore(CropStore):
         keypoints = np.where(visible[..., None], poses.keypoints[people] * scale[:, :, None] + shift, 0)
         return Labels(keypoints, visible, poses.boxes[people, 2:] * scale * exists[..., None])
 
-    def _index_people(self, everybody: People) -> None:
+    def _index_people(self, people: People) -> None:
         """List the labeled people of each image, padded to the fullest one, and find the regions to ignore."""
-        if len(everybody.images) != len(self.people):
-            raise DataError(f"{everybody.source}: {len(everybody.images)} images for {len(self.people)} rows.")
-        people = np.flatnonzero(everybody.labeled)
-        people = people[np.argsort(everybody.image_index[people], kind="stable")]
-        image = everybody.image_index[people]
+        if len(people.images) != len(self.people):
+            raise DataError(f"{people.source}: {len(people.images)} images for {len(self.people)} rows.")
+        labeled = np.flatnonzero(people.labeled)
+        labeled = labeled[np.argsort(people.image_index[labeled], kind="stable")]
+        image = people.image_index[labeled]
         counts = np.bincount(image, minlength=len(self.people))
-        # (I, M) rows of `everybody`, -1 as padding.
+        # (I, M) rows of `people`, -1 as padding.
         self._people_of = np.full((len(counts), max(1, counts.max(initial=0))), -1)
-        self._people_of[image, np.arange(len(people)) - np.repeat(counts.cumsum() - counts, counts)] = people
-        self._partly_boxed = partly_boxed(everybody)
+        self._people_of[image, np.arange(len(labeled)) - np.repeat(counts.cumsum() - counts, counts)] = labeled
+        self._partly_boxed = partly_boxed(people)
         unlabeled: dict[int, list[int]] = {row: [] for row in np.flatnonzero(self._partly_boxed).tolist()}
-        for person in np.flatnonzero(~everybody.labeled).tolist():
-            unlabeled.setdefault(int(everybody.image_index[person]), []).append(person)
+        for person in np.flatnonzero(~people.labeled).tolist():
+            unlabeled.setdefault(int(people.image_index[person]), []).append(person)
         packed = self._decoder.map(self._packed, unlabeled, unlabeled.values())
         self._known = dict(zip(unlabeled, packed, strict=True))
 
     def _packed(self, row: int, unlabeled: list[int]) -> NDArray[np.uint8]:
         """Return the packed cells of image `row` where all people are labeled; `unlabeled` are people to ignore."""
-        assert self.everybody is not None
+        assert self.all_people is not None
         x, y, region_width, region_height = self.regions[row]
         (height, width), (h, w) = self.frame.crop_size, self.cells
         size = self.people.poses.boxes[row, 2:].astype(int).tolist()
         radius = max(PEAK_CELLS * REGION_STRIDE * self.zoom * region_width / width, PEAK_SHARE * max(size))
         labeled = self._people_of[row][self._people_of[row] >= 0]
         partly = bool(self._partly_boxed[row])
-        pixels = known_pixels(self.everybody, labeled, unlabeled, (size[1], size[0]), partly, radius)
+        pixels = known_pixels(self.all_people, labeled, unlabeled, (size[1], size[0]), partly, radius)
         cells = np.zeros((h, w), np.uint8)
         # The cells reach a little further than the crop.
         shown = [x, y, region_width * w * REGION_STRIDE / width, region_height * h * REGION_STRIDE / height]

@@ -61,7 +61,7 @@ class DetectorFree:
     ) -> CropStore:
         """Return the images of `rows` for views of `scale` times `size`, with the people of `truth` in them."""
         size = round(size[0] * scale), round(size[1] * scale)
-        return WholeImageStore(rows, size, everybody=truth, **options)
+        return WholeImageStore(rows, size, all_people=truth, **options)
 
     def frame(self, size: tuple[int, int]) -> CropFrame:
         """Return where crops lie: the whole image."""

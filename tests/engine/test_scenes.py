@@ -127,7 +127,7 @@ def labeled(data: Data, images: int) -> WholeImageStore:
     people.poses, people.image_index = people.poses[last], people.image_index[last]
     people.poses.keypoints[:], people.poses.boxes[:, 2:] = THERE[:, None], 30
     people.poses.visible[:], people.poses.areas[:] = 2, 900
-    return WholeImageStore(one_row_per_image(people), (64, 64), "ram", everybody=people)
+    return WholeImageStore(one_row_per_image(people), (64, 64), "ram", all_people=people)
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
@@ -163,7 +163,7 @@ class Sizes(torch.nn.Module):
 @pytest.mark.parametrize("scales", [(1.0, 2.0), (1.0, 0.5), (1.0, 0.5, 2.0)])
 def test_people_are_found_at_their_place_in_several_scales(data: Data, scales: tuple[float, ...]) -> None:
     store, network = labeled(data, 1), Sizes(data.skeleton)
-    store = WholeImageStore(store.people, (round(64 * max(scales)),) * 2, "ram", everybody=store.everybody)
+    store = WholeImageStore(store.people, (round(64 * max(scales)),) * 2, "ram", all_people=store.all_people)
     found = find_people(network, store, data.skeleton, EvalOptions(scales=scales))  # type: ignore[arg-type]
     order = np.argsort(found.keypoints[:, 0, 0])
     np.testing.assert_allclose(found.keypoints[order], np.repeat(THERE[:, None], 8, 1), atol=2.0)
