@@ -9,7 +9,7 @@ from typing import Any
 from semipose import methods
 from semipose.config.settings import Settings
 from semipose.errors import UsageError
-from semipose.runs.baseline import BASELINES, auxiliary_heads, baseline_options
+from semipose.runs.baseline import BASELINES, baseline_options, shared_options
 from semipose.runs.records import RunRecord, SettingRecord, setting_records, to_json
 from semipose.runs.run import Run
 
@@ -68,9 +68,9 @@ def plan(
 def _baselines(compared: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Options of the supervised baselines by row: weak and strong, without and with each method's auxiliary heads."""
     rows: dict[str, dict[str, Any]] = {}
-    for levels in sorted({(), *(auxiliary_heads(options) for _, options in compared.values())}):
-        suffix = f"[levels={','.join(f'{share:g}' for share in levels)}]" if levels else ""
-        rows |= {f"baseline_{kind}{suffix}": baseline_options(kind, levels) for kind in BASELINES}
+    for shared in sorted({(), *(tuple(shared_options(*method).items()) for method in compared.values())}):
+        suffix = "".join(f"[{name}={','.join(f'{share:g}' for share in shares)}]" for name, shares in shared)
+        rows |= {f"baseline_{kind}{suffix}": baseline_options(kind, dict(shared)) for kind in BASELINES}
     return rows
 
 

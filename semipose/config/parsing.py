@@ -1,7 +1,7 @@
 """Typed values from text, yaml and Python: one set of rules for flags, config files and keyword arguments.
 
-Understood types: int, float, bool, str, Path, Literal[...], X | None, tuple[X, ...], tuple[X, Y], and any class with
-classmethods `parse(value)`, which raises ValueError, and `expected()`, which says what it reads.
+Supported types: int, float, bool, str, Path, Literal[...], X | None, tuple[X, ...], tuple[X, Y], and any class with the
+classmethods `parse(value)`, which raises ValueError, and `expected()`, which describes what it reads.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-# type -> what it is called in a message, and in a flag's help
+# type -> its name in messages and in the help of flags
 PLAIN: dict[Any, tuple[str, str]] = {
     int: ("a whole number", "INT"),
     float: ("a number", "NUMBER"),
@@ -22,9 +22,9 @@ PLAIN: dict[Any, tuple[str, str]] = {
 
 
 def parse_value(value: object, wanted: Any) -> Any:
-    """`value` as type `wanted`, also from its text; a ValueError says what was expected and what was found.
+    """Convert `value`, or its text, to type `wanted`; a ValueError names what was expected and found.
 
-    >>> convert("1e-3", float), convert("none", float | None), convert([1, 2], tuple[float, float])
+    >>> parse_value("1e-3", float), parse_value("none", float | None), parse_value([1, 2], tuple[float, float])
     (0.001, None, (1.0, 2.0))
     """
     origin = get_origin(wanted)
@@ -40,7 +40,7 @@ def parse_value(value: object, wanted: Any) -> Any:
 
 
 def expected(wanted: Any) -> str:
-    """`wanted` in words, for messages: "a number", "one of a, b", "a whole number or none"."""
+    """Describe `wanted` for messages: "a number", "one of a, b", "a whole number or none"."""
     origin = get_origin(wanted)
     if origin in (Union, types.UnionType):
         return " or ".join("none" if part is types.NoneType else expected(part) for part in get_args(wanted))
@@ -52,7 +52,7 @@ def expected(wanted: Any) -> str:
 
 
 def metavar(wanted: Any) -> str:
-    """`wanted` as the placeholder in a flag's help: "PATH", "NUMBER", "SIZE"."""
+    """Return the placeholder for `wanted` in a flag's help: "PATH", "NUMBER", "SIZE"."""
     parts = [part for part in get_args(wanted) if part is not types.NoneType]
     if get_origin(wanted) in (Union, types.UnionType) and len(parts) == 1:
         return metavar(parts[0])
@@ -60,7 +60,7 @@ def metavar(wanted: Any) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the known name most like `name`, or an empty text."""
+    """Return ` (did you mean 'x'?)` for the most similar known name, or an empty text."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -115,7 +115,7 @@ def _plain(value: object, wanted: type) -> Any:
 
 
 def _number(value: object, wanted: type) -> int | float | None:
-    """A finite number, or None; `wanted` int refuses a fraction instead of dropping it."""
+    """Return a finite number, or None; for `wanted` int a fraction gives None instead of being dropped."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

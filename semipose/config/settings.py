@@ -1,6 +1,6 @@
-"""The settings of a training run: defaults, their meaning, and where each value came from. Loads no torch.
+"""The settings of a training run: names, defaults, help, rules, and where each value came from. Loads no torch.
 
-One field per flag of `semipose train`; the command line, yaml files and Python's keyword arguments all end here.
+One field per flag of `semipose train`; flags, yaml files and keyword arguments in Python all become `Settings`.
 """
 
 import dataclasses
@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, get_type_hints
+from typing import Any, Literal, NamedTuple, Self, get_args, get_type_hints
 
 from semipose.config.parsing import parse_value, suggestion
 from semipose.errors import UsageError
-from semipose.networks import DEFAULT_BACKBONE, DETECTOR_FREE
+from semipose.networks import DEFAULT_BACKBONE
+from semipose.networks import DETECTOR_FREE as HEADS
 
 Source = Literal["flag", "yaml", "default", "data"]
 Metric = Literal[
@@ -28,9 +29,9 @@ Metric = Literal[
     "oks_ar",
 ]
 
-# What differs from row to row of a comparison, or would make rows train for unlike numbers of updates.
+# Settings that differ between the rows of a comparison, or would give rows different numbers of updates.
 DIFFERING = ("method", "seed", "deploy", "patience")
-SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600}
+SECONDS_PER_UNIT = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
 
 class Size(NamedTuple):
@@ -49,7 +50,7 @@ class Size(NamedTuple):
 
     @classmethod
     def expected(cls) -> str:
-        """What `parse` reads."""
+        """Describe what `parse` reads."""
         return "HxW such as 256x192"
 
     def __str__(self) -> str:
@@ -58,7 +59,7 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Duration:
-    """How long to train: updates, passes over the longer of the two streams, or seconds."""
+    """How long to train: in updates, in passes over the longer of the two streams (epochs), or in seconds."""
 
     amount: float
     unit: Literal["updates", "epochs", "seconds"]
@@ -72,116 +73,161 @@ class Duration:
             raise ValueError(f"expected {cls.expected()}, found {value!r}")
         if match[2] is None:
             return cls(amount, "updates")
-        return cls(amount, "epochs") if match[2] == "ep" else cls(amount * SECONDS[match[2]], "seconds")
+        return cls(amount, "epochs") if match[2] == "ep" else cls(amount * SECONDS_PER_UNIT[match[2]], "seconds")
 
     @classmethod
     def expected(cls) -> str:
-        """What `parse` reads."""
+        """Describe what `parse` reads."""
         return "5000 (updates), 30ep (epochs), or a time such as 2h, 45m, 90s"
 
     def __str__(self) -> str:
         return f"{self.amount:g}{ {'updates': '', 'epochs': 'ep', 'seconds': 's'}[self.unit] }"
 
     def updates(self, updates_per_epoch: int, seconds_per_update: float = 0.0) -> int:
-        """The number of updates, at least 1; `seconds_per_update` is needed only for a time."""
+        """Return the number of updates, at least 1; `seconds_per_update` is needed only for a time."""
         if self.unit == "seconds":
             return max(1, int(self.amount / seconds_per_update))
         return max(1, round(self.amount * (updates_per_epoch if self.unit == "epochs" else 1)))
 
 
 class Origin(NamedTuple):
-    """Where a value came from, and why it is what it is."""
+    """Where a value came from, and why it was chosen."""
 
     source: Source
     reason: str
 
 
-WHOLE: dict[str, Any] = {"method": "mean_teacher", "input_size": Size(512, 512), "metric": "oks_ap"}
-"""Other defaults where whole images are seen."""
+@dataclass(frozen=True)
+class KindRules:
+    """What the kind of network decides about settings: defaults that differ, and values that it does not allow.
+
+    `whole_images` is whether these networks see whole images. `reason` says why the defaults differ; it follows the
+    network's name. `shift` is the default of that setting.
+    """
+
+    whole_images: bool
+    reason: str
+    defaults: Mapping[str, Any]
+    shift: float
+    metrics: tuple[str, ...]
+    has_decode: bool
+    has_backbone: bool
+
+
+TOP_DOWN = KindRules(
+    whole_images=False,
+    reason="sees one person at a time",
+    defaults={},
+    shift=0.0,
+    metrics=get_args(Metric),
+    has_decode=True,
+    has_backbone=False,
+)
+DETECTOR_FREE = KindRules(
+    whole_images=True,
+    reason="sees whole images",
+    defaults={"method": "mean_teacher", "input_size": Size(512, 512), "metric": "oks_ap"},
+    shift=0.2,  # as HigherHRNet
+    metrics=tuple(metric for metric in get_args(Metric) if metric.startswith("oks")),
+    has_decode=False,
+    has_backbone=True,
+)
+
+
+def rules_of(network: object) -> KindRules:
+    """Return the rules of the kind of the network of this name."""
+    return DETECTOR_FREE if network in HEADS else TOP_DOWN
 
 
 def setting(default: Any, help: str) -> Any:
-    """A dataclass field with its default and the sentence that `--help` shows."""
+    """Return a dataclass field with its default and the sentence that `--help` shows."""
     return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything about a run except its data, its folder and its method's own options."""
+    """The settings of a run: everything except its data, its folder and the options of its method."""
 
-    method: str = setting("mean_teacher_levels", "How to learn: a name of `semipose methods`, or package.module:Class.")
+    method: str = setting(
+        "mean_teacher_levels", "Training method: a name listed by `semipose methods`, or package.module:Class."
+    )
     network: str = setting(
         "resnet18",
-        "Of one person: resnet18/34/50/101/152, hrnet_w32/w48, mobilenet_v1, timm:NAME; of whole images, "
+        "For one person in a crop: resnet18/34/50/101/152, hrnet_w32/w48, mobilenet_v1, timm:NAME; for whole images, "
         "without a detector: higher_hrnet, dekr, cid.",
     )
-    backbone: str | None = setting(None, "(higher_hrnet, dekr, cid) A network of one person; none = hrnet_w32.")
-    fine: bool | None = setting(None, "(higher_hrnet) Heatmaps of stride 2 too; none = on.")
+    backbone: str | None = setting(None, "(higher_hrnet, dekr, cid) Any network for one person; none = hrnet_w32.")
+    fine: bool | None = setting(None, "(higher_hrnet) Also heatmaps of stride 2; none = on.")
     adaptive: bool | None = setting(None, "(dekr) Adaptive convolutions, slow on CPUs; none = on.")
     width: float = setting(1.0, "Channels of the network relative to the published one.")
     head_channels: int = setting(256, "Channels of the head's deconvolutions; HRNet has none.")
-    weights: Path | None = setting(None, "Weights to start from (.safetensors or a torch checkpoint).")
+    weights: Path | None = setting(None, "Initial weights (.safetensors or a torch checkpoint).")
     input_size: Size = setting(
-        Size(256, 192), "Network input in pixels, height first, multiples of 32; 512x512 for whole images."
+        Size(256, 192), "Network input in pixels, height first, multiples of 32; default for whole images 512x512."
     )
-    duration: Duration = setting(Duration(5000, "updates"), "5000 (updates), 30ep (epochs) or a time such as 2h.")
+    duration: Duration = setting(
+        Duration(5000, "updates"), "Training time: 5000 (updates), 30ep (epochs), or 2h, 45m, 90s."
+    )
     batch_size: int = setting(32, "Labeled people (or whole images) per update, over all processes.")
-    unlabeled_batch_size: int | None = setting(None, "Unlabeled ones per update; none = as many as labeled.")
-    accumulate: int = setting(1, "Parts of the batch computed one after the other, to save memory; the update is one.")
-    lr: float = setting(1e-3, "Highest learning rate.")
-    schedule: Literal["cosine", "step", "constant"] = setting("cosine", "How the learning rate falls after warm-up.")
-    warmup: float = setting(0.02, "Share of the run in which the learning rate rises.")
+    unlabeled_batch_size: int | None = setting(None, "The same for unlabeled ones; none = as many as labeled.")
+    accumulate: int = setting(1, "Split each batch into this many parts to save memory; gradients are accumulated.")
+    lr: float = setting(1e-3, "Peak learning rate.")
+    schedule: Literal["cosine", "step", "constant"] = setting("cosine", "Decay of the learning rate after warm-up.")
+    warmup: float = setting(0.02, "Share of the run in which the learning rate rises linearly.")
     weight_decay: float = setting(1e-4, "Decoupled weight decay.")
-    clip: float = setting(0.0, "Largest norm of the gradient; 0 = not clipped.")
+    clip: float = setting(0.0, "Clip the gradient to this norm; 0 = off.")
     rotation: float = setting(
-        30.0, "Standard deviation of a view's turn in degrees, at most twice that; 180 = any angle, all as likely."
+        30.0,
+        "Standard deviation of random rotations in degrees, truncated at twice that; 180 = uniform over all angles.",
     )
-    scale: float = setting(0.25, "Views are enlarged by 1 plus or minus up to this share.")
+    scale: float = setting(0.25, "Random scaling of views by 1 plus or minus up to this share.")
     shift: float | None = setting(
-        None, "Views are moved by up to this share of their sides; none = 0.2 for whole images, 0 for people."
+        None, "Random shift of views by up to this share of their sides; none = 0.2 for whole images, 0 for people."
     )
-    flip: float = setting(0.5, "Probability that a view is mirrored.")
+    flip: float = setting(0.5, "Probability of mirroring a view.")
     color: Literal["jitter", "randaugment", "trivialaugment", "none"] = setting(
-        "jitter", "How the colors of strong views change; randaugment also cuts holes."
+        "jitter", "Color augmentation of strong views; randaugment also cuts holes."
     )
     color_strength: float | None = setting(
-        None, "Of that change, 0 to 1 (magnitude / 30); none = 0.4 jitter, 1/3 randaugment, 1 trivialaugment."
+        None, "Its strength, 0 to 1 (magnitude / 30); none = 0.4 jitter, 1/3 randaugment, 1 trivialaugment."
     )
-    seed: int = setting(0, "Start of all random numbers; the same seed repeats a run.")
+    seed: int = setting(0, "Random seed; the same seed repeats a run.")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1 or mps.")
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the networks' passes.")
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Precision of forward and backward passes.")
     cache: Literal["auto", "device", "ram", "disk", "none"] = setting(
-        "auto", "Where decoded crops stay between epochs; auto: the first that has room; none: decoded each time."
+        "auto", "Where decoded crops are kept; auto: the first with enough space; none: decode every time."
     )
-    cache_limit: float = setting(50.0, "GB of crops on disk over all runs, in $SEMIPOSE_CACHE or ~/.cache/semipose.")
-    workers: int | None = setting(None, "Threads that decode images; none = one a core.")
-    eval_every: int | None = setting(None, "Updates between evaluations; none = from the run's length.")
-    patience: int | None = setting(None, "Stop early after this many evaluations without a better one; none = never.")
+    cache_limit: float = setting(
+        50.0, "Limit of the crops on disk in GB, over all runs, in $SEMIPOSE_CACHE or ~/.cache/semipose."
+    )
+    workers: int | None = setting(None, "Threads that decode images; none = one per core.")
+    eval_every: int | None = setting(None, "Updates between evaluations; none = 20 evaluations per run.")
+    patience: int | None = setting(None, "Stop early after this many evaluations without improvement; none = never.")
     log_every: int = setting(50, "Updates between lines of log.jsonl.")
     metric: Metric = setting("pck@0.1", "Metric on val that chooses the best checkpoint; oks_ap for whole images.")
-    decode: Literal["dark", "quarter"] = setting("dark", "How a peak's sub-pixel place is read from a map.")
-    deploy: str | None = setting(None, "Network of the method to use after training; none = what the method says.")
+    decode: Literal["dark", "quarter"] = setting("dark", "Sub-pixel decoding of heatmap peaks.")
+    deploy: str | None = setting(None, "Network of the method to use after training; none = the method's default.")
     flip_test: bool = setting(False, "Average each prediction with that of the mirrored image.")
     origins: dict[str, Origin] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def types(cls) -> dict[str, Any]:
-        """Each setting's name and type, in the order of `--help`."""
+        """Return each setting's name and type, in the order of `--help`."""
         hints = get_type_hints(cls)
         return {item.name: hints[item.name] for item in dataclasses.fields(cls) if item.name != "origins"}
 
     @classmethod
     def help(cls, name: str) -> str:
-        """The sentence that explains setting `name`."""
+        """Return the sentence that explains setting `name`."""
         return str(cls.__dataclass_fields__[name].metadata["help"])
 
     @classmethod
     def from_values(cls, values: Mapping[str, object], source: Source = "flag", reason: str = "") -> Self:
-        """Settings from text or typed values; every unknown name and unusable value is reported at once."""
+        """Return settings from text or typed values; one UsageError lists all unknown names and invalid values."""
         return cls().chosen(source, reason, **values)
 
     def chosen(self, source: Source, reason: str, **values: object) -> Self:
-        """A copy with `values` in place, each remembered as coming from `source` because of `reason`."""
+        """Return a copy with `values`; each has the origin `source` and `reason`."""
         types, faults, converted = self.types(), [], {}
         for name, value in values.items():
             if name not in types:
@@ -196,11 +242,11 @@ class Settings:
         return dataclasses.replace(self, **converted, origins=origins)
 
     def origin(self, name: str) -> Origin:
-        """Where the value of setting `name` came from."""
+        """Return where the value of setting `name` came from."""
         return self.origins.get(name, Origin("default", ""))
 
     def record(self) -> dict[str, dict[str, Any]]:
-        """All settings as json: name -> value, source, reason. `from_record` reads it back."""
+        """Return all settings as json: name -> value, source, reason. `from_record` reads it back."""
         rows = {}
         for name in self.types():
             value = getattr(self, name)
@@ -210,13 +256,13 @@ class Settings:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Mapping[str, Any]]) -> Self:
-        """Settings as `record` wrote them, with their sources and reasons."""
+        """Return settings as `record` wrote them, with their sources and reasons."""
         settings = cls.from_values({name: row["value"] for name, row in record.items()})
         origins = {name: Origin(row["source"], row["reason"]) for name, row in record.items()}
         return dataclasses.replace(settings, origins=origins)
 
     def faults(self) -> list[str]:
-        """What is wrong with the values, alone and together: each names the flag (or yaml line) and the remedy."""
+        """Return the faults of the values, each with its flag (or yaml line) and the remedy."""
         return [
             f"{flag(name)} {getattr(self, name)}{self._place(name)}: {remedy}"
             for name, holds, remedy in _rules(self)
@@ -224,26 +270,29 @@ class Settings:
         ]
 
     def validate(self) -> Self:
-        """These settings, or one UsageError that lists all `faults`; other defaults where whole images are seen."""
-        settings = self
-        if self.detector_free:
-            open_ = {name: value for name, value in WHOLE.items() if self.origin(name).source == "default"}
-            settings = self.chosen("default", f"{self.network} sees whole images", **open_)
+        """Return these settings with the defaults of the network's kind; one UsageError lists all faults."""
+        defaults = {name: value for name, value in self.kind.defaults.items() if self.origin(name).source == "default"}
+        settings = self.chosen("default", f"{self.network} {self.kind.reason}", **defaults) if defaults else self
         refuse(settings.faults())
         return settings
 
     @property
-    def detector_free(self) -> bool:
-        """Whether the network finds everybody in whole images."""
-        return self.network in DETECTOR_FREE
+    def kind(self) -> KindRules:
+        """The rules of the network's kind."""
+        return rules_of(self.network)
+
+    @property
+    def view_shift(self) -> float:
+        """How far views are moved, as a share of their sides: as set, or the default of the network's kind."""
+        return self.kind.shift if self.shift is None else self.shift
 
     @staticmethod
     def usual_method(network: object) -> str:
-        """The default method of training `network`."""
-        return str(WHOLE["method"]) if network in DETECTOR_FREE else Settings.method
+        """Return the default method for training `network`."""
+        return str(rules_of(network).defaults.get("method", Settings.method))
 
     def network_options(self) -> dict[str, Any]:
-        """What `build_network` is told of this network beside its size."""
+        """Return the options of `build_network` that belong to this network alone."""
         options = {"backbone": self.backbone, "fine": self.fine, "adaptive": self.adaptive}
         return {name: value for name, value in options.items() if value is not None}
 
@@ -253,7 +302,7 @@ class Settings:
 
 
 def flag(name: str) -> str:
-    """The flag of setting `name`: "--batch-size"."""
+    """Return the flag of setting `name`: "--batch-size"."""
     return "--" + name.replace("_", "-")
 
 
@@ -264,25 +313,29 @@ def refuse(faults: list[str]) -> None:
 
 
 def _rules(s: Settings) -> list[tuple[str, bool, str]]:
-    """(setting, whether it holds, what to do otherwise)."""
-    whole = all(side >= 32 and side % 32 == 0 for side in s.input_size)
-    body = (s.backbone or DEFAULT_BACKBONE) if s.detector_free else s.network
+    """Return (setting, whether its value is allowed, what to do otherwise)."""
+    kind, names = s.kind, ", ".join(HEADS)
+    divisible = all(side >= 32 and side % 32 == 0 for side in s.input_size)
+    body = (s.backbone or DEFAULT_BACKBONE) if kind.has_backbone else s.network
     deconvless = body.startswith("hrnet") and s.origin("head_channels").source != "default"
-    one, whole_images = not s.detector_free, "is for whole images: --network " + ", ".join(DETECTOR_FREE)
     near = Size(*(max(32, round(side / 32) * 32) for side in s.input_size))
     return [
-        ("input_size", whole, f"both sides must be multiples of 32; the nearest is {near}"),
-        ("backbone", s.backbone is None or s.detector_free, whole_images),
-        ("backbone", s.backbone not in DETECTOR_FREE, "is no backbone; give a network of one person, as hrnet_w32"),
+        ("input_size", divisible, f"both sides must be multiples of 32; the nearest is {near}"),
+        ("backbone", s.backbone is None or kind.has_backbone, f"is for whole images: --network {names}"),
+        ("backbone", s.backbone not in HEADS, "is no backbone; give a network of one person, such as hrnet_w32"),
         ("fine", s.fine is None or s.network == "higher_hrnet", "is for --network higher_hrnet; leave it out"),
         ("adaptive", s.adaptive is None or s.network == "dekr", "is for --network dekr; leave it out"),
         (
             "metric",
-            one or s.metric.startswith("oks"),
-            f"{s.network} finds people itself, and PCK and pixel error "
-            "are of people whose place is given; expected oks_ap, oks_ap50, oks_ap75 or oks_ar",
+            s.metric in kind.metrics,
+            f"{s.network} finds people itself, and PCK and pixel error need people whose boxes are given; expected "
+            f"{', '.join(kind.metrics[:-1])} or {kind.metrics[-1]}",
         ),
-        ("decode", one or s.origin("decode").source == "default", f"{s.network} reads its maps in a way of its own"),
+        (
+            "decode",
+            kind.has_decode or s.origin("decode").source == "default",
+            f"{s.network} has a decoding of its own; leave it out",
+        ),
         ("width", 0 < s.width <= 8, "must be above 0 and at most 8"),
         ("head_channels", s.head_channels >= 1, "must be at least 1"),
         ("head_channels", not deconvless, f"{body} has no deconvolutions; leave it out"),
@@ -299,10 +352,14 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
         ("shift", s.shift is None or 0 <= s.shift < 1, "is a share: at least 0, below 1"),
         ("flip", 0 <= s.flip <= 1, "is a probability, 0 to 1"),
         ("color_strength", s.color_strength is None or 0 <= s.color_strength <= 1, "is 0 to 1, or none"),
-        ("color_strength", s.color_strength is None or s.color != "none", "has no use with --color none; drop one"),
+        (
+            "color_strength",
+            s.color_strength is None or s.color != "none",
+            "has no effect with --color none; leave one out",
+        ),
         ("seed", 0 <= s.seed < 2**31, "must be 0 to 2147483647"),
         ("device", re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", s.device) is not None, "auto, cpu, cuda, cuda:N or mps"),
-        ("cache_limit", 0 <= s.cache_limit < 1e6, "is in GB, at least 0, which keeps none on disk"),
+        ("cache_limit", 0 <= s.cache_limit < 1e6, "is in GB, at least 0; 0 keeps none on disk"),
         ("workers", _at_least(s.workers, 1), "must be at least 1, or none"),
         ("eval_every", _at_least(s.eval_every, 1), "must be at least 1, or none"),
         ("patience", _at_least(s.patience, 1), "must be at least 1, or none"),
@@ -310,5 +367,5 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
     ]
 
 
-def _at_least(value: int | None, least: int) -> bool:
-    return value is None or value >= least
+def _at_least(value: int | None, minimum: int) -> bool:
+    return value is None or value >= minimum

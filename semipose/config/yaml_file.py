@@ -1,7 +1,7 @@
 """`--config FILE.yaml`: keys are the flags without their dashes (`batch-size` or `batch_size`, `method.decay`).
 
-Strict: unknown keys, keys given twice and unusable values are collected, each with its line, and refused together.
-Paths count from the current folder, as they do in flags.
+Strict: unknown keys, repeated keys and invalid values are collected, each with its line, and reported together.
+Paths are relative to the current folder, as in flags.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from semipose.errors import UsageError
 
 @dataclass
 class Config:
-    """A yaml file's entries: name -> value as yaml reads it, and its line. `faults` grows as it is checked."""
+    """A yaml file's entries (name -> value) and their lines; `faults` collects what is wrong with them."""
 
     path: Path
     entries: dict[str, object] = field(default_factory=dict)
@@ -26,10 +26,10 @@ class Config:
 
     @classmethod
     def read(cls, path: str | Path) -> "Config":
-        """Read `path`; what is not a mapping or not yaml at all is a UsageError, a key given twice a fault."""
+        """Read `path`; raise UsageError if it is no yaml mapping. A repeated key is a fault."""
         config = cls(Path(path))
         try:
-            # Nodes, not values: they know their lines, and a key given twice is still there twice.
+            # Nodes, not values: they have line numbers and keep repeated keys.
             loader = yaml.SafeLoader(config.path.read_text("utf-8"))
             root = loader.get_single_node()
             pairs = [] if root is None else root.value
@@ -49,11 +49,11 @@ class Config:
         self.entries[name], self.lines[name] = value, line
 
     def place(self, name: str) -> str:
-        """Where `name` stands: "file.yaml:3"."""
+        """Return file and line of `name`: "file.yaml:3"."""
         return f"{self.path}:{self.lines[name]}"
 
     def typed(self, types: Mapping[str, Any]) -> dict[str, Any]:
-        """The usable entries as the types of `types`; whatever else there is becomes a fault."""
+        """Return the valid entries converted to `types`; all others become faults."""
         values = {}
         for name, value in self.entries.items():
             if name not in types:

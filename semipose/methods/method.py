@@ -84,6 +84,8 @@ class Method(nn.Module, ABC):
     # Whether it can train networks for one person in a crop, and those that find everybody in whole images.
     top_down = True
     detector_free = False
+    # Options that its supervised baseline gets too, such as those of auxiliary heads; `supervised` must have them.
+    baseline_options: tuple[str, ...] = ()
     # The option that learns from `after_evaluation`, so that there must be people to validate on; None: no such one.
     needs_validation: str | None = None
 
