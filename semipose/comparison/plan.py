@@ -66,7 +66,8 @@ def plan(
 def _baselines(compared: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Row -> options of labels alone: in both views, without auxiliary heads and with those of each compared method."""
     rows: dict[str, dict[str, Any]] = {}
-    for shared in sorted({(), *(tuple(shared_options(*method).items()) for method in compared.values())}, key=str):
+    variants = {tuple(shared_options(*method).items()) for method in compared.values()} - {()}
+    for shared in [(), *sorted(variants, key=str)]:
         suffix = "".join(f"[{name}={_value_text(value)}]" for name, value in shared)
         rows |= {f"baseline_{kind}{suffix}": baseline_options(kind, dict(shared)) for kind in BASELINES}
     return rows
