@@ -18,7 +18,7 @@ from semipose.engine.batches import refuse_uneven, split
 from semipose.engine.trainer import Trainer
 from semipose.errors import DataError, UsageError
 from semipose.methods.method import Progress, Step
-from semipose.system import processes
+from semipose.system import device, processes
 from semipose.system.device import choose_device
 from semipose.system.tensor_file import load
 from tests import ranks, training
@@ -264,4 +264,4 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
             choose_device(name)
     assert choose_device("cpu") == training.CPU
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert setup._own_device("cuda") == "cuda:1"
+    assert device._own_device("cuda") == "cuda:1"
