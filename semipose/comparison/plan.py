@@ -68,10 +68,18 @@ def plan(
 def _baselines(compared: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Options of the supervised baselines by row: weak and strong, without and with each method's auxiliary heads."""
     rows: dict[str, dict[str, Any]] = {}
-    for shared in sorted({(), *(tuple(shared_options(*method).items()) for method in compared.values())}):
-        suffix = "".join(f"[{name}={','.join(f'{share:g}' for share in shares)}]" for name, shares in shared)
+    variants = {tuple(shared_options(*method).items()) for method in compared.values()} - {()}
+    for shared in [(), *sorted(variants, key=str)]:
+        suffix = "".join(f"[{name}={_value_text(value)}]" for name, value in shared)
         rows |= {f"baseline_{kind}{suffix}": baseline_options(kind, dict(shared)) for kind in BASELINES}
     return rows
+
+
+def _value_text(value: Any) -> str:
+    """Return an option's value as it appears in the name of a row."""
+    if isinstance(value, tuple):
+        return ",".join(map(_value_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def read_methods(which: str | Sequence[str], network: str = Settings.network) -> dict[str, tuple[str, dict[str, Any]]]:

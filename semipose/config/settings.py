@@ -314,31 +314,8 @@ def refuse(faults: list[str]) -> None:
 
 def _rules(s: Settings) -> list[tuple[str, bool, str]]:
     """Return (setting, whether its value is allowed, what to do otherwise)."""
-    kind, names = s.kind, ", ".join(HEADS)
-    divisible = all(side >= 32 and side % 32 == 0 for side in s.input_size)
-    body = (s.backbone or DEFAULT_BACKBONE) if kind.has_backbone else s.network
-    deconvless = body.startswith("hrnet") and s.origin("head_channels").source != "default"
-    near = Size(*(max(32, round(side / 32) * 32) for side in s.input_size))
     return [
-        ("input_size", divisible, f"both sides must be multiples of 32; the nearest is {near}"),
-        ("backbone", s.backbone is None or kind.has_backbone, f"is for whole images: --network {names}"),
-        ("backbone", s.backbone not in HEADS, "is no backbone; give a network of one person, such as hrnet_w32"),
-        ("fine", s.fine is None or s.network == "higher_hrnet", "is for --network higher_hrnet; leave it out"),
-        ("adaptive", s.adaptive is None or s.network == "dekr", "is for --network dekr; leave it out"),
-        (
-            "metric",
-            s.metric in kind.metrics,
-            f"{s.network} finds people itself, and PCK and pixel error need people whose boxes are given; expected "
-            f"{', '.join(kind.metrics[:-1])} or {kind.metrics[-1]}",
-        ),
-        (
-            "decode",
-            kind.has_decode or s.origin("decode").source == "default",
-            f"{s.network} has a decoding of its own; leave it out",
-        ),
-        ("width", 0 < s.width <= 8, "must be above 0 and at most 8"),
-        ("head_channels", s.head_channels >= 1, "must be at least 1"),
-        ("head_channels", not deconvless, f"{body} has no deconvolutions; leave it out"),
+        *_network_rules(s),
         ("weights", s.weights is None or s.weights.is_file(), "no such file; give a .safetensors or .pth file"),
         ("batch_size", s.batch_size >= 1, "must be at least 1"),
         ("unlabeled_batch_size", _at_least(s.unlabeled_batch_size, 1), "must be at least 1, or none"),
@@ -364,6 +341,36 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
         ("eval_every", _at_least(s.eval_every, 1), "must be at least 1, or none"),
         ("patience", _at_least(s.patience, 1), "must be at least 1, or none"),
         ("log_every", s.log_every >= 1, "must be at least 1"),
+    ]
+
+
+def _network_rules(s: Settings) -> list[tuple[str, bool, str]]:
+    """Return the rules that depend on the network, as `_rules` does."""
+    kind, names = s.kind, ", ".join(HEADS)
+    divisible = all(side >= 32 and side % 32 == 0 for side in s.input_size)
+    body = (s.backbone or DEFAULT_BACKBONE) if kind.has_backbone else s.network
+    deconvless = body.startswith("hrnet") and s.origin("head_channels").source != "default"
+    near = Size(*(max(32, round(side / 32) * 32) for side in s.input_size))
+    return [
+        ("input_size", divisible, f"both sides must be multiples of 32; the nearest is {near}"),
+        ("backbone", s.backbone is None or kind.has_backbone, f"is for whole images: --network {names}"),
+        ("backbone", s.backbone not in HEADS, "is no backbone; give a network of one person, such as hrnet_w32"),
+        ("fine", s.fine is None or s.network == "higher_hrnet", "is for --network higher_hrnet; leave it out"),
+        ("adaptive", s.adaptive is None or s.network == "dekr", "is for --network dekr; leave it out"),
+        (
+            "metric",
+            s.metric in kind.metrics,
+            f"{s.network} finds people itself, and PCK and pixel error need people whose boxes are given; expected "
+            f"{', '.join(kind.metrics[:-1])} or {kind.metrics[-1]}",
+        ),
+        (
+            "decode",
+            kind.has_decode or s.origin("decode").source == "default",
+            f"{s.network} has a decoding of its own; leave it out",
+        ),
+        ("width", 0 < s.width <= 8, "must be above 0 and at most 8"),
+        ("head_channels", s.head_channels >= 1, "must be at least 1"),
+        ("head_channels", not deconvless, f"{body} has no deconvolutions; leave it out"),
     ]
 
 

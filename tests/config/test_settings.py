@@ -121,7 +121,7 @@ def test_values_out_of_range_name_their_flag(name: str, value: Any) -> None:
 
 
 def test_a_strength_of_no_color_change_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"--color-strength 0\.5: has no use with --color none"):
+    with pytest.raises(UsageError, match=r"--color-strength 0\.5: has no effect with --color none"):
         Settings(color="none", color_strength=0.5).validate()
     Settings(color="randaugment", color_strength=0.5).validate()
 
