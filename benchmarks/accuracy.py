@@ -33,7 +33,7 @@ from semipose.data.people import People
 from semipose.formats.labels import load_labels
 from semipose.formats.load import load
 from semipose.inference.model import Model
-from semipose.inference.predict import predict_people
+from semipose.inference.top_down import predict_people
 from semipose.metrics.intervals import difference
 from semipose.metrics.score import Score, score
 from semipose.runs.records import EvalRow
@@ -281,7 +281,7 @@ def score_test(folder: Path, store: CropStore, people: People) -> dict[str, dict
         scores[name] = {}
         for which in ("best", "last"):
             model = Model.load(best.with_stem(f"{which}-{name}"))
-            predicted = predict_people(model.network, store, size=store.size, skeleton=model.skeleton)
+            predicted = predict_people(model.network, store, model.skeleton)
             scores[name][which] = score(predicted, people.poses, model.skeleton)
     return scores
 

@@ -69,7 +69,7 @@ def measure(folder: Path, labels: str, most: int, rounds: int) -> dict[str, Any]
         "disk": lambda: epoch(stores["disk"]),
     }
     seconds = interleaved(ways, rounds)
-    with patch("semipose.crops.store.read_image", wraps=read_image) as read:
+    with patch("semipose.crops.decode.read_image", wraps=read_image) as read:
         epoch(stores["ram"])
         epoch(stores["disk"])
     for store in stores.values():

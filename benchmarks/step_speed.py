@@ -181,7 +181,7 @@ def count(settings: Settings, data: Data) -> dict[str, Any]:
         "blocking_reads": len(blocking),
         "blocking": sorted(set(blocking)),
     }
-    if small.detector_free:
+    if small.kind.whole_images:
         row["losses_operators"] = scene_operators(trainer)
     return row
 
@@ -209,7 +209,7 @@ def measure(settings: Settings, data: Data, rounds: int, mode: str | None) -> di
         "cpu_s": round(cpu["step"], 4),
         "limit_cpu_s": round(cpu["limit"], 4),
     }
-    if settings.detector_free:
+    if settings.kind.whole_images:
         row |= scene_times(trainer, rounds)
     if device.type == "cuda":
         row["sync_warnings"] = sync_warnings(trainer)

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from semipose.config.settings import Settings
+from semipose.crops.store import CropStore
 from semipose.formats.load import Data, load
-from semipose.inference.predict import predict_people
+from semipose.inference.top_down import predict_people
 from semipose.metrics.intervals import difference
 from semipose.metrics.score import Score, score
 from semipose.networks.build import build_network
@@ -189,7 +190,7 @@ def save_network(file: Path, network: PoseNetwork, name: str, /, **changes: Any)
 def score_on(network: PoseNetwork, data: Data) -> Score:
     """Score on val."""
     assert data.val is not None
-    predicted = predict_people(network, data.val, size=SIZE, skeleton=SKELETON)
+    predicted = predict_people(network, CropStore(data.val, SIZE), SKELETON)
     return score(predicted, data.val.poses, SKELETON, resamples=50)
 
 

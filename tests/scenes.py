@@ -37,7 +37,7 @@ class Told(PoseNetwork):
 
     def __init__(self, keypoints: Tensor, skeleton: Skeleton, size: tuple[int, int]) -> None:
         torch.nn.Module.__init__(self)
-        self.detector_free, self.stride, self.config = True, 4, {"name": "told"}
+        self.detector_free, self.stride, self.config = True, 4, {"name": "higher_hrnet"}
         # Whether the second half of a batch is the mirrored first one, as in the flip test.
         self.mirrored = False
         people = len(keypoints)

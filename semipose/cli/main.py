@@ -28,7 +28,7 @@ def train(argv: Sequence[str]) -> int:
     from semipose.formats.load import load
     from semipose.tasks.train import train as run_task
 
-    data = load(**call.inputs, seed=call.settings.seed, whole_images=call.settings.detector_free)
+    data = load(**call.inputs, seed=call.settings.seed, whole_images=call.settings.kind.whole_images)
     run_task(
         data,
         settings=call.settings,

@@ -16,13 +16,12 @@ import torch
 
 from semipose.comparison.records import JobRecord
 from semipose.config.settings import Settings
-from semipose.crops.store import CropStore
-from semipose.crops.whole_images import WholeImageStore, one_row_per_image
 from semipose.data.people import People
 from semipose.engine.setup import choose_precision, make_method, predictor
 from semipose.errors import SemiposeError
 from semipose.formats.load import load
 from semipose.formats.video import Sampling
+from semipose.inference.kind import kind_of
 from semipose.metrics.truth import digest_of
 from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
@@ -53,7 +52,7 @@ def run_job(file: str | Path) -> None:
             resume(folder)
         else:
             command = [sys.executable, "-m", "semipose.comparison.job", str(file)]
-            data = load(**job.data, whole_images=settings.detector_free)
+            data = load(**job.data, whole_images=settings.kind.whole_images)
             train(data, settings=settings, method_settings=job.options, out=folder, command=command)
     people = evaluation_people(job)
     if not is_done(job, digest_of(people.poses, Run(folder).skeleton)):
@@ -63,7 +62,7 @@ def run_job(file: str | Path) -> None:
 def evaluation_people(job: JobRecord) -> People:
     """People that all runs of the comparison are scored on: those of --test, else val."""
     val = {"val": job.data["val"], "val_images": job.data["val_images"]} | job.test
-    people = load(**job.data | val | LABELED_ONLY, whole_images=job.training.detector_free).val
+    people = load(**job.data | val | LABELED_ONLY, whole_images=job.training.kind.whole_images).val
     assert people is not None
     return people
 
@@ -96,15 +95,10 @@ def read_predictions(file: Path, truth: Poses) -> dict[str, Poses]:
 def _predict(run: Run, settings: Settings, people: People, file: Path) -> None:
     """Write predictions for `people` by the best checkpoint of each network and the last of the deployed one."""
     device = choose_device(settings.device)
-    size, deployed = (settings.input_size[0], settings.input_size[1]), run.checkpoint("best").stem
+    kind, deployed = kind_of(settings.network), run.checkpoint("best").stem
     scored = run.metrics.val if run.metrics else None
     names = sorted({*(f"best-{name}" for name in scored or ()), deployed.replace("best-", "last-")})
-    if settings.detector_free:
-        store: CropStore = WholeImageStore(
-            one_row_per_image(people), size, device=device, workers=settings.workers, everybody=people
-        )
-    else:
-        store = CropStore(people, size, device=device, workers=settings.workers)
+    store = kind.store(kind.store_rows(people), settings.input_size, device=device, workers=settings.workers)
     predict = predictor(store, settings, run.skeleton, choose_precision(settings, device))
     tensors: dict[str, torch.Tensor] = {}
     inference = 0
@@ -112,9 +106,7 @@ def _predict(run: Run, settings: Settings, people: People, file: Path) -> None:
         for name in names:
             network = run.model(name).network
             poses = predict(network.to(device))
-            # Detected people are not those of the labels, so their images are kept too.
-            kept = ("keypoints", "scores", *(("image_ids", "box_scores") if settings.detector_free else ()))
-            tensors |= {f"{name}/{part}": torch.from_numpy(getattr(poses, part)) for part in kept}
+            tensors |= {f"{name}/{part}": torch.from_numpy(getattr(poses, part)) for part in kind.predicted_fields}
             if name == deployed:
                 inference = len(network.members) if isinstance(network, Ensemble) else 1
     finally:

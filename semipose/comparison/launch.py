@@ -48,15 +48,15 @@ def run_all(files: Sequence[Path], launch: Launch, max_jobs: int, on_end: Callab
     waiting, running = list(files), dict[int, tuple[Path, Started]]()
     with Stop() as stop:
         try:
-            while (waiting and not stop.asked) or running:
+            while (waiting and not stop.received) or running:
                 for slot in (slot for slot in range(max_jobs) if slot not in running):
-                    if waiting and not stop.asked:
+                    if waiting and not stop.received:
                         file = waiting.pop(0)
                         running[slot] = file, launch(file, slot)
-                if stop.asked:
+                if stop.received:
                     _stop(running)
                     running.clear()
-                    stop.obey(stop.asked)
+                    stop.obey(stop.received)
                 ended = {slot: fault for slot, (_, job) in running.items() if (fault := job.ended()) is not None}
                 for slot, fault in ended.items():
                     on_end(running.pop(slot)[0], fault)

@@ -9,7 +9,7 @@ from typing import Any
 from semipose import methods
 from semipose.config.settings import Settings
 from semipose.errors import UsageError
-from semipose.runs.baseline import BASELINES, auxiliary_heads, baseline_options
+from semipose.runs.baseline import BASELINES, baseline_options, shared_options
 from semipose.runs.records import RunRecord, SettingRecord, setting_records, to_json
 from semipose.runs.run import Run
 
@@ -68,10 +68,18 @@ def plan(
 def _baselines(compared: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Options of the supervised baselines by row: weak and strong, without and with each method's auxiliary heads."""
     rows: dict[str, dict[str, Any]] = {}
-    for levels in sorted({(), *(auxiliary_heads(options) for _, options in compared.values())}):
-        suffix = f"[levels={','.join(f'{share:g}' for share in levels)}]" if levels else ""
-        rows |= {f"baseline_{kind}{suffix}": baseline_options(kind, levels) for kind in BASELINES}
+    variants = {tuple(shared_options(*method).items()) for method in compared.values()} - {()}
+    for shared in [(), *sorted(variants, key=str)]:
+        suffix = "".join(f"[{name}={_value_text(value)}]" for name, value in shared)
+        rows |= {f"baseline_{kind}{suffix}": baseline_options(kind, dict(shared)) for kind in BASELINES}
     return rows
+
+
+def _value_text(value: Any) -> str:
+    """Return an option's value as it appears in the name of a row."""
+    if isinstance(value, tuple):
+        return ",".join(map(_value_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def read_methods(which: str | Sequence[str], network: str = Settings.network) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -10,11 +10,11 @@ from semipose.comparison.job import read_predictions
 from semipose.comparison.plan import BOUND, PLAIN_BASELINES, protocol, refuse_unlike
 from semipose.comparison.records import Comparison, Cost, Row, ScoredPeople, Spread
 from semipose.data.people import People
-from semipose.formats.load import skeleton_of
-from semipose.inference.predict import score_whole_images
+from semipose.formats.load import require_skeleton
+from semipose.inference.kind import kind_of
 from semipose.metrics.intervals import mean_difference
 from semipose.metrics.metric import COMMON_METRICS, rank
-from semipose.metrics.score import Score, score
+from semipose.metrics.score import Score
 from semipose.metrics.truth import digest_of
 from semipose.pose.poses import Poses
 from semipose.runs.phases import read_phases
@@ -56,7 +56,7 @@ class Scorer:
 
     def __init__(self, folder: Path, people: People, metric: str, name: str) -> None:
         self.folder, self.people, self.metric, self.name = folder, people, metric, name
-        self.digest = digest_of(people.poses, skeleton_of(people))
+        self.digest = digest_of(people.poses, require_skeleton(people))
         self._scored: dict[tuple[Path, int], FinishedRun] = {}
 
     def result(self, failed: dict[str, str] | None = None, still_open: Sequence[str] = ()) -> Comparison:
@@ -73,7 +73,7 @@ class Scorer:
         bound = [one for one in runs if one.amount == BOUND]
         return Comparison(
             format=FORMAT,
-            category=skeleton_of(self.people).name,
+            category=require_skeleton(self.people).name,
             metric=self.metric,
             protocol=protocol(runs[0].run.record) if runs else {},
             scored_on=ScoredPeople(self.name, int(self.people.labeled.sum()), self.people.source),
@@ -106,9 +106,8 @@ class Scorer:
         return FinishedRun(amount, number, row, run, metrics, best, last, networks["trained"], networks["inference"])
 
     def _score(self, predictions: Poses, run: Run) -> Score:
-        if run.settings.detector_free:
-            return score_whole_images(predictions, self.people, run.skeleton, resamples=0)
-        return score(predictions, self.people.poses, run.skeleton, resamples=0)
+        kind = kind_of(run.settings.network)
+        return kind.score(predictions, self.people, run.skeleton, resamples=0)
 
     def _rows(self, runs: list[FinishedRun]) -> list[Row]:
         """Rows of one amount of labels, the baseline first."""

@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, get_type_hints
+from typing import Any, Literal, NamedTuple, Self, get_args, get_type_hints
 
 from semipose.config.parsing import parse_value
 from semipose.errors import UsageError, suggestion
-from semipose.networks import DEFAULT_BACKBONE, DETECTOR_FREE
+from semipose.networks import DEFAULT_BACKBONE
+from semipose.networks import DETECTOR_FREE as HEADS
 
 Source = Literal["flag", "yaml", "default", "data"]
 Metric = Literal[
@@ -30,7 +31,7 @@ Metric = Literal[
 
 # Settings that differ between the rows of a comparison, or would change their number of updates.
 DIFFERING = ("method", "seed", "deploy", "patience")
-SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600}
+SECONDS_PER_UNIT = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
 
 class Size(NamedTuple):
@@ -72,7 +73,7 @@ class Duration:
             raise ValueError(f"expected {cls.expected()}, found {value!r}")
         if match[2] is None:
             return cls(amount, "updates")
-        return cls(amount, "epochs") if match[2] == "ep" else cls(amount * SECONDS[match[2]], "seconds")
+        return cls(amount, "epochs") if match[2] == "ep" else cls(amount * SECONDS_PER_UNIT[match[2]], "seconds")
 
     @classmethod
     def expected(cls) -> str:
@@ -96,12 +97,50 @@ class Origin(NamedTuple):
     reason: str
 
 
-WHOLE: dict[str, Any] = {"method": "mean_teacher", "input_size": Size(512, 512), "metric": "oks_ap"}
-"""Other defaults for networks of whole images."""
+@dataclass(frozen=True)
+class KindRules:
+    """What the kind of network decides about settings: defaults that differ, and values that it does not allow.
+
+    `whole_images` is whether these networks see whole images. `reason` says why the defaults differ; it follows the
+    network's name. `shift` is the default of that setting.
+    """
+
+    whole_images: bool
+    reason: str
+    defaults: Mapping[str, Any]
+    shift: float
+    metrics: tuple[str, ...]
+    has_decode: bool
+    has_backbone: bool
+
+
+TOP_DOWN = KindRules(
+    whole_images=False,
+    reason="sees one person at a time",
+    defaults={},
+    shift=0.0,
+    metrics=get_args(Metric),
+    has_decode=True,
+    has_backbone=False,
+)
+DETECTOR_FREE = KindRules(
+    whole_images=True,
+    reason="sees whole images",
+    defaults={"method": "mean_teacher", "input_size": Size(512, 512), "metric": "oks_ap"},
+    shift=0.2,  # as HigherHRNet
+    metrics=tuple(metric for metric in get_args(Metric) if metric.startswith("oks")),
+    has_decode=False,
+    has_backbone=True,
+)
+
+
+def rules_of(network: object) -> KindRules:
+    """Return the rules of the kind of the network of this name."""
+    return DETECTOR_FREE if network in HEADS else TOP_DOWN
 
 
 def setting(default: Any, help: str) -> Any:
-    """Make a dataclass field with a default and the help text of its flag."""
+    """Return a dataclass field with its default and the sentence that `--help` shows."""
     return field(default=default, metadata={"help": help})
 
 
@@ -122,9 +161,11 @@ class Settings:
     head_channels: int = setting(256, "Channels of the head's deconvolutions; HRNet has none.")
     weights: Path | None = setting(None, "Pretrained weights to start from (.safetensors or a torch checkpoint).")
     input_size: Size = setting(
-        Size(256, 192), "Network input in pixels, height first, multiples of 32; 512x512 for whole images."
+        Size(256, 192), "Network input in pixels, height first, multiples of 32; default for whole images 512x512."
     )
-    duration: Duration = setting(Duration(5000, "updates"), "5000 (updates), 30ep (epochs) or a time such as 2h.")
+    duration: Duration = setting(
+        Duration(5000, "updates"), "Training time: 5000 (updates), 30ep (epochs), or 2h, 45m, 90s."
+    )
     batch_size: int = setting(32, "Labeled people (or whole images) per update, over all processes.")
     unlabeled_batch_size: int | None = setting(None, "Unlabeled people (or images) per update; none = --batch-size.")
     accumulate: int = setting(1, "Split each batch into this many parts to save memory (gradient accumulation).")
@@ -226,26 +267,29 @@ class Settings:
         ]
 
     def validate(self) -> Self:
-        """Return the settings with the defaults of their network; raises one UsageError with all `faults`."""
-        settings = self
-        if self.detector_free:
-            open_ = {name: value for name, value in WHOLE.items() if self.origin(name).source == "default"}
-            settings = self.chosen("default", f"{self.network} sees whole images", **open_)
+        """Return these settings with the defaults of the network's kind; one UsageError lists all faults."""
+        defaults = {name: value for name, value in self.kind.defaults.items() if self.origin(name).source == "default"}
+        settings = self.chosen("default", f"{self.network} {self.kind.reason}", **defaults) if defaults else self
         refuse(settings.faults())
         return settings
 
     @property
-    def detector_free(self) -> bool:
-        """Return whether the network detects people in whole images by itself."""
-        return self.network in DETECTOR_FREE
+    def kind(self) -> KindRules:
+        """The rules of the network's kind."""
+        return rules_of(self.network)
+
+    @property
+    def view_shift(self) -> float:
+        """How far views are moved, as a share of their sides: as set, or the default of the network's kind."""
+        return self.kind.shift if self.shift is None else self.shift
 
     @staticmethod
     def usual_method(network: object) -> str:
         """Return the default method for training `network`."""
-        return str(WHOLE["method"]) if network in DETECTOR_FREE else Settings.method
+        return str(rules_of(network).defaults.get("method", Settings.method))
 
     def network_options(self) -> dict[str, Any]:
-        """Return the network's options for `build_network`."""
+        """Return the options of `build_network` that belong to this network alone."""
         options = {"backbone": self.backbone, "fine": self.fine, "adaptive": self.adaptive}
         return {name: value for name, value in options.items() if value is not None}
 
@@ -266,28 +310,9 @@ def refuse(faults: list[str]) -> None:
 
 
 def _rules(s: Settings) -> list[tuple[str, bool, str]]:
-    """List rules as (setting, whether the rule holds, remedy)."""
-    whole = all(side >= 32 and side % 32 == 0 for side in s.input_size)
-    body = (s.backbone or DEFAULT_BACKBONE) if s.detector_free else s.network
-    deconvless = body.startswith("hrnet") and s.origin("head_channels").source != "default"
-    one, whole_images = not s.detector_free, "is for whole images: --network " + ", ".join(DETECTOR_FREE)
-    near = Size(*(max(32, round(side / 32) * 32) for side in s.input_size))
+    """Return (setting, whether its value is allowed, what to do otherwise)."""
     return [
-        ("input_size", whole, f"both sides must be multiples of 32; the nearest is {near}"),
-        ("backbone", s.backbone is None or s.detector_free, whole_images),
-        ("backbone", s.backbone not in DETECTOR_FREE, "is no backbone; give a network for crops, e.g. hrnet_w32"),
-        ("fine", s.fine is None or s.network == "higher_hrnet", "is for --network higher_hrnet; leave it out"),
-        ("adaptive", s.adaptive is None or s.network == "dekr", "is for --network dekr; leave it out"),
-        (
-            "metric",
-            one or s.metric.startswith("oks"),
-            f"{s.network} finds people itself, and PCK and pixel error need people with given boxes; "
-            "expected oks_ap, oks_ap50, oks_ap75 or oks_ar",
-        ),
-        ("decode", one or s.origin("decode").source == "default", f"{s.network} has its own decoding; leave it out"),
-        ("width", 0 < s.width <= 8, "must be above 0 and at most 8"),
-        ("head_channels", s.head_channels >= 1, "must be at least 1"),
-        ("head_channels", not deconvless, f"{body} has no deconvolutions; leave it out"),
+        *_network_rules(s),
         ("weights", s.weights is None or s.weights.is_file(), "no such file; give a .safetensors or .pth file"),
         ("batch_size", s.batch_size >= 1, "must be at least 1"),
         ("unlabeled_batch_size", _at_least(s.unlabeled_batch_size, 1), "must be at least 1, or none"),
@@ -316,5 +341,35 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
     ]
 
 
-def _at_least(value: int | None, least: int) -> bool:
-    return value is None or value >= least
+def _network_rules(s: Settings) -> list[tuple[str, bool, str]]:
+    """Return the rules that depend on the network, as `_rules` does."""
+    kind, names = s.kind, ", ".join(HEADS)
+    divisible = all(side >= 32 and side % 32 == 0 for side in s.input_size)
+    body = (s.backbone or DEFAULT_BACKBONE) if kind.has_backbone else s.network
+    deconvless = body.startswith("hrnet") and s.origin("head_channels").source != "default"
+    near = Size(*(max(32, round(side / 32) * 32) for side in s.input_size))
+    return [
+        ("input_size", divisible, f"both sides must be multiples of 32; the nearest is {near}"),
+        ("backbone", s.backbone is None or kind.has_backbone, f"is for whole images: --network {names}"),
+        ("backbone", s.backbone not in HEADS, "is no backbone; give a network of one person, such as hrnet_w32"),
+        ("fine", s.fine is None or s.network == "higher_hrnet", "is for --network higher_hrnet; leave it out"),
+        ("adaptive", s.adaptive is None or s.network == "dekr", "is for --network dekr; leave it out"),
+        (
+            "metric",
+            s.metric in kind.metrics,
+            f"{s.network} finds people itself, and PCK and pixel error need people whose boxes are given; expected "
+            f"{', '.join(kind.metrics[:-1])} or {kind.metrics[-1]}",
+        ),
+        (
+            "decode",
+            kind.has_decode or s.origin("decode").source == "default",
+            f"{s.network} has a decoding of its own; leave it out",
+        ),
+        ("width", 0 < s.width <= 8, "must be above 0 and at most 8"),
+        ("head_channels", s.head_channels >= 1, "must be at least 1"),
+        ("head_channels", not deconvless, f"{body} has no deconvolutions; leave it out"),
+    ]
+
+
+def _at_least(value: int | None, minimum: int) -> bool:
+    return value is None or value >= minimum

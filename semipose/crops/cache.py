@@ -1,8 +1,8 @@
 """Decoded crops on disk: one file that all runs on the same people share, complete or absent, within a limit of bytes.
 
-It begins with what is in it, then come the crops, one after the other. It is read and written by position, not mapped
-into memory: a disk that is full or gone is then an error one can catch, not the end of the process. What was read stays
-in the system's memory as long as there is room, once for all processes.
+The file has a header with checksums, then the crops. It is read and written by position and not mapped into memory: a
+disk that is full or gone is then an error that can be caught, and does not end the process. The system keeps what was
+read in its file cache, once for all processes.
 """
 
 import os
@@ -21,29 +21,29 @@ from numpy.typing import NDArray
 from semipose.crops.crop import EDITION, CropFrame
 from semipose.system.files import locked
 
-# What it is; people, height, width, place of the first crop; checksum of what follows: the crops' checksums, and
-# whether each was readable.
+# Magic; number of crops, height, width, offset of the first crop; checksum of the columns. The columns follow: the
+# crops' checksums, and whether the image of each could be decoded.
 _HEAD = struct.Struct("<16s4QI")
 _MAGIC = b"semipose crops 1"
 _PAGE = 4096
 
 
 def key(files: Sequence[str], regions: NDArray[np.float64], frame: CropFrame) -> str:
-    """A name for the crops of `regions` (N, 4) of `files` (N): of all that their pixels depend on."""
+    """Return a name for the crops of `regions` (N, 4) of `files` (N): a hash of everything their pixels depend on."""
     import cv2
 
     digest = blake2b(repr((EDITION, cv2.__version__, frame.crop_size)).encode(), digest_size=16)
     digest.update((regions + 0.0).data)  # -0.0 is 0.0
-    known: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for file in files:
-        if file not in known:
-            known[file] = f"{file}\0{_mark(file)}\n"
-        digest.update(known[file].encode("utf-8", "surrogateescape"))
+        if file not in lines:
+            lines[file] = f"{file}\0{_size_and_time(file)}\n"
+        digest.update(lines[file].encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _mark(file: str) -> tuple[int, int]:
-    """Size and time of change; zeros where there is no such file."""
+def _size_and_time(file: str) -> tuple[int, int]:
+    """Return size and time of change; zeros if there is no such file."""
     try:
         found = os.stat(file)
     except OSError:
@@ -51,21 +51,21 @@ def _mark(file: str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def room(folder: Path) -> int:
-    """Bytes left on the disk of `folder`, which may not be there yet; 0 where it cannot be written."""
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes on the disk of `folder`, which need not exist; 0 if it cannot be written."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
 
 
 class CropFile:
-    """`count` crops of `size` (H', W') in an open `file`; `readable` (N,) says whose image could be decoded."""
+    """`count` crops of `size` (H', W') in an open `file`; `readable` (N,) is whether their image could be decoded."""
 
     def __init__(self, file: int, count: int, size: tuple[int, int]) -> None:
         self.file, self.count, self.size = file, count, size
         self.readable = np.zeros(count, bool)
         self._sums = np.zeros(count, np.uint32)
-        self._sound = np.zeros(count, bool)
+        self._verified = np.zeros(count, bool)
         self._start = -(-(_HEAD.size + 5 * count) // _PAGE) * _PAGE
         self._crop_bytes = size[0] * size[1] * 3
 
@@ -83,7 +83,7 @@ class CropFile:
         _write(self.file, crop.data, self._start + row * self._crop_bytes)
 
     def get(self, row: int, crop: NDArray[np.uint8]) -> bool:
-        """Read a crop; False when it is not what was written, which is looked at when it is read for the first time."""
+        """Read a crop; return False if it is damaged. Its checksum is verified at the first reading."""
         view, at = crop.data.cast("B"), self._start + row * self._crop_bytes
         while view:
             try:
@@ -93,18 +93,18 @@ class CropFile:
             if read == 0:
                 return False
             view, at = view[read:], at + read
-        if not self._sound[row]:
-            self._sound[row] = zlib.crc32(crop.data) == self._sums[row]
-        return bool(self._sound[row])
+        if not self._verified[row]:
+            self._verified[row] = zlib.crc32(crop.data) == self._sums[row]
+        return bool(self._verified[row])
 
     def seal(self) -> None:
-        """Write what makes the file complete, and wait until all of it is on the disk."""
+        """Write the header, which completes the file, and wait until everything is on the disk."""
         columns = self._sums.tobytes() + self.readable.tobytes()
         _write(self.file, memoryview(self._head(columns) + columns), 0)
         os.fsync(self.file)
 
     def unseal(self) -> bool:
-        """Read that back; False for a file that is damaged, cut off or of another kind."""
+        """Read the header; return False if the file is damaged, cut off or of another kind."""
         try:
             head, columns = os.pread(self.file, _HEAD.size, 0), os.pread(self.file, 5 * self.count, _HEAD.size)
         except OSError:
@@ -126,10 +126,10 @@ def shared(
     fill: Callable[[CropFile], None],
     holds: Callable[[CropFile], bool],
 ) -> CropFile:
-    """The crops at `path`; where they are missing, damaged, or do not hold any more, `fill` makes them.
+    """Open the crops at `path`; if they are missing, damaged, or no longer hold, `fill` makes them.
 
-    `empty` makes a CropFile of an open file. One process fills it and the others wait. Files of other crops are deleted
-    to stay within `limit` bytes in all, first those that were not used for longest; who has one open can still read it.
+    `empty` makes a CropFile of an open file. One process fills it and the others wait. To stay within `limit` bytes in
+    all, the least recently used files of other crops are deleted; processes that have one open can still read it.
     """
     with locked(path.with_suffix(".lock")):
         found = _found(path, empty)
@@ -149,18 +149,18 @@ def _found(path: Path, empty: Callable[[int], CropFile]) -> CropFile | None:
 
 
 def _made(path: Path, limit: int, empty: Callable[[int], CropFile], fill: Callable[[CropFile], None]) -> CropFile:
-    """A new file, which gets its name when it is complete."""
+    """Make a new file, which gets its name once it is complete."""
     path.unlink(missing_ok=True)
     part = path.with_suffix(".part")
-    part.unlink(missing_ok=True)  # of a process that was killed
+    part.unlink(missing_ok=True)  # left by a killed process
     new = empty(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        _make_room(path.parent, new.nbytes, limit)
-        if hasattr(os, "posix_fallocate"):  # A disk that is too small is noticed now, not at its end.
+        _delete_old(path.parent, new.nbytes, limit)
+        if hasattr(os, "posix_fallocate"):  # fails now if the disk is too small
             os.posix_fallocate(new.file, 0, new.nbytes)
         fill(new)
         new.seal()
-        with suppress(FileNotFoundError):  # Another process needed the room: here it can still be read.
+        with suppress(FileNotFoundError):  # deleted by another process: it can still be read here
             os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -168,8 +168,8 @@ def _made(path: Path, limit: int, empty: Callable[[int], CropFile], fill: Callab
     return new
 
 
-def _make_room(folder: Path, need: int, limit: int) -> None:
-    """Delete files until `need` more bytes stay within `limit`."""
+def _delete_old(folder: Path, need: int, limit: int) -> None:
+    """Delete the least recently used files until `need` more bytes stay within `limit`."""
     found = []
     for file in (file for file in folder.iterdir() if file.suffix in (".crops", ".part")):
         with suppress(FileNotFoundError):
@@ -182,7 +182,7 @@ def _make_room(folder: Path, need: int, limit: int) -> None:
             deleted += size
     if deleted:
         print(
-            f"semipose: deleted {deleted / 1e9:.1f} GB of crops in {folder} that were not used for longest, to stay "
+            f"semipose: deleted {deleted / 1e9:.1f} GB of crops in {folder}, the least recently used, to stay "
             f"within --cache-limit {limit / 1e9:g}",
             file=sys.stderr,
         )

@@ -1,13 +1,14 @@
-"""Which people are in the batch of an update."""
+"""Choose the rows of each batch."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 class Sampler:
-    """Rows of a stream for each update, a function of (seed, stream, update) alone: nothing to save, exact resume.
+    """Chooses the rows of a stream for each update, from (seed, stream, update) alone.
 
-    Each epoch is one pass in a new order; a batch that an epoch cannot fill goes on into the next.
+    It has no state to save, so runs resume exactly. Each epoch is one pass in a new order; a batch that an epoch cannot
+    fill continues with the next epoch.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int, stream: str) -> None:
@@ -16,16 +17,16 @@ class Sampler:
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def rows(self, update: int) -> NDArray[np.int64]:
-        """(batch_size,) rows of the global batch of this update."""
-        places = np.arange(update * self.batch_size, (update + 1) * self.batch_size)
-        epochs = places // self.count
+        """Return (batch_size,) the rows of the global batch of this update."""
+        positions = np.arange(update * self.batch_size, (update + 1) * self.batch_size)
+        epochs = positions // self.count
         return np.concatenate(
-            [self._order(int(epoch))[places[epochs == epoch] % self.count] for epoch in np.unique(epochs)]
+            [self._order(int(epoch))[positions[epochs == epoch] % self.count] for epoch in np.unique(epochs)]
         )
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:
-            for old in [known for known in self._orders if known < epoch - 1]:
+            for old in [past for past in self._orders if past < epoch - 1]:
                 del self._orders[old]
             self._orders[epoch] = np.random.default_rng([*self._key, epoch]).permutation(self.count)
         return self._orders[epoch]

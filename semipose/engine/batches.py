@@ -1,32 +1,32 @@
-"""The batch of every update: which people, their crops, and the key of their random numbers."""
+"""The batch of each update: its rows, their crops and labels, and the key of their random numbers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from semipose.config.settings import Settings
+from semipose.crops.decode import Rows
 from semipose.crops.sampler import Sampler
 from semipose.crops.store import CropStore
-from semipose.crops.whole_images import WholeImageStore
 from semipose.errors import DataError, SemiposeError, UsageError
 from semipose.methods.method import Step
 from semipose.scene import Labels
 from semipose.views.random_key import RandomKey
-from semipose.views.view import Augmentation, Batch, Crops, SceneCrops
+from semipose.views.view import Augmentation, Batch, Crops
 
 
 @dataclass
 class Stream:
-    """Labeled or unlabeled people, or whole images, in batches; `labeled` says whether labels go along.
+    """Labeled or unlabeled rows of a store (people or whole images) in batches of class `crops`.
 
-    Of each batch of `batch_size` people this process gets the `part`-th of `parts` equal pieces, with the random
-    numbers that they would have in one process.
+    `labeled` is whether batches carry labels. This process gets the `part`-th of `parts` equal pieces of each batch of
+    `batch_size` rows, with the random numbers that the rows would have in a single process.
     """
 
+    crops: type[Crops]
     store: CropStore
     name: str
     batch_size: int
@@ -38,36 +38,32 @@ class Stream:
 
     def __post_init__(self) -> None:
         self._sampler = Sampler(len(self.store), self.batch_size, self.seed, self.name)
-        scenes = isinstance(self.store, WholeImageStore)
-        self._kind = SceneCrops if scenes else Crops
-        self._keypoints = self.store.keypoints() if self.labeled and not scenes else None
-        self._waiting: dict[int, tuple[np.ndarray, Callable[[], Tensor]]] = {}
+        self._fetched: dict[int, tuple[Rows, Callable[[], Tensor]]] = {}
 
-    def crops(self, update: int) -> Crops:
-        """The crops of `update`; those of the next one are already being fetched when this returns."""
-        rows, images = self._waiting[update] if update in self._waiting else self._fetch(update)
-        self._waiting = {update + 1: self._fetch(update + 1)}
-        start = self.part * len(rows)
-        draw = RandomKey(self.seed, update, self.name, len(rows), self.batch_size, start, self.store.device)
-        store = self.store
-        known: dict[str, Any] = {
+    def batch(self, update: int) -> Crops:
+        """Return the batch of `update`; fetching the next one has begun when this returns."""
+        rows, wait = self._fetched[update] if update in self._fetched else self._fetch(update)
+        self._fetched = {update + 1: self._fetch(update + 1)}
+        store, first = self.store, self.part * len(rows)
+        key = RandomKey(self.seed, update, self.name, len(rows), self.batch_size, first, store.device)
+        fields: dict[str, Any] = {
             name: value.to(store.device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name, value in self._known(rows).items()
+            for name, value in store.batch_fields(rows, self.labeled).items()
         }
-        return self._kind(self._arrived(images), store.size, store.zoom, self.augmentation, draw, **known)
+        return self.crops(self._arrived(wait), store.size, store.zoom, self.augmentation, key, **fields)
 
     def people(self, update: int) -> list[dict[str, Any]]:
-        """Image id and file of everybody in the whole batch of `update`."""
+        """Return image id and file of each row in the whole batch of `update`."""
         rows, people = self._sampler.rows(update), self.store.people
         return [
             {"image_id": int(people.poses.image_ids[row]), "file": str(people.images.files[people.image_index[row]])}
             for row in rows
         ]
 
-    def _arrived(self, images: Callable[[], Tensor]) -> Tensor:
-        """What `images` waits for. A worker that died is told as what it is: a fault of the machine or of a file."""
+    def _arrived(self, wait: Callable[[], Tensor]) -> Tensor:
+        """Return the fetched crops; a worker that died is reported as a fault of the machine or of a file."""
         try:
-            return images()
+            return wait()
         except SemiposeError:
             raise
         except Exception as error:
@@ -76,52 +72,44 @@ class Stream:
                 "use fewer --workers or --cache none."
             ) from error
 
-    def _fetch(self, update: int) -> tuple[np.ndarray, Callable[[], Tensor]]:
+    def _fetch(self, update: int) -> tuple[Rows, Callable[[], Tensor]]:
         count = self.batch_size // self.parts
         rows = self._sampler.rows(update)[self.part * count : (self.part + 1) * count]
         return rows, self.store.ready(rows)
 
-    def _known(self, rows: np.ndarray) -> dict[str, Tensor | Labels]:
-        """What is known of `rows` beside their pixels, by the names of `Crops`; on the CPU."""
-        if self._keypoints is not None:
-            visible = torch.from_numpy(self.store.people.poses.visible[rows])
-            return {"keypoints": self._keypoints[rows], "visible": visible}
-        if not isinstance(self.store, WholeImageStore):
-            return {}
-        known: dict[str, Tensor | Labels] = {"known": self.store.known(rows)}
-        return known | {"people": self.store.labels(rows)} if self.labeled else known
-
 
 @dataclass
 class Batches:
-    """Both streams; a method that uses no unlabeled images gets none."""
+    """Both streams; `unlabeled` is None for a method that uses no unlabeled images."""
 
     labeled: Stream
     unlabeled: Stream | None
 
     def __call__(self, update: int) -> Batch:
-        """This process's batch of `update`."""
-        return Batch(self.labeled.crops(update), None if self.unlabeled is None else self.unlabeled.crops(update))
+        """Return this process's batch of `update`."""
+        return Batch(self.labeled.batch(update), None if self.unlabeled is None else self.unlabeled.batch(update))
 
     def people(self, update: int) -> dict[str, list[dict[str, Any]]]:
-        """Stream -> image id and file of everybody that `update` sees, in all processes."""
-        streams = [stream for stream in (self.labeled, self.unlabeled) if stream is not None]
-        return {stream.name: stream.people(update) for stream in streams}
+        """Return stream -> image id and file of each row of `update`, in all processes."""
+        return {stream.name: stream.people(update) for stream in self._streams}
 
     @property
     def images(self) -> int:
-        """People per update, both streams and all processes together."""
-        return self.labeled.batch_size + (self.unlabeled.batch_size if self.unlabeled else 0)
+        """Rows per update (people or whole images), both streams and all processes together."""
+        return sum(stream.batch_size for stream in self._streams)
 
     @property
     def updates_per_epoch(self) -> int:
         """Updates in one pass over the longer stream."""
-        streams = [stream for stream in (self.labeled, self.unlabeled) if stream is not None]
-        return max(-(-len(stream.store) // stream.batch_size) for stream in streams)
+        return max(-(-len(stream.store) // stream.batch_size) for stream in self._streams)
+
+    @property
+    def _streams(self) -> list[Stream]:
+        return [stream for stream in (self.labeled, self.unlabeled) if stream is not None]
 
 
 def refuse_uneven(settings: Settings, processes: int) -> None:
-    """Raise a UsageError when the batches do not divide evenly among the processes and accumulated parts."""
+    """Raise a UsageError if the batches do not divide evenly among the processes and accumulated parts."""
     parts = processes * settings.accumulate
     sizes = {"--batch-size": settings.batch_size, "--unlabeled-batch-size": settings.unlabeled_batch_size}
     for flag, size in sizes.items():
@@ -134,7 +122,7 @@ def refuse_uneven(settings: Settings, processes: int) -> None:
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
-    """`batch` in `parts` equal pieces, in order, each with its slice of the random numbers."""
+    """Split `batch` into `parts` equal pieces, in order, each with its slice of the random numbers."""
     if parts == 1:
         return [batch]
     return [
@@ -146,14 +134,14 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 def _piece(crops: Crops, part: int, parts: int) -> Crops:
     count = len(crops) // parts
     rows = slice(part * count, (part + 1) * count)
-    draw = replace(crops.random, count=count, start=crops.random.start + rows.start)
+    key = replace(crops.random, count=count, start=crops.random.start + rows.start)
     values = ((item.name, getattr(crops, item.name)) for item in fields(crops))
     pieces: dict[str, Any] = {name: value[rows] for name, value in values if isinstance(value, Tensor | Labels)}
-    return replace(crops, random=draw, **pieces)
+    return replace(crops, random=key, **pieces)
 
 
 def joined(passes: list[tuple[Step, Tensor]]) -> tuple[Step, Tensor]:
-    """One answer and loss for the pieces of a batch: the means of theirs."""
+    """Return the mean step and loss of the pieces of a batch."""
     if len(passes) == 1:
         return passes[0]
 

@@ -1,7 +1,6 @@
-"""Several processes train as one: who takes part, what they agree on, and how they end together.
+"""Data-parallel training: average gradients and running statistics over the processes that torchrun starts.
 
-torchrun starts them; each computes an equal part of every batch. The first alone prints, evaluates and writes files.
-Small things are agreed on between the CPUs (gloo), so that no GPU waits for them.
+Each process computes an equal part of every batch. The first alone prints, evaluates and writes files.
 """
 
 import inspect
@@ -20,28 +19,28 @@ from semipose.system.processes import count
 
 
 def parallel(method: Method) -> nn.Module:
-    """`method`; with several processes, wrapped so that its backward pass averages the gradients over them."""
+    """Return `method`; with several processes, wrapped so that its backward pass averages gradients over them."""
     if count() == 1:
         return method
-    # torch 2.13 has renamed it, and warns of the old name.
+    # torch 2.13 renamed this option and warns of the old name.
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    # Weights without a gradient are looked for only where there may be some: it costs time, and torch warns of it.
+    # Searching for weights without a gradient costs time and torch warns of it, so only methods that need it get it.
     options: dict[str, Any] = {buffers: False, "find_unused_parameters": method.networks_wait}
     return DistributedDataParallel(method, **options)
 
 
-def unsent(wrapped: nn.Module) -> AbstractContextManager[None]:
-    """While it holds, gradients of `wrapped` (from `parallel`) only add up here; the next pass sends the sum."""
+def without_averaging(wrapped: nn.Module) -> AbstractContextManager[None]:
+    """Let gradients of `wrapped` (from `parallel`) add up locally; the next pass averages the sum."""
     return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
 
 
 @runtime_checkable
-class Counting(Protocol):
-    """A module that counts what its batches hold, beside batch norm."""
+class HasRunningStatistics(Protocol):
+    """A module with running statistics of its batches, besides batch norm."""
 
     def running_statistics(self) -> list[Tensor]:
-        """One-dimensional float buffers, linear in the batches."""
+        """Return one-dimensional float buffers, linear in the batches."""
         ...
 
 
@@ -49,10 +48,10 @@ class Counting(Protocol):
 def average(method: Method, loss: Tensor) -> Tensor:
     """Average running statistics of `method` over the processes, in place; return the mean of `loss`.
 
-    Those of modules with `running_statistics()`, and of batch norms in train mode: the others are averaged copies or
-    frozen, and equal already. Without it, teachers that follow the statistics would drift apart. One process's `loss`
-    that is not finite makes the mean so in all. Raises SemiposeError for a method that leaves weights without a
-    gradient and does not say so: DistributedDataParallel has then not averaged the others either.
+    Averaged are modules with `running_statistics()` and batch norms in train mode. All others are averaged copies or
+    frozen, and equal already. Otherwise teachers that follow the statistics would drift apart. If the `loss` of one
+    process is not finite, the mean is not finite in any. Raises SemiposeError if weights got no gradient and the method
+    does not declare `networks_wait`: DistributedDataParallel has then not averaged the other gradients either.
     """
     if count() == 1:
         return loss
@@ -65,7 +64,7 @@ def average(method: Method, loss: Tensor) -> Tensor:
     norms = [module for module in method.modules() if isinstance(module, _BatchNorm) and module.training]
     statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
     for part in method.modules():
-        if isinstance(part, Counting):
+        if isinstance(part, HasRunningStatistics):
             statistics += part.running_statistics()
     flat = torch.cat([loss.detach().float().reshape(1), *statistics])
     dist.all_reduce(flat)

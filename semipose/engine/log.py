@@ -1,4 +1,4 @@
-"""What happens in a run: json lines in its folder, and a live line on the console."""
+"""Log a run: json lines in its folder, and a progress line on the console."""
 
 import json
 import os
@@ -23,7 +23,7 @@ class RunLog:
         if not processes.is_first():
             self._file = open(os.devnull, "w")  # noqa: SIM115 (closed by close)
             return
-        # Rows beyond the checkpoint will be written again: without this a resumed log would tell them twice.
+        # Rows beyond the checkpoint will be written again; without this a resumed log would hold them twice.
         self._rows = [row for row in read_log(path) if row["update"] <= update] if update else []
         write_text(path, "".join(json.dumps(row) + "\n" for row in self._rows))
         self._file = path.open("a", encoding="utf-8")
@@ -35,23 +35,23 @@ class RunLog:
             self._file.flush()
 
     def event(self, update: int, text: str) -> None:
-        """Add a row that tells what happened, unless the log said so before it was resumed."""
+        """Add a row with a text, unless the log held the same row before it was resumed."""
         if {"kind": "event", "update": update, "text": text} not in self._rows:
             self.write("event", update, text=text)
 
     def sync(self) -> None:
-        """Have the rows on the disk, before a checkpoint that follows them is."""
+        """Write all rows to the disk, so that no checkpoint is ahead of its log."""
         with writing(self.path):
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file; what a full disk refused has been told by then."""
+        """Close the file; errors of a full disk have been reported by then."""
         with suppress(OSError):
             self._file.close()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """All whole rows of a log; a last row cut off by a crash is left out."""
+    """Return all complete rows of a log; a last row cut off by a crash is left out."""
     if not path.is_file():
         return []
     rows = []
@@ -64,7 +64,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class Live:
-    """One line on the console: how far, loss terms, val, speed, share of time spent waiting for data, time left."""
+    """A progress line on the console: losses, val, speed, share of time spent waiting for data, time left."""
 
     def __init__(self, title: str, updates: int, start: int = 0, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, quiet=not processes.is_first())
@@ -102,13 +102,13 @@ class Live:
 
 
 class Clock:
-    """Time of a stretch of updates, and how much of it was spent waiting for data."""
+    """Measures the time of some updates, and the part of it spent waiting for data."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        """Begin a new stretch."""
+        """Start measuring again."""
         self._start, self._waited, self._images = time.perf_counter(), 0.0, 0
         self._busy = time.process_time()
 
@@ -118,7 +118,7 @@ class Clock:
         self._images += images
 
     def rates(self) -> dict[str, float]:
-        """Images per second, the share of time spent waiting, and how many cores this process kept busy."""
+        """Return images per second, the share of time spent waiting, and the number of cores kept busy."""
         spent = max(1e-9, time.perf_counter() - self._start)
         cores = (time.process_time() - self._busy) / spent
         return {

@@ -1,35 +1,35 @@
-"""Steps that went wrong: what they did to a network's buffers is taken back, and they are counted, on the device."""
+"""Undo the changes of non-finite steps to the networks' buffers, and count these steps, on the device."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Health:
-    """Judges every step of a method without reading anything back.
+    """Restores buffers after non-finite steps, without reading anything back from the device.
 
-    The optimizer and the teachers skip a bad step by themselves. The forward pass has moved the batch norm statistics
-    of networks in train mode by then: `remember` them before it, and `settle` puts them back where the step was bad.
+    Optimizer and teachers skip such a step by themselves, but the forward pass has already updated the batch norm
+    statistics of networks in train mode. `remember` keeps them before the step, `settle` restores them after it.
     """
 
     def __init__(self, method: nn.Module) -> None:
-        # Also a teacher in train mode, which follows the statistics of its own batches; one in eval mode does not.
+        # A teacher in train mode has moving statistics too; one in eval mode has none.
         moving = [child for child in method.children() if child.training]
-        # As bytes, so that one operation serves all types, and NaN is a value like any other.
+        # As bytes: one operation serves all types, and NaN compares like other values.
         self._buffers = [buffer.flatten().view(torch.uint8) for child in moving for buffer in child.buffers()]
         self._sizes = [len(buffer) for buffer in self._buffers]
         device = next(method.parameters()).device
-        # Bad steps up to now without a good one between them, and all of them.
+        # Non-finite steps in a row up to now, and in all.
         self.counts = (torch.zeros((), device=device), torch.zeros((), device=device))
 
     def remember(self) -> None:
-        """Keep the buffers as they are before a step."""
+        """Copy the buffers before a step."""
         if self._buffers:
             self._before = torch.cat(self._buffers)
 
-    def settle(self, bad: Tensor) -> None:
-        """Count the step, and where `bad` is 1 (0 for a good one, on the device) put the buffers back."""
+    def settle(self, nonfinite: Tensor) -> None:
+        """Count the step, and restore the buffers if `nonfinite`, a scalar on the device, is 1 and not 0."""
         if self._buffers:
-            kept = torch.where(bad > 0, self._before, torch.cat(self._buffers))
+            kept = torch.where(nonfinite > 0, self._before, torch.cat(self._buffers))
             torch._foreach_copy_(self._buffers, list(kept.split(self._sizes)))
         streak, skipped = self.counts
-        self.counts = (torch.addcmul(bad, bad, streak), skipped + bad)
+        self.counts = (torch.addcmul(nonfinite, nonfinite, streak), skipped + nonfinite)

@@ -1,4 +1,4 @@
-"""The optimizer of a run, and how its learning rate moves."""
+"""The optimizer of a run and the schedule of its learning rate."""
 
 import math
 
@@ -9,7 +9,7 @@ from semipose.methods.method import Method, Progress
 
 
 def make_optimizer(method: Method, settings: Settings) -> torch.optim.AdamW:
-    """AdamW over all trained parameters; biases and batch norms do not decay."""
+    """Return AdamW over all trained parameters, without weight decay of biases and batch norms."""
     trained = [p for p in method.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -19,7 +19,7 @@ def make_optimizer(method: Method, settings: Settings) -> torch.optim.AdamW:
 
 
 def learning_rate(settings: Settings, progress: Progress) -> float:
-    """The learning rate of an update: a straight warm-up, then cosine to 0, or x0.1 at 70 % and 90 %, or constant."""
+    """Return the learning rate of an update: linear warm-up, then cosine to 0, x0.1 at 70 % and 90 %, or constant."""
     rise = min(1.0, (progress.update + 1) / max(1.0, settings.warmup * progress.updates))
     fraction = progress.fraction
     if settings.schedule == "cosine":

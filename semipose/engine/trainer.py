@@ -1,4 +1,4 @@
-"""The loop: batches in, a trained method and its run folder out. Which method it is, it does not know."""
+"""The training loop: batches in, a trained method and its run folder out, for any method."""
 
 import math
 import time
@@ -37,11 +37,16 @@ _SAVE_SECONDS = 600
 
 @dataclass
 class Trainer:
-    """Trains `method` for `updates` updates in `folder`; `evaluate` scores one of its networks on val, if there is any.
+    """Trains `method` for `updates` updates in `folder`.
 
     The order of one update: batch, forward, backward, optimizer, teachers. A non-finite loss or gradient changes no
-    weight, optimizer moment or teacher: a flag on the device tells the fused optimizer, and is read only when logging.
-    Of several processes each trains on its part of the batches; only the first evaluates, prints and writes.
+    weight, optimizer moment or teacher: the fused optimizer reads a flag on the device, the CPU only when logging. Of
+    several processes each trains on its part of the batches; only the first evaluates, prints and writes.
+
+    - `evaluate`: scores one of the method's networks on val; None without validation.
+    - `start`: the schedule begins after this many updates of the run, those of earlier phases.
+    - `end`: the update of the run at which to stop although the schedule goes on.
+    - `event`: what the log says when training goes on.
     """
 
     method: Method
@@ -53,11 +58,8 @@ class Trainer:
     precision: str
     evaluate: Callable[[PoseNetwork], Score] | None
     title: str = "train"
-    # The schedule of `updates` begins after this many updates of the run: those of earlier phases.
     start: int = 0
-    # Where to stop although the schedule goes on.
     end: int | None = None
-    # What the log is to say when training goes on.
     event: str = ""
 
     def __post_init__(self) -> None:
@@ -67,8 +69,7 @@ class Trainer:
         self.update = 0
         self.best: dict[str, dict[str, Any]] = {}
         self.last: dict[str, dict[str, Any]] = {}
-        # Evaluations since the best one.
-        self.waited = 0
+        self.waited = 0  # evaluations since the best one
         self.health = Health(self.method)
         self._saved = time.monotonic()
 
@@ -88,20 +89,20 @@ class Trainer:
             self.log.event(self.update, f"a new phase of {self.updates} updates: a warm-up and a schedule of its own")
         if self.event:
             self.log.event(self.update, self.event)
-        self._lose_patience()
+        self._stop_early()
         clock, poll = Clock(), processes.Poll()
         with Live(self.title, self.goal, self.update) as self.live, closing(self.log), Stop() as stop:
             while self.update < self.goal:
                 self._one(clock)
-                # A signal that only one process heard stops all, after the same update.
-                if asked := poll(stop.asked, now=self.update == self.goal):
+                # A signal that only one process received stops all, after the same update.
+                if number := poll(stop.received, now=self.update == self.goal):
                     self.save()
                     processes.wait()
-                    stop.obey(asked)
+                    stop.obey(number)
         self._finish()
 
     def _one(self, clock: Clock) -> None:
-        """One update, and what is due after it."""
+        """Do one update, and the logging, evaluation and saving that are due after it."""
         start = time.perf_counter()
         batch = self.batches(self.update)
         clock.waited(time.perf_counter() - start, self.batches.images)
@@ -113,43 +114,43 @@ class Trainer:
             self.method.after_evaluation(processes.from_first(self._evaluate()))
             self.save()
             self._promote()
-            self._lose_patience()
+            self._stop_early()
             clock.restart()
         elif time.monotonic() - self._saved > _SAVE_SECONDS:
             self.save()
         self.live.show(self.update)
 
     def step(self, batch: Batch) -> tuple[Step, float]:
-        """One update of all networks; nothing is read back from the device."""
+        """Do one update of all networks, without reading anything back from the device."""
         progress = Progress(self.update - self.start, self.updates, logged=self._logs(self.update + 1))
         self.health.remember()
         lr = learning_rate(self.settings, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         *before, last = split(batch, self.settings.accumulate)
-        with ddp.unsent(self._wrapped):
+        with ddp.without_averaging(self._wrapped):
             passes = [self._backward(part, progress) for part in before]
         passes.append(self._backward(last, progress))
         step, loss = joined(passes)
         loss = ddp.average(self.method, loss)
-        bad = self._bad(loss)
-        self.optimizer.found_inf = bad  # type: ignore[attr-defined]
+        nonfinite = self._nonfinite(loss)
+        self.optimizer.found_inf = nonfinite  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.health.settle(bad)
-        self.method.after_update(replace(progress, healthy=1 - bad))
+        self.health.settle(nonfinite)
+        self.method.after_update(replace(progress, healthy=1 - nonfinite))
         return step, lr
 
     def _backward(self, part: Batch, progress: Progress) -> tuple[Step, Tensor]:
-        """Forward and backward pass of one part of the batch; its gradients are added to those there are."""
+        """Do forward and backward pass of one part of the batch; its gradients are added to those of earlier parts."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             step: Step = self._wrapped(part, progress)
         loss = total(step.losses)
         loss.backward(torch.full_like(loss, 1 / self.settings.accumulate))
         return step, loss.detach()
 
-    def _bad(self, loss: Tensor) -> Tensor:
-        """1.0 where the loss or a gradient is not finite, else 0.0; clips the gradients on the way."""
+    def _nonfinite(self, loss: Tensor) -> Tensor:
+        """Return 1.0 if the loss or a gradient is not finite, else 0.0, on the device; also clip the gradients."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.settings.clip > 0:
@@ -168,11 +169,11 @@ class Trainer:
         return self.settings.eval_every or max(1, math.ceil(self.updates / 20))
 
     def _logs(self, update: int) -> bool:
-        """Whether numbers are read once `update` updates are done."""
+        """Return whether numbers are read once `update` updates are done."""
         return update % self.settings.log_every == 0 or update == self.goal
 
     def _log(self, step: Step, lr: float, clock: Clock) -> None:
-        """Read this update's numbers from the device, in one go, and write them down."""
+        """Read this update's numbers from the device, all at once, and log them."""
         values = {**step.losses, **{f"signal/{name}": value for name, value in step.signals.items()}}
         stacked = torch.stack([*(value.detach().float() for value in values.values()), *self.health.counts])
         read = processes.means(stacked.tolist())
@@ -190,7 +191,7 @@ class Trainer:
             self.live.show(self.update, row)
 
     def _give_up(self, streak: int) -> None:
-        """Stop after `streak` bad steps in a row, naming the people of the first: the sampler knows them still."""
+        """Stop after `streak` non-finite updates in a row, naming the images of the first."""
         first = self.update - streak
         people = self.batches.people(first)
         text = f"{streak} updates in a row were not finite, from update {first + 1} on"
@@ -203,28 +204,28 @@ class Trainer:
         )
 
     def _evaluate(self) -> list[str]:
-        """Score every network on val; remember and save the best of each; give the names of those that are new."""
+        """Score every network on val and save those that are better than before; return their names."""
         if self.evaluate is None:
             return []
-        metric, told, improved = self.settings.metric, {}, list[str]()
+        metric, logged, improved = self.settings.metric, {}, list[str]()
         for name, network in self.method.networks().items():
             score = self.evaluate(network)
             self.last[name] = {"update": self.update, "values": score.values}
-            told[name] = {"values": score.values}
+            logged[name] = {"values": score.values}
             if name not in self.best or rank(score.values, metric) > rank(self.best[name]["values"], metric):
                 self.best[name] = self.last[name]
                 self._save_network("next", name, network)
                 improved.append(name)
         deployed = self.settings.deploy or self.method.deployed
         self.waited = 0 if (deployed in improved if deployed else improved) else self.waited + 1
-        self.log.write("eval", self.update, networks=told)
-        words = " ".join(f"{name} {row['values'].get(metric, math.nan):.1f}" for name, row in told.items())
-        self.live.show(self.update, val=f"{metric} {words}")
+        self.log.write("eval", self.update, networks=logged)
+        shown = " ".join(f"{name} {row['values'].get(metric, math.nan):.1f}" for name, row in logged.items())
+        self.live.show(self.update, val=f"{metric} {shown}")
         return improved
 
-    def _lose_patience(self) -> None:
+    def _stop_early(self) -> None:
         """End the training after too many evaluations without a better one."""
-        # The others were waiting for the first, which alone evaluates.
+        # Only the first process evaluates; the others wait for it here.
         self.waited = processes.from_first(self.waited)
         if self.settings.patience is not None and self.waited >= self.settings.patience and self.update < self.goal:
             text = f"stopped early: {self.waited} evaluations without a better {self.settings.metric}"
@@ -256,9 +257,10 @@ class Trainer:
             count.fill_(value)
 
     def _promote(self) -> None:
-        """Let new networks that the checkpoint names as best take their place, and remove those it does not know.
+        """Rename new networks that the checkpoint names as best to `best-NAME`, and remove all others.
 
-        Only then: a run that is killed before its checkpoint is whole goes on from the old one, with the old best.
+        Called only after the checkpoint is written: a run that is killed before goes on from the old checkpoint, and
+        its best networks must be the old ones.
         """
         if not processes.is_first():
             return
@@ -288,7 +290,7 @@ class Trainer:
         save(self.folder / "checkpoints" / f"{which}-{name}.safetensors", network.state_dict(), record)
 
 
-def listed(people: list[dict[str, Any]], most: int = 4) -> str:
-    """The first of some people's images in words."""
-    shown = ", ".join(f"{row['image_id']} ({row['file']})" for row in people[:most])
-    return shown + f" and {len(people) - most} more" * (len(people) > most)
+def listed(rows: list[dict[str, Any]], limit: int = 4) -> str:
+    """Return the ids and files of the first `limit` rows, and the number of the others."""
+    shown = ", ".join(f"{row['image_id']} ({row['file']})" for row in rows[:limit])
+    return shown + f" and {len(rows) - limit} more" * (len(rows) > limit)

@@ -44,6 +44,7 @@ class MethodInfo:
     uses_unlabeled: bool
     top_down: bool
     detector_free: bool
+    baseline_options: tuple[str, ...]
     source: Path
 
     @property
@@ -86,7 +87,8 @@ def read_class(name: str, file: Path, class_name: str) -> MethodInfo:
             break
     deployed, uses_unlabeled = _attribute(chain, "deployed", None), _attribute(chain, "uses_unlabeled", True)
     kinds = _attribute(chain, "top_down", True), _attribute(chain, "detector_free", False)
-    return MethodInfo(name, class_name, docstring, options, deployed, uses_unlabeled, *kinds, file)
+    shared = tuple(_attribute(chain, "baseline_options", ()))
+    return MethodInfo(name, class_name, docstring, options, deployed, uses_unlabeled, *kinds, shared, file)
 
 
 def _lineage(file: Path, class_name: str) -> list[tuple[Path, ast.ClassDef]]:

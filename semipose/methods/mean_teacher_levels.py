@@ -23,6 +23,7 @@ class MeanTeacherLevels(Method):
     """
 
     deployed = "teacher"
+    baseline_options = ("levels",)
 
     def __init__(
         self,

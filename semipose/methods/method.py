@@ -79,6 +79,8 @@ class Method(PoseLosses, nn.Module, ABC):
     # Whether it can train networks for one person in a crop, and detector-free networks on whole images.
     top_down = True
     detector_free = False
+    # Options that its supervised baseline gets too, such as those of auxiliary heads; `supervised` must have them.
+    baseline_options: tuple[str, ...] = ()
     # The option that uses `after_evaluation` and so requires a validation set; None: no such option.
     needs_validation: str | None = None
 

@@ -33,6 +33,7 @@ class TeacherReviewerStudent(Method):
     """
 
     deployed = "student"
+    baseline_options = ("levels",)
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from semipose.engine.setup import builder
 from semipose.errors import DataError, SemiposeError
 from semipose.formats.labels import load_labels
 from semipose.geometry import Affine
-from semipose.inference.predict import crops_of, posed
+from semipose.inference.outputs import crops_of, posed
 from semipose.methods.method import Method
 from semipose.metrics.score import score
 from semipose.networks.network import PoseNetwork

@@ -176,7 +176,7 @@ def _pictures(run: Run, val: People | None, unlabeled: People | None) -> dict[st
     except SemiposeError as error:
         return pictures | {"fault": str(error)}
     device = "cpu" if run.record.device.startswith("cpu") else "auto"
-    whole = model.detector_free
+    whole = model.kind.pictures == "whole_images"
     if val is not None:
         pictures["val"] = (val_image_gallery if whole else val_people_gallery)(model, val, device)
     if unlabeled is not None:

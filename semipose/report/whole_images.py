@@ -10,6 +10,7 @@ from semipose.data.people import People
 from semipose.drawing import Noun, contact_sheet, draw, left_to_right, person_colors, scaled
 from semipose.errors import DataError
 from semipose.inference.model import Model
+from semipose.inference.options import EvalOptions
 from semipose.metrics.multi_person import precision_and_recall
 from semipose.pose.poses import Poses
 from semipose.report.html import Gallery, Picture
@@ -77,7 +78,7 @@ def _detect_sample(model: Model, people: People, max_images: int, device: str, s
     chosen = people.within(rows)
     chosen.images.ids[:] = np.arange(1, len(rows) + 1)
     chosen.poses.image_ids = chosen.images.ids[chosen.image_index]
-    return chosen, model.predict_people(chosen, device=device)
+    return chosen, model.predict_people(chosen, EvalOptions(device=device))
 
 
 def _quality(detected: Poses, people: People, row: int, model: Model) -> float:

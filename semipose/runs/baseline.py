@@ -1,4 +1,4 @@
-"""Did the unlabeled images help? A run's networks and its supervised baselines, scored on the same people."""
+"""Score a run's networks and its supervised baselines on the same people: did the unlabeled images help?"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,7 @@ import msgspec
 from semipose import methods
 from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, choose_precision, scorer
+from semipose.errors import UsageError
 from semipose.inference.model import Model
 from semipose.metrics.intervals import difference
 from semipose.metrics.metric import rank
@@ -16,21 +17,33 @@ from semipose.metrics.score import Score
 from semipose.pose.skeleton import Skeleton
 from semipose.runs.records import BaselineRecord, Deployed, MemoryRecord, Metrics, NetworkScores, ScoreRecord
 
-# The baseline is the best of these on val, each with raw and averaged weights: so neither stronger augmentation nor
-# averaging is taken for the unlabeled images' merit.
+BASELINE_METHOD = "supervised"
+# The baseline is the best of these on val, each with raw and averaged weights: gains by stronger augmentation or by
+# averaging must not count as gains from the unlabeled images.
 BASELINES = ("weak", "strong")
 
 
-def auxiliary_heads(options: Mapping[str, Any]) -> tuple[float, ...]:
-    """The weights of a method's auxiliary heads, its option `levels`; none where it has no such heads."""
-    levels = options.get("levels")
-    return tuple(levels) if isinstance(levels, tuple | list) and any(levels) else ()
+def shared_options(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the method's `options` that its baseline gets too, unless they are the baseline's defaults.
+
+    The method's class names them in `baseline_options`. What auxiliary heads gain, for example, must not count as gain
+    from the unlabeled images. Raises UsageError if `supervised` has no such option, or not with that value.
+    """
+    names = methods.describe(method).baseline_options
+    defaults = methods.typed_options(BASELINE_METHOD, {})
+    try:
+        typed = methods.typed_options(BASELINE_METHOD, {name: options.get(name) for name in names})
+    except UsageError as error:
+        raise UsageError(
+            f"{error}\nThe class of --method {method} declares baseline_options {', '.join(names)}, and its baseline, "
+            f"{BASELINE_METHOD}, cannot have that. Change the value or baseline_options, or leave --baseline out."
+        ) from error
+    return {name: typed[name] for name in names if typed[name] != defaults[name]}
 
 
-def baseline_options(kind: str, levels: tuple[float, ...]) -> dict[str, Any]:
-    """The options of labels alone for `kind` of `BASELINES`: what auxiliary heads gain must not count for the
-    unlabeled images' merit, so it has those of the method."""
-    return methods.typed_options("supervised", {"augmentation": kind} | ({"levels": levels} if levels else {}))
+def baseline_options(kind: str, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of the baseline `kind` of `BASELINES`; `shared` are those of `shared_options`."""
+    return methods.typed_options(BASELINE_METHOD, {"augmentation": kind, **shared})
 
 
 def measure_run(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores, baseline: bool) -> Metrics:
@@ -68,7 +81,7 @@ def _records(rows: Mapping[str, Score]) -> NetworkScores:
 
 
 def _score_all(folder: Path, settings: Settings, skeleton: Skeleton, stores: Stores) -> dict[str, dict[str, Score]]:
-    """network name -> {"best": Score, "last": Score} of a run's checkpoints on val, with intervals."""
+    """Return network name -> {"best": Score, "last": Score} of a run's checkpoints on val, with intervals."""
     precision = choose_precision(settings, stores.labeled.device)
     evaluate = scorer(stores.val, settings, skeleton, precision, resamples=1000)
     if evaluate is None:

@@ -1,4 +1,4 @@
-"""The folder of a run before anything is in it, and its lock: one process at a time."""
+"""Claim a run folder and lock it against other processes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ LOCK = ".lock"
 
 
 def free_folder(out: str | Path | None, data: Data, method: str) -> Path:
-    """The folder `out`, or without it the next free one, runs/LABELS-METHOD-N, made at once."""
+    """Return the folder `out`, or make the next free one, runs/LABELS-METHOD-N."""
     if out is not None:
         return Path(out)
     stem = f"{Path(data.labeled.source).stem}-{method.rpartition(':')[2]}"
@@ -22,7 +22,7 @@ def free_folder(out: str | Path | None, data: Data, method: str) -> Path:
         folder = Path("runs") / f"{stem}-{number}"
         with writing(folder):
             try:
-                # Making it claims it: two runs that start at the same moment must not choose the same one.
+                # Making the folder claims it: two runs that start at the same moment must not choose the same one.
                 folder.mkdir(parents=True)
                 return folder
             except FileExistsError:
@@ -30,14 +30,14 @@ def free_folder(out: str | Path | None, data: Data, method: str) -> Path:
 
 
 def refuse_nonempty(folder: Path) -> None:
-    """Raise a UsageError when there is something in `folder` that training could overwrite."""
+    """Raise a UsageError if `folder` holds files that training could overwrite."""
     if folder.is_dir() and any(path.name != LOCK and not is_leftover(path) for path in folder.iterdir()):
         raise UsageError(f"--out {folder}: the folder is not empty; choose another, or `semipose resume {folder}`")
 
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Keep other runs out of `folder`, and remove what a killed one did not finish writing there."""
+    """Lock `folder` against other runs, and remove the partly written files of a killed run."""
     if not processes.is_first():
         yield
         return
@@ -48,11 +48,11 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def undo_plan_on_error(folder: Path) -> Iterator[None]:
-    """Take run.json back where an error shows that the run cannot begin, so that `folder` is free for another try."""
+    """Remove run.json if an error prevents the run from starting, so that `folder` is free for another try."""
     try:
         yield
     except WriteError:
-        raise  # may go on when there is room
+        raise  # the run can be resumed once there is space on the disk
     except SemiposeError:
         if processes.is_first() and not (folder / "updates.json").exists():
             (folder / "run.json").unlink(missing_ok=True)

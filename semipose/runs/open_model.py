@@ -1,22 +1,20 @@
 """Open a trained model: from a run, a checkpoint file, or as given."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from semipose.inference.model import Model
+from semipose.inference.options import DEFAULTS, EvalOptions
+from semipose.runs.rescoring import rescored
 from semipose.runs.run import Run
 
-if TYPE_CHECKING:
-    from semipose.inference.model import Model
 
+def as_model(run: Run | Model | str | Path, which: str, options: EvalOptions = DEFAULTS) -> Model:
+    """Return the model itself, network `which` of a run, or the model of a checkpoint file.
 
-def as_model(run: "Run | Model | str | Path", which: str, rescore: bool = False, device: str = "auto") -> "Model":
-    """The model itself, the named network of a run, or the model of a checkpoint file; see `rescored`."""
-    from semipose.inference.model import Model
-
-    if rescore:
-        from semipose.runs.rescoring import rescored
-
-        return rescored(run, which, device)
+    With `options.rescore` its people's scores are learned, see `rescored`.
+    """
+    if options.rescore:
+        return rescored(run, which, options.device)
     if isinstance(run, Model):
         return run
     if isinstance(run, Run):

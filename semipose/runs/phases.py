@@ -1,4 +1,4 @@
-"""The phases of a run: stretches of training with a schedule each. run.json asks for them, updates.json counts them."""
+"""The phases of a run, each with a schedule of its own: planned in run.json, recorded in updates.json."""
 
 import os
 from datetime import UTC, datetime
@@ -12,9 +12,9 @@ from semipose.system.files import write_json
 
 
 class Phase(NamedTuple):
-    """A stretch of training: where it begins, how long its schedule is, where it ended (None: under way).
+    """A phase of training: it begins after `start` updates of the run, and its schedule has `updates` updates.
 
-    It begins after `start` updates of the run. Its `end` lies before `start + updates` when it was stopped early.
+    `end` is None until it has ended; it is below `start + updates` if the phase was stopped early.
     """
 
     start: int
@@ -23,7 +23,7 @@ class Phase(NamedTuple):
 
 
 def read_phases(folder: Path) -> list[Phase]:
-    """The phases of the run in `folder` that have begun."""
+    """Return the phases of the run in `folder` that have begun."""
     file = folder / "updates.json"
     if not file.is_file():
         return []

@@ -1,4 +1,4 @@
-"""`semipose demo`: the main job on people drawn by the program; no data, no downloads."""
+"""`semipose demo`: train on synthetic people; needs no data and no downloads."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from semipose.runs.run import Run
 from semipose.synthetic.single import write_demo
 from semipose.tasks.train import resume, train
 
-# Chosen with `python -m benchmarks.demo`; what it gives over several seeds is in benchmarks/results/demo.json.
+# Chosen with `python -m benchmarks.demo`; its scores over several seeds are in benchmarks/results/demo.json.
 DIFFICULTY = 0.2
 PICTURES: dict[str, Any] = {
     "labeled": 15,
@@ -34,10 +34,10 @@ SETTINGS: dict[str, Any] = {
 
 
 def demo(out: str | Path, seed: int = 0) -> Run:
-    """Draw few labeled and many unlabeled people, train on them with and without the unlabeled ones, and compare.
+    """Draw few labeled and many unlabeled people, train with and without the unlabeled ones, and compare.
 
-    `out` gets the pictures (people/) and the run (run/); a demo that was stopped there goes on. The same `seed` gives
-    the same pictures and, on the same machine, the same run. Raises UsageError when `out` holds one of another seed.
+    Writes the pictures (people/) and the run (run/) to `out`, or resumes the demo there. The same `seed` gives the same
+    pictures and, on the same machine, the same run. Raises UsageError if `out` holds a demo of another seed.
     """
     folder = Path(out) / "run"
     if (folder / "run.json").is_file():

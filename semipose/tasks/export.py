@@ -1,4 +1,4 @@
-"""The deployed network of a run as an ONNX file, accepted only when it answers as the original does."""
+"""Write the deployed network of a run as an ONNX file, checked against the original."""
 
 import contextlib
 import io
@@ -7,26 +7,25 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from semipose.errors import SemiposeError, UsageError
+from semipose.inference.model import Model
 from semipose.runs.open_model import as_model
 from semipose.runs.run import Run
 from semipose.system.files import replacing
 
-if TYPE_CHECKING:
-    from semipose.inference.model import Model
-
 TOLERANCE = 1e-4  # of heatmap height, whose peaks are about 1
-CHECKED_BATCHES = (1, 3)  # neither is the batch traced with: a file that only knows that one is caught
+# The graph is traced with a batch of another size: a graph for that size alone fails the check.
+CHECKED_BATCHES = (1, 3)
 
 
 class Heatmaps(nn.Module):
-    """Images (B, 3, H, W) to heatmaps (B, K, h, w): a graph has tensors at its ends, not `Fields`."""
+    """Images (B, 3, H, W) to heatmaps (B, K, h, w): an ONNX graph takes and returns tensors, not `Fields`."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -37,7 +36,7 @@ class Heatmaps(nn.Module):
         return maps
 
 
-def export(run: "Run | Model | str | Path", out: str | Path, which: str = "best") -> Path:
+def export(run: Run | Model | str | Path, out: str | Path, which: str = "best") -> Path:
     """Write network `which` of a run to the ONNX file `out` and return its path.
 
     The graph takes "image" (B, 3, H, W), RGB in 0..1, of the run's input size and any B, and returns "heatmap"
@@ -49,11 +48,7 @@ def export(run: "Run | Model | str | Path", out: str | Path, which: str = "best"
     if out.suffix != ".onnx":
         raise UsageError(f"--out {out}: expected a file name that ends in .onnx.")
     model = as_model(run, which)
-    if model.detector_free:
-        raise UsageError(
-            f"{model.kind} finds people by several fields, and the file would hold one person's heatmaps; "
-            "export is for networks of one person."
-        )
+    model.kind.check_export(model.network_name)
     network = Heatmaps(model.network).cpu().eval()
     graph = _trace(network, model.input_size)
     _describe(graph, model)
@@ -65,7 +60,10 @@ def export(run: "Run | Model | str | Path", out: str | Path, which: str = "best"
 
 
 def check(network: nn.Module, data: bytes, size: tuple[int, int]) -> float:
-    """The largest difference between the ONNX model `data` and `network` on noise of `size` (H, W); raises if large."""
+    """Return the largest difference between the ONNX model `data` and `network` on noise of `size` (H, W) px.
+
+    Raises SemiposeError if it is above `TOLERANCE`.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
@@ -105,7 +103,7 @@ def _need_extra() -> None:
 
 
 def _trace(network: nn.Module, size: tuple[int, int]) -> Any:
-    """The ONNX model of `network`; its batch is free."""
+    """Return the ONNX model of `network`, for any batch size."""
     # Two images: with one, torch.export takes the batch for a constant.
     example = torch.zeros(2, 3, *size)
     with _quiet():
@@ -124,7 +122,7 @@ def _trace(network: nn.Module, size: tuple[int, int]) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's progress lines and its warnings about its own parts; errors still come as exceptions."""
+    """Hide the exporter's progress lines and warnings about its own parts; errors remain exceptions."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -138,8 +136,8 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _describe(graph: Any, model: "Model") -> None:
-    """What a program needs to use the file, as metadata of the ONNX model."""
+def _describe(graph: Any, model: Model) -> None:
+    """Write what a program needs to use the file to the metadata of the ONNX model."""
     height, width = model.input_size
     facts = {
         "keypoints": json.dumps(model.skeleton.keypoints),

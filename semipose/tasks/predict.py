@@ -1,31 +1,35 @@
-"""Poses of people in new pictures: COCO results, a COCO json that can be corrected and trained on, and drawings."""
+"""Predict poses in new pictures: COCO results, a COCO json to correct and train on, and drawings."""
 
 import contextlib
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from semipose.crops.crop import read_image
+from semipose.data.people import People
+from semipose.drawing import save_jpeg
 from semipose.errors import DataError, SemiposeError, UsageError
+from semipose.formats import find_format
+from semipose.formats.unlabeled import find_files
 from semipose.formats.video import Clip, frame_name, is_video
+from semipose.inference.kind import NetworkKind
+from semipose.inference.model import Model
+from semipose.inference.options import EvalOptions
 from semipose.pose.poses import RESCORE_THRESHOLD, Poses
 from semipose.pose.skeleton import Skeleton
 from semipose.runs.open_model import as_model
 from semipose.runs.run import Run
 from semipose.system.files import write_json
 
-if TYPE_CHECKING:
-    from semipose.data.people import People
-    from semipose.inference.model import Model
-
 
 def predict(
-    run: "Run | Model | str | Path",
+    run: Run | Model | str | Path,
     inputs: Sequence[str | Path],
     out: str | Path,
     *,
@@ -37,35 +41,36 @@ def predict(
     scales: Sequence[float] = (1.0,),
     rescore: bool = False,
 ) -> Path:
-    """Predict every person in `inputs` (images, folders, globs, lists, jsons with boxes, videos) into folder `out`.
+    """Predict all people in `inputs` and write the results to folder `out`, which is returned.
 
-    Every frame of a video is one whole-picture person, called "clip.mp4/000123.jpg" (number 123, from 0). A
-    detector-free network finds everybody in each image or frame; who is scored 0.2 or less is only in
-    `predictions.json`.
-    Writes `predictions.json` (COCO keypoint results), `poses.json` (a whole COCO json: the images' names, the
-    category, and the predictions as annotations; keypoints scored below 0.2 are left unlabeled) and, with `draw`,
-    `drawings/`. Images that cannot be decoded are skipped and counted. Returns `out`.
+    `inputs` are images, folders, globs, lists, jsons with boxes, and videos. Without boxes each image is one person. A
+    frame of a video is called "clip.mp4/000123.jpg" (number 123, from 0). Images that cannot be decoded are skipped and
+    counted. The options are those of `evaluate`. Written are:
+
+    - `predictions.json`: COCO keypoint results.
+    - `poses.json`: a whole COCO json with images, category and predictions as annotations. Keypoints with a score of
+      0.2 or less are left unlabeled. Of the people that a detector-free network finds, it leaves out those with a
+      score of 0.2 or less.
+    - `drawings/`, with `draw`.
     """
-    from semipose.formats import find_format
-    from semipose.formats.unlabeled import find_files
-
     inputs = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     if not inputs:
         raise UsageError("predict: no input given; expected images, folders, globs or videos.")
-    model, out = as_model(run, which, rescore, device), Path(out)
+    options = EvalOptions(device=device, flip_test=flip_test, scales=tuple(scales), rescore=rescore)
+    model, out = as_model(run, which, options), Path(out)
     labels = [source for source in inputs if find_format(source) is not None]
     found = find_files([source for source in inputs if source not in labels])
     images = [*labels, *(file for file in found.files if not is_video(file))]
     videos = [Path(file) for file in found.files if is_video(file)]
     if videos and detections is not None:
         raise UsageError(f"--detections is for images, and {videos[0]} is a video; cut it into frames first.")
-    model.refuse_boxes(detections=detections)
-    output = Output(out, model.skeleton, draw, model.detector_free)
+    model.check_boxes(detections=detections)
+    output = Output(out, model.skeleton, model.kind, draw)
     output.notes += found.notes
     if images:
-        _predict_images(model, images, output, detections, device, flip_test, scales)
+        _predict_images(model, images, output, detections, options)
     for video in videos:
-        _predict_video(model, video, output, device, flip_test, scales)
+        _predict_video(model, video, output, options)
     output.write(
         {
             "checkpoint": str(model.file),
@@ -82,10 +87,10 @@ def predict(
 
 
 class Output:
-    """The files of folder `out`; nothing is written anywhere else, whatever the inputs are called."""
+    """Collects the results of a network and writes the files of folder `out`; nothing is written outside of it."""
 
-    def __init__(self, out: Path, skeleton: Skeleton, draw: bool, detector_free: bool = False) -> None:
-        self.out, self.skeleton, self.draw, self.detector_free = out, skeleton, draw, detector_free
+    def __init__(self, out: Path, skeleton: Skeleton, kind: NetworkKind, draw: bool) -> None:
+        self.out, self.skeleton, self.kind, self.draw = out, skeleton, kind, draw
         self.images: list[dict[str, Any]] = []
         self.parts: list[Poses] = []
         self.skipped: list[str] = []
@@ -95,7 +100,7 @@ class Output:
         self._names: set[str] = set()
 
     def drawing(self, source: str | Path, ending: str) -> Path:
-        """A file name for the drawing of `source`, that no other has taken."""
+        """Return a free file name for the drawing of `source`."""
         stem = re.sub(r"[^\w.-]", "_", Path(source).stem).strip(".") or "image"
         name, number = stem, 1
         # Folded: on some systems a.jpg and A.jpg are one file.
@@ -109,21 +114,15 @@ class Output:
         return file
 
     def drawn(self, image: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
-        """`image` (H, W, 3) RGB with `poses` on it; several people have a color each."""
-        from semipose.drawing import draw, left_to_right, person_colors
-
-        if not self.detector_free:
-            return draw(image, poses, self.skeleton)
-        # The order of scores would change from frame to frame.
-        poses = left_to_right(poses.confident())
-        return draw(image, poses, self.skeleton, colors=person_colors(len(poses)))
+        """Return `image` (H, W, 3) RGB with `poses` drawn on it."""
+        return self.kind.draw(image, poses, self.skeleton)
 
     def write(self, how: dict[str, Any]) -> None:
-        """Write both json files and say what came out."""
+        """Write both json files and print a summary."""
         poses = Poses.concatenate([Poses.empty(len(self.skeleton)), *self.parts])
-        rescored = not self.detector_free
+        rescored = self.kind.rescored
         write_json(self.out / "predictions.json", poses.to_coco_results(rescored=rescored))
-        poses = poses.confident() if self.detector_free else poses
+        poses = self.kind.confident_people(poses)
         write_json(self.out / "poses.json", coco(poses, self.images, self.skeleton, how, rescored))
         console = Console(stderr=True)
         text = f"{len(poses)} people in {len(self.images)} images -> {self.out}"
@@ -135,12 +134,12 @@ class Output:
 def coco(
     poses: Poses, images: list[dict[str, Any]], skeleton: Skeleton, how: dict[str, Any], rescored: bool = True
 ) -> dict[str, Any]:
-    """`poses` as a whole COCO json; keypoints that are hardly sure (score <= 0.2) are unlabeled in it."""
+    """Return `poses` as a whole COCO json, in which keypoints with a score of 0.2 or less are unlabeled."""
     annotations = []
     for number, result in enumerate(poses.to_coco_results(rescored=rescored), 1):
         triples = np.asarray(result["keypoints"], np.float64).reshape(-1, 3)
-        sure = triples[:, 2] > RESCORE_THRESHOLD
-        labels = np.column_stack([triples[:, :2], np.full(len(triples), 2)]) * sure[:, None]
+        confident = triples[:, 2] > RESCORE_THRESHOLD
+        labels = np.column_stack([triples[:, :2], np.full(len(triples), 2)]) * confident[:, None]
         annotations.append(
             {
                 "id": number,
@@ -148,7 +147,7 @@ def coco(
                 "category_id": 1,
                 "iscrowd": 0,
                 "keypoints": labels.round(3).ravel().tolist(),
-                "num_keypoints": int(sure.sum()),
+                "num_keypoints": int(confident.sum()),
                 "bbox": result["bbox"],
                 "area": result["bbox"][2] * result["bbox"][3],
                 "score": result["score"],
@@ -160,31 +159,25 @@ def coco(
 
 
 def _predict_images(
-    model: "Model",
-    sources: Sequence[str | Path],
+    model: Model,
+    sources: list[str | Path],
     output: Output,
     detections: str | Path | None,
-    device: str,
-    flip_test: bool,
-    scales: Sequence[float],
+    options: EvalOptions,
 ) -> None:
-    from semipose.formats.unlabeled import load_unlabeled
-    from semipose.system.device import choose_device
-
-    people = load_unlabeled(
-        sources, skeleton=model.skeleton, detections=detections, sampling=None, whole_images=model.detector_free
-    )
-    output.box_sources.append("none" if model.detector_free else people.box_source)
+    """Predict images and jsons, and draw them."""
+    people = model.kind.read_inputs(sources, model.skeleton, detections)
+    output.box_sources.append(model.kind.box_source(people.box_source))
     if len(people) == 0:
         raise DataError(f"{people.source}: no person to predict; expected at least one image, or one box in the json.")
     output.notes += people.notes
-    store = model.store(people, choose_device(device), scales=scales)
+    store = model.store(people, options)
     output.skipped += store.unreadable
     people = store.people
     files, ids = people.images.files, _image_ids(people)
-    # So that whoever is found says in which image.
+    # Predictions carry the ids of their rows.
     people.poses.image_ids = ids[people.image_index]
-    poses = model.predict_store(store, flip_test=flip_test, scales=scales)
+    poses = model.predict_store(store, options)
     output.parts.append(poses)
     base = _common_folder(files)
     for position, (file, number) in enumerate(zip(files, ids.tolist(), strict=True)):
@@ -196,16 +189,14 @@ def _predict_images(
     output.folders.append(str(base))
 
 
-def _predict_video(
-    model: "Model", video: Path, output: Output, device: str, flip_test: bool, scales: Sequence[float]
-) -> None:
-    """One whole-picture person in every frame, or all that are found; the drawing is a video too."""
+def _predict_video(model: Model, video: Path, output: Output, options: EvalOptions) -> None:
+    """Predict each frame as an image without boxes; the drawing is a video too."""
     first = 1 + max((image["id"] for image in output.images), default=0)
-    output.box_sources.append("none" if model.detector_free else "image")
+    output.box_sources.append(model.kind.box_source("image"))
     clip = Clip(video)
     with contextlib.ExitStack() as stack:
         film = stack.enter_context(_Film(output.drawing(video, ".mp4"), video)) if output.draw else None
-        for frames, poses in model.watch(clip, device=device, flip_test=flip_test, scales=scales):
+        for frames, poses in model.watch(clip, options):
             for number, frame in frames:
                 height, width = frame.shape[:2]
                 output.images.append(
@@ -225,30 +216,25 @@ def _predict_video(
         output.notes.append(f"{video}: {clip.fault}")
 
 
-def _image_ids(people: "People") -> NDArray[np.int64]:
-    """The images' ids; numbered anew where several sources use the same id."""
+def _image_ids(people: People) -> NDArray[np.int64]:
+    """Return the images' ids, or new numbers if several sources use the same id."""
     ids = people.images.ids
     return ids if len(np.unique(ids)) == len(ids) else np.arange(1, len(ids) + 1, dtype=np.int64)
 
 
 def _common_folder(files: Sequence[str]) -> Path:
-    """The deepest folder that holds all `files`: with it as --images, poses.json serves as labels."""
+    """Return the deepest folder that holds all `files`: with it as --images, poses.json serves as labels."""
     return Path(os.path.commonpath([os.path.dirname(file) for file in files]))
 
 
 def _size_of(file: str, known: NDArray[np.int64]) -> tuple[int, int]:
-    """(H, W) of an image; read from the file where the reader did not need it."""
-    from semipose.crops.crop import read_image
-
+    """Return (H, W) of an image, read from the file if `known` is (0, 0)."""
     height, width = known.tolist()
     image = None if height else read_image(file)
     return (height, width) if image is None else (image.shape[0], image.shape[1])
 
 
 def _draw_image(file: str, poses: Poses, output: Output) -> None:
-    from semipose.crops.crop import read_image
-    from semipose.drawing import save_jpeg
-
     image = read_image(file)
     if image is None:
         raise DataError(f"{file}: could be decoded a moment ago and cannot now: was it changed or moved?")
@@ -256,7 +242,7 @@ def _draw_image(file: str, poses: Poses, output: Output) -> None:
 
 
 class _Film:
-    """A video file written frame by frame, at the speed of `like`; it appears whole or not at all."""
+    """A video file written frame by frame, at the frame rate of `like`; it appears whole or not at all."""
 
     def __init__(self, path: Path, like: Path) -> None:
         import cv2

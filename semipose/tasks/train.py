@@ -1,8 +1,8 @@
-"""The main job: data and settings in, a run folder with a trained model and its comparison with a baseline out.
+"""Train and resume: data and settings in, a run folder with a trained model, its scores and a report out.
 
-`train` writes the plan (run.json) and works it off; `resume` works off what is left of a plan. Both go the same
-way, so a resumed run ends as one that was never interrupted. Of several processes (torchrun) all train, and
-the first alone plans, measures, prints and writes.
+`train` writes the plan (run.json) and executes it; `resume` executes what is left of a plan. Both share their code, so
+a resumed run ends as one that was never interrupted. Of several processes (torchrun) all train; only the first plans,
+measures, prints and writes.
 """
 
 import sys
@@ -23,9 +23,16 @@ from semipose.engine.batches import refuse_uneven
 from semipose.engine.setup import Stores, make_trainer
 from semipose.errors import DataError, UsageError, WriteError
 from semipose.formats.load import Data
+from semipose.inference.kind import kind_of
 from semipose.pose.skeleton import Skeleton
 from semipose.report.page import crops_summary, no_validation, write_report
-from semipose.runs.baseline import BASELINES, auxiliary_heads, baseline_options, measure_run
+from semipose.runs.baseline import (
+    BASELINE_METHOD,
+    BASELINES,
+    baseline_options,
+    measure_run,
+    shared_options,
+)
 from semipose.runs.folder import free_folder, refuse_nonempty, run_lock, undo_plan_on_error
 from semipose.runs.phases import Phase, extend, read_phases, write_phases
 from semipose.runs.plan import environment, environment_changes, fingerprint, make_plan
@@ -49,16 +56,19 @@ def train(
 ) -> Run:
     """Train on `data` and return the finished run.
 
-    `values` are settings by name (`method="mean_teacher"`, `duration="30ep"`, `input_size="256x192"`, ...);
-    `method_settings` are those of the method. With `baseline` the supervised baselines are trained too and the run says
-    whether the unlabeled images helped. `out` is a new folder, default the next free one in runs/.
+    - `values`: settings by name (`method="mean_teacher"`, `duration="30ep"`, `input_size="256x192"`, ...).
+    - `method_settings`: options of the method.
+    - `baseline`: also train the supervised baselines and measure whether the unlabeled images helped.
+    - `out`: a new folder; default the next free one in runs/.
 
     >>> run = train(load("labels.json", images="img/", unlabeled="frames/"), baseline=True)  # doctest: +SKIP
     """
     settings = (settings or Settings()).chosen("flag", "given in Python", **values).validate()
     methods.refuse_network(settings.method, settings.network)
     options = methods.typed_options(settings.method, dict(method_settings or {}))
-    data = data.for_whole_images() if settings.detector_free else data
+    if baseline:
+        shared_options(settings.method, options)  # refuse what the baseline cannot have now, not after training
+    data = kind_of(settings.network).training_data(data)
     if settings.patience is not None and data.val is None:
         raise UsageError(f"--patience {settings.patience} needs people to validate on, and there are none: give --val.")
     if settings.weights is not None:
@@ -87,17 +97,15 @@ def _console() -> Console:
 
 
 def resume(folder: str | Path, duration: str | int | None = None, device: str | None = None) -> Run:
-    """Go on with an interrupted run, to the same end as if it had not been interrupted.
+    """Resume an interrupted run; it ends with the weights of an uninterrupted run, bit for bit.
 
-    `duration` trains a finished run longer, as a new phase with a warm-up and a schedule of its own, and its baselines
-    too. `device` is another one than the run was started on; like other versions or another number of threads it is
-    allowed, and said: the weights are then no longer those of an uninterrupted run bit for bit.
+    `duration` trains a finished run and its baselines longer, as a new phase with a warm-up and a schedule of its own.
+    `device` replaces the device that the run was started on. Another device, version or number of threads is allowed
+    and reported: the weights may then differ in their last bits.
     """
     run = Run(folder)
     if run.folder.resolve().parent.name == "baseline":
-        raise UsageError(
-            f"{run.folder} is a baseline; it goes on with its run: semipose resume {run.folder.parents[1]}"
-        )
+        raise UsageError(f"{run.folder} is a baseline; resume it with its run: semipose resume {run.folder.parents[1]}")
     settings = run.settings
     if device is not None:
         settings = settings.chosen("flag", "semipose resume", device=device).validate()
@@ -114,7 +122,7 @@ def resume(folder: str | Path, duration: str | int | None = None, device: str | 
 
 
 def _complete(folder: Path, data: Data, settings: Settings, event: str, console: Console) -> Run:
-    """Do what is left of the plan in `folder`; when that is stopped, say how to go on."""
+    """Execute what is left of the plan in `folder`; if that is stopped, print how to resume."""
     try:
         sent = processes.from_first(to_json(Run(folder).record) if processes.is_first() else None)
         plan = parse_record(sent, RunRecord, str(folder / "run.json"))
@@ -130,22 +138,26 @@ def _complete(folder: Path, data: Data, settings: Settings, event: str, console:
         processes.wait()
         return Run(folder)
     except (KeyboardInterrupt, SystemExit, WriteError):
-        console.print(f"[bold]stopped[/]; what is done is saved, go on with: semipose resume {folder}", highlight=False)
+        console.print(
+            f"[bold]stopped[/]; all progress is saved, continue with: semipose resume {folder}", highlight=False
+        )
         raise
 
 
 def _train_all(folder: Path, plan: RunRecord, settings: Settings, stores: Stores, event: str, console: Console) -> None:
-    """Train the last phase of the run and of its baselines, so far as that is not done."""
+    """Train what is left of the last phase of the run and of its baselines."""
     phase = _train_one(folder, settings, plan, stores, None, event, console)
-    for name in BASELINES if plan.baseline else ():
-        # It trains for as many updates as the run did, so it does not stop early by a rule of its own.
-        baseline = replace(settings, method="supervised", deploy=None, patience=None)
-        options = baseline_options(name, auxiliary_heads(plan.method_settings))
+    if not plan.baseline:
+        return
+    shared = shared_options(plan.method, plan.method_settings)
+    for name in BASELINES:
+        # It trains for as many updates as the run, so it does not stop early by itself.
+        baseline = replace(settings, method=BASELINE_METHOD, deploy=None, patience=None)
         baseline_plan = msgspec.structs.replace(
             plan,
             baseline=False,
-            method="supervised",
-            method_settings=options,
+            method=BASELINE_METHOD,
+            method_settings=baseline_options(name, shared),
             settings=setting_records(baseline),
         )
         if processes.is_first():
@@ -158,23 +170,33 @@ def _train_one(
     settings: Settings,
     plan: RunRecord,
     stores: Stores,
-    model: Phase | None,
+    like: Phase | None,
     event: str,
     console: Console,
 ) -> Phase:
-    """Train the last phase of one run, unless its folder says that it is done; as long as `model`, where given."""
-    asked = plan.durations
-    found = processes.from_first(read_phases(folder) if processes.is_first() else None)
-    phases = [Phase(*row) for row in found]
-    earlier, phase = phases[: len(asked) - 1], phases[-1] if len(phases) == len(asked) else None
+    """Train the last phase of one run unless it has ended; as long as the phase `like`, if given."""
+    planned = plan.durations
+    recorded = processes.from_first(read_phases(folder) if processes.is_first() else None)
+    phases = [Phase(*row) for row in recorded]
+    earlier, phase = phases[: len(planned) - 1], phases[-1] if len(phases) == len(planned) else None
     if phase is not None and phase.end is not None:
         return phase
     start = (earlier[-1].end or 0) if earlier else 0
-    updates = model.updates if model else phase.updates if phase else None
-    settings = replace(settings, duration=Duration.parse(asked[-1]))
+    updates = like.updates if like else phase.updates if phase else None
+    settings = replace(settings, duration=Duration.parse(planned[-1]))
     skeleton = Skeleton.from_dict(plan.skeleton)
-    trainer = make_trainer(settings, plan.method_settings, skeleton, stores, folder, updates, console.print)
-    trainer.start, trainer.end, trainer.event = start, model.end if model else None, event
+    trainer = make_trainer(
+        settings,
+        plan.method_settings,
+        skeleton,
+        stores,
+        folder,
+        updates,
+        console.print,
+        start=start,
+        end=like.end if like else None,
+        event=event,
+    )
     phase = Phase(start, trainer.updates)
     if processes.is_first():
         write_phases(folder, [*earlier, phase])
@@ -186,7 +208,7 @@ def _train_one(
 
 
 def _conclude(folder: Path, plan: RunRecord, settings: Settings, data: Data, stores: Stores, console: Console) -> None:
-    """Measure, compare, write metrics.json and the report."""
+    """Score the run, compare it with its baselines, and write metrics.json and the report."""
     skeleton = Skeleton.from_dict(plan.skeleton)
     metrics = measure_run(folder, settings, skeleton, stores, plan.baseline)
     write_json(folder / "metrics.json", to_json(metrics))
@@ -195,16 +217,16 @@ def _conclude(folder: Path, plan: RunRecord, settings: Settings, data: Data, sto
 
 
 def _refuse_faults(data: Data, console: Console) -> None:
-    """The quick part of `semipose check`: print what it finds and stop at errors."""
+    """Run the quick part of `semipose check`: print its findings and raise DataError if there are errors."""
     findings = check(data, quick=True)
     for finding in findings:
         if finding.level != "note":
-            # Texts hold file names and [x, y, width, height], where brackets must stay brackets.
+            # Texts contain file names and [x, y, width, height]: brackets must not become markup.
             text, remedy = escape(finding.text), escape(finding.remedy)
             console.print(f"[yellow]{finding.level}[/]: {text} [dim]{remedy}[/]", highlight=False)
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
-        raise DataError(f"{len(errors)} fault(s) in the data; the first: {errors[0].text} {errors[0].remedy}")
+        raise DataError(f"{len(errors)} error(s) in the data; the first: {errors[0].text} {errors[0].remedy}")
 
 
 def _print_plan(plan: RunRecord, summary: str, folder: Path, console: Console) -> None:

@@ -31,3 +31,18 @@ class TwoViews(Method):
     def networks(self) -> dict[str, PoseNetwork]:
         """The one network."""
         return {"network": self.network}
+
+
+class ThreeLevels(TwoViews):
+    """Two views, with an option that has the name of a baseline's option and another meaning."""
+
+    def __init__(
+        self, build: Build, skeleton: Skeleton, *, levels: tuple[float, float, float] = (0.1, 0.2, 0.3)
+    ) -> None:
+        super().__init__(build, skeleton, weight=sum(levels))
+
+
+class WrongBaseline(ThreeLevels):
+    """Wants its baseline to have this option, which the baseline cannot have with three values."""
+
+    baseline_options = ("levels",)

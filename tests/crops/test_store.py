@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from semipose.crops import store as loader
+from semipose.crops import decode, places
 from semipose.crops.crop import CropFrame, read_image
-from semipose.crops.store import CropStore, choose_cache
+from semipose.crops.places import Sharing, choose_cache
+from semipose.crops.store import CropStore
 from semipose.data.people import People
 from semipose.errors import DataError, UsageError
 from tests import drawn
@@ -36,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were decoded."""
     files: list[str] = []
-    monkeypatch.setattr(loader, "read_image", lambda path: files.append(path) or read_image(path))
+    monkeypatch.setattr(decode, "read_image", lambda path: files.append(path) or read_image(path))
     return files
 
 
@@ -94,9 +95,9 @@ def test_runs_that_divide_the_same_people_otherwise_share_a_file(tmp_path: Path,
     crops = CropStore(people, SIZE, "ram").get(np.arange(6))
     for cut in (2, 4):
         parts = people.select(slice(None, cut)), people.select(slice(cut, None))
-        first = CropStore(parts[0], SIZE, "disk", disk_limit=DISK, beside=[parts[1]])
+        first = CropStore(parts[0], SIZE, "disk", disk_limit=DISK, other_streams=[parts[1]])
         read.clear()
-        second = CropStore(parts[1], SIZE, "disk", disk_limit=DISK, beside=[parts[0]])
+        second = CropStore(parts[1], SIZE, "disk", disk_limit=DISK, other_streams=[parts[0]])
         assert torch.equal(torch.cat([first.get(np.arange(cut)), second.get(np.arange(6 - cut))]), crops)
         assert read == []
     assert len(list(folder.glob("*.crops"))) == 1
@@ -113,7 +114,7 @@ def test_processes_share_crops_in_memory(tmp_path: Path, read: list[str]) -> Non
             told.append(numbers)
             return told[0]
 
-        return CropStore(people, SIZE, "ram", strict=False, first=first, agree=agree)
+        return CropStore(people, SIZE, "ram", strict=False, sharing=Sharing(first, agree))
 
     stores = [store(True), store(False)]
     assert sorted(read) == sorted(people.images.files)  # by the first alone
@@ -128,15 +129,15 @@ def test_processes_share_crops_in_memory(tmp_path: Path, read: list[str]) -> Non
 
 def test_auto_takes_the_fastest_place_with_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
-    monkeypatch.setattr(loader, "free_memory", lambda: 100 * CROP_BYTES)
-    monkeypatch.setattr(loader.crop_cache, "room", lambda folder: 200 * CROP_BYTES)
+    monkeypatch.setattr(places, "free_memory", lambda: 100 * CROP_BYTES)
+    monkeypatch.setattr(places.crop_cache, "free_bytes", lambda folder: 200 * CROP_BYTES)
     assert choose_cache(39, FRAME, cpu) == "ram"
     assert choose_cache(41, FRAME, cpu) == "none"  # nobody said how much disk may be used
     assert choose_cache(41, FRAME, cpu, disk_limit=60 * CROP_BYTES) == "disk"
-    assert choose_cache(41, FRAME, cpu, disk_limit=60 * CROP_BYTES, beside=20) == "none"
+    assert choose_cache(41, FRAME, cpu, disk_limit=60 * CROP_BYTES, other_count=20) == "none"
     assert choose_cache(99, FRAME, cpu, disk_limit=DISK) == "disk"
     assert choose_cache(101, FRAME, cpu, disk_limit=DISK) == "none"  # half of the disk stays free
-    monkeypatch.setattr(loader.crop_cache, "room", lambda folder: 0)
+    monkeypatch.setattr(places.crop_cache, "free_bytes", lambda folder: 0)
     assert choose_cache(41, FRAME, cpu, disk_limit=DISK) == "none"
 
 
@@ -217,7 +218,7 @@ def test_a_fault_in_a_decoding_thread_ends_the_run(tmp_path: Path, monkeypatch: 
     def dies(*_: object) -> None:
         raise MemoryError("no room for the picture")
 
-    monkeypatch.setattr(loader, "cut", dies)
+    monkeypatch.setattr(decode, "cut", dies)
     with pytest.raises(MemoryError, match="no room"):
         store.get(np.array([0, 1]))
 

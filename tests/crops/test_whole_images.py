@@ -24,7 +24,7 @@ EMPTY = [0] * len(POINTS)
 def store(folder: Path, change: Change | None = None, images: int = 2) -> WholeImageStore:
     """Pictures of 64x48 px, a mouse with the box 10, 5, 20, 30 in each, changed by `change`."""
     everybody = load_labels(*project(folder, change, images), include_ignored=True)
-    return WholeImageStore(one_row_per_image(everybody), SIZE, "ram", workers=1, everybody=everybody)
+    return WholeImageStore(one_row_per_image(everybody), SIZE, "ram", workers=1, all_people=everybody)
 
 
 def known(made: WholeImageStore, row: int = 0) -> np.ndarray:

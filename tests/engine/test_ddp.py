@@ -40,7 +40,7 @@ def train(people: Path, out: Path, **changes: Any) -> tuple[list[float], dict[st
     with training.group_norm(), processes.group(training.CPU), pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.replace", by_the_first)
         trainer = training.trainer(people, out, **changes)
-        norms, bad = [], trainer._bad
+        norms, bad = [], trainer._nonfinite
 
         def noted(loss: torch.Tensor) -> torch.Tensor:
             norms.append(
@@ -50,7 +50,7 @@ def train(people: Path, out: Path, **changes: Any) -> tuple[list[float], dict[st
             )
             return bad(loss)
 
-        trainer._bad = noted
+        trainer._nonfinite = noted
         trainer.run()
         return norms, training.digests(trainer)
 

@@ -16,7 +16,8 @@ from semipose.engine.setup import Stores, make_batches, make_trainer, scorer
 from semipose.errors import UsageError
 from semipose.fields import Fields
 from semipose.formats.load import Data
-from semipose.inference.predict import checked_scales, find_people, score_found
+from semipose.inference.detector_free import DetectorFree, checked_scales, find_people
+from semipose.inference.options import EvalOptions
 from semipose.pose.skeleton import Skeleton
 from semipose.views.view import Augmentation, SceneCrops
 from tests.scenes import SETTINGS, Told, crowds
@@ -51,8 +52,8 @@ def test_streams_hand_out_whole_images_and_unlabeled_ones_without_people(stores:
 
 def test_two_processes_get_the_halves_of_one_ones_batch(stores: Stores) -> None:
     policy = Augmentation(shift=0.2)
-    one = Stream(stores.labeled, "labeled", 4, 0, policy, True).crops(3)
-    two = [Stream(stores.labeled, "labeled", 4, 0, policy, True, part, 2).crops(3) for part in (0, 1)]
+    one = Stream(SceneCrops, stores.labeled, "labeled", 4, 0, policy, True).batch(3)
+    two = [Stream(SceneCrops, stores.labeled, "labeled", 4, 0, policy, True, part, 2).batch(3) for part in (0, 1)]
     views = [part.strong(part.weak()) for part in two]
     torch.testing.assert_close(torch.cat([view.image for view in views]), one.strong(one.weak()).image)
     scenes = [part.scene(view, stores.labeled.people.skeleton.flip) for part, view in zip(two, views, strict=True)]
@@ -126,20 +127,20 @@ def labeled(data: Data, images: int) -> WholeImageStore:
     people.poses, people.image_index = people.poses[last], people.image_index[last]
     people.poses.keypoints[:], people.poses.boxes[:, 2:] = THERE[:, None], 30
     people.poses.visible[:], people.poses.areas[:] = 2, 900
-    return WholeImageStore(one_row_per_image(people), (64, 64), "ram", everybody=people)
+    return WholeImageStore(one_row_per_image(people), (64, 64), "ram", all_people=people)
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_people_are_found_at_their_place_in_the_image(data: Data, flip_test: bool) -> None:
     store, network = labeled(data, 1), told(data)
     network.mirrored = flip_test
-    found = find_people(network, store, skeleton=data.skeleton, flip_test=flip_test)
+    found = find_people(network, store, data.skeleton, EvalOptions(flip_test=flip_test))
     assert found.image_ids.tolist() == [store.people.images.ids[0]] * 2
     order = np.argsort(found.keypoints[:, 0, 0])
     # A cell is 6 pixels wide, and a peak is looked for at its quarters; the black rows are whole ones of the crop.
     np.testing.assert_allclose(found.keypoints[order], np.repeat(THERE[:, None], 8, 1), atol=2.0)
     assert (found.box_scores > 0.5).all()
-    score = score_found(found, store, data.skeleton, resamples=0)
+    score = DetectorFree().score(found, store.truth, data.skeleton, resamples=0)
     assert score.values["oks_ap50"] == pytest.approx(100)
 
 
@@ -162,15 +163,15 @@ class Sizes(torch.nn.Module):
 @pytest.mark.parametrize("scales", [(1.0, 2.0), (1.0, 0.5), (1.0, 0.5, 2.0)])
 def test_people_are_found_at_their_place_in_several_scales(data: Data, scales: tuple[float, ...]) -> None:
     store, network = labeled(data, 1), Sizes(data.skeleton)
-    store = WholeImageStore(store.people, (round(64 * max(scales)),) * 2, "ram", everybody=store.everybody)
-    found = find_people(network, store, skeleton=data.skeleton, scales=scales)  # type: ignore[arg-type]
+    store = WholeImageStore(store.people, (round(64 * max(scales)),) * 2, "ram", all_people=store.all_people)
+    found = find_people(network, store, data.skeleton, EvalOptions(scales=scales))  # type: ignore[arg-type]
     order = np.argsort(found.keypoints[:, 0, 0])
     np.testing.assert_allclose(found.keypoints[order], np.repeat(THERE[:, None], 8, 1), atol=2.0)
     # Peaks lie on cells, or halfway between two, and are moved by a quarter of one whichever way; there are no black
     # columns, so that nothing else is lost across.
     off = np.abs(found.keypoints[order][..., 0] - np.repeat(THERE[:, :1], 8, 1))
     np.testing.assert_allclose(off, 1.5, atol=0.1)
-    alone = find_people(network.of[64], labeled(data, 1), skeleton=data.skeleton)
+    alone = find_people(network.of[64], labeled(data, 1), data.skeleton)
     assert (found.box_scores < 0.999 * alone.box_scores).all()
     # All scales show the same, edge to edge: a large view made small is the small one.
     assert list(network.seen) == [round(64 * scale) for scale in scales]

@@ -22,7 +22,7 @@ def test_the_first_signal_asks_and_the_second_ends_the_process_as_ever(first: si
     usual = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with Stop() as stop:
         os.kill(os.getpid(), first)
-        assert stop.asked == first
+        assert stop.received == first
         assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == usual
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)

@@ -222,7 +222,7 @@ def test_clipping_bounds_the_gradient(stores: Stores, tmp_path: Path) -> None:
     trainer = make(stores, tmp_path, SETTINGS.chosen("flag", "", clip=1e-3))
     step = trainer.method(trainer.batches(0), Progress(0, 6))
     torch.stack(list(step.losses.values())).sum().backward()
-    trainer._bad(torch.zeros(()))
+    trainer._nonfinite(torch.zeros(()))
     grads = [p.grad for p in trainer.method.parameters() if p.grad is not None]
     assert torch.nn.utils.get_total_norm(grads) <= 1.01e-3
 

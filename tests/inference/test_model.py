@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from semipose.errors import DataError, UsageError
-from semipose.inference.model import FRAMES_AT_ONCE, Model
+from semipose.inference.model import FRAMES_PER_CHUNK, Model
 from tests.finished_run import SIZE, SKELETON, header_only, make_network, save_network
 
 
@@ -53,7 +53,7 @@ def test_an_array_that_is_no_rgb_image_is_refused(model: Model, image: np.ndarra
 
 
 def test_every_frame_of_a_video_gets_its_number(model: Model, tmp_path: Path) -> None:
-    count = FRAMES_AT_ONCE + 3
+    count = FRAMES_PER_CHUNK + 3
     film = write_video(tmp_path / "film.avi", count)
     poses = model.predict(film)
     assert poses.image_ids.tolist() == list(range(count))

@@ -10,7 +10,8 @@ from torch import nn
 from semipose.codecs.heatmap import HeatmapCodec
 from semipose.crops.store import CropStore
 from semipose.fields import Fields
-from semipose.inference.predict import predict_people
+from semipose.inference.options import EvalOptions
+from semipose.inference.top_down import predict_people
 from tests import drawn
 
 SIZE = (96, 64)
@@ -42,7 +43,7 @@ class Oracle(nn.Module):
 def test_a_perfect_network_gives_the_labels_back(tmp_path: Path, flip_test: bool) -> None:
     people = drawn.people(tmp_path, 7)
     store = CropStore(people, SIZE)
-    found = predict_people(Oracle(store), store, size=SIZE, skeleton=people.skeleton, batch_size=7, flip_test=flip_test)
+    found = predict_people(Oracle(store), store, people.skeleton, EvalOptions(batch_size=7, flip_test=flip_test))
     seen = (people.poses.visible > 0) & (found.scores > 0.3)
     assert seen.mean() > 0.9
     assert np.abs(found.keypoints - people.poses.keypoints)[seen].max() < 0.1
@@ -53,6 +54,6 @@ def test_the_batch_size_does_not_matter(tmp_path: Path) -> None:
     people = drawn.people(tmp_path, 5)
     store = CropStore(people, SIZE)
     one, all_ = (
-        predict_people(Oracle(store), store, size=SIZE, skeleton=people.skeleton, batch_size=size) for size in (2, 64)
+        predict_people(Oracle(store), store, people.skeleton, EvalOptions(batch_size=size)) for size in (2, 64)
     )
     np.testing.assert_allclose(one.keypoints, all_.keypoints, atol=1e-4)

@@ -12,6 +12,7 @@ from semipose.codecs.center_offset import LEAST_OKS
 from semipose.codecs.rescoring import Rescorer
 from semipose.errors import DataError, UsageError
 from semipose.formats.load import Data, load
+from semipose.inference.options import EvalOptions
 from semipose.runs.rescoring import best_oks, rescored
 from semipose.runs.run import Run
 from semipose.synthetic.crowd import write_crowds
@@ -82,8 +83,8 @@ def test_eval_and_predict_multiply_scores_by_what_is_learned_from_labeled_images
     evaluate(run, labels, images, device="cpu", rescore=True, out=out)
     assert json.loads(out.read_text())["rescored"] is True
     plain, judged = run.model(), rescored(run, "best", "cpu")
-    assert asked == [len(plain.predict_people(data.labeled, device="cpu"))] * 2
-    before, after = (model.predict_people(data.labeled, device="cpu") for model in (plain, judged))
+    assert asked == [len(plain.predict_people(data.labeled, EvalOptions(device="cpu")))] * 2
+    before, after = (model.predict_people(data.labeled, EvalOptions(device="cpu")) for model in (plain, judged))
     assert judged.rescorer is not None
     assert len(after) == len(before)
     with torch.no_grad():
@@ -100,7 +101,7 @@ def test_eval_and_predict_multiply_scores_by_what_is_learned_from_labeled_images
 
 
 def test_what_cannot_be_rescored_is_refused(run: Run, data: Data) -> None:
-    with pytest.raises(DataError, match="finds nobody in its labeled images"):
+    with pytest.raises(DataError, match="detects no people in its labeled images"):
         rescored(run, "best", "cpu")
     with pytest.raises(UsageError, match="give the run's folder"):
         rescored(run.model(), "best", "cpu")

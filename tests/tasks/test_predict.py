@@ -11,6 +11,7 @@ import pytest
 
 from semipose.errors import DataError, UsageError
 from semipose.formats.labels import load_labels
+from semipose.inference.top_down import TopDown
 from semipose.pose.skeleton import PRESETS
 from semipose.runs.run import Run
 from semipose.tasks.predict import Output, predict
@@ -69,7 +70,7 @@ def test_equal_names_get_drawings_of_their_own(run: Run, three: Path, tmp_path: 
     "name", ["../../evil.jpg", "/etc/evil.jpg", "..", "...jpg", "a\\..\\b.png", "sub/\x00x.jpg", ""]
 )
 def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
-    drawing = Output(tmp_path, PRESETS["lsp_14"], True).drawing(name, ".jpg")
+    drawing = Output(tmp_path, PRESETS["lsp_14"], TopDown(), True).drawing(name, ".jpg")
     assert drawing.parent == tmp_path / "drawings"
     assert drawing.name not in (".jpg", "..jpg")
 

@@ -53,7 +53,7 @@ def test_an_interrupted_run_of_two_processes_goes_on_with_two(tmp_path: Path) ->
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=60)[1]
-    assert told.count("go on with: semipose resume") == 1, told
+    assert told.count("continue with: semipose resume") == 1, told
     assert not (run / "metrics.json").exists()
 
     process = start("resume", run)

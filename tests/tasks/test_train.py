@@ -227,7 +227,7 @@ def test_a_full_disk_loses_nothing(
         patched.setattr(os, "replace", full)
         with pytest.raises(WriteError, match=r"last\.safetensors.*No space left on device"):
             sp.train(read(files), out=tmp_path / "run", method="supervised", **TINY)
-    assert "go on with: semipose resume" in capfd.readouterr().err
+    assert "continue with: semipose resume" in capfd.readouterr().err
     assert read_record(tmp_path / "run" / "checkpoints" / "last.safetensors")["update"] == 2
     assert not any(is_leftover(file) for file in (tmp_path / "run").rglob("*"))
     assert phases(sp.resume(tmp_path / "run").folder) == [(0, 4, 4)]

@@ -14,8 +14,9 @@ from semipose.comparison.rows import Scorer
 from semipose.drawing import draw, person_colors
 from semipose.errors import UsageError
 from semipose.formats.load import Data, load
+from semipose.inference.detector_free import DetectorFree
 from semipose.inference.model import Model
-from semipose.inference.predict import score_whole_images
+from semipose.inference.options import EvalOptions
 from semipose.pose.poses import Poses
 from semipose.report.whole_images import unlabeled_image_gallery, val_image_gallery
 from semipose.runs.run import Run
@@ -85,7 +86,7 @@ def test_a_run_is_evaluated_in_whole_images_and_resumed(run: Run, data: Data, tm
     assert any("parted at 0.1 and 0.8" in note for note in paper.notes)
     with pytest.raises(UsageError, match="cid finds people itself"):
         evaluate(run, labels, pictures(data), detections=labels)
-    with pytest.raises(UsageError, match="way of its own"):
+    with pytest.raises(UsageError, match="decoding of its own"):
         evaluate(run, labels, pictures(data), device="cpu", decode="quarter")
     with pytest.raises(UsageError, match=r"--easy-below 0.9: expected above 0, below 0.8"):
         evaluate(run, labels, pictures(data), device="cpu", easy_below=0.9)
@@ -184,8 +185,8 @@ def test_a_comparison_keeps_the_people_a_run_detects_and_scores_them(run: Run, d
     assert set(kept) == {"best-teacher", "best-student", "last-teacher"}
     scorer = Scorer(tmp_path, data.val, "oks_ap", "val")
     for name, found in kept.items():
-        again = run.model(name).predict_people(data.val, device="cpu")
+        again = run.model(name).predict_people(data.val, EvalOptions(device="cpu"))
         assert len(found) == len(again)
         np.testing.assert_allclose(found.keypoints, again.keypoints, atol=1e-3)
         np.testing.assert_array_equal(found.image_ids, again.image_ids)
-        assert scorer._score(found, run).values == score_whole_images(again, data.val, data.skeleton, 0).values
+        assert scorer._score(found, run).values == DetectorFree().score(again, data.val, data.skeleton, 0).values
