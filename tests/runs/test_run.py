@@ -31,7 +31,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, finished: Path) -> N
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("{", "not json"),
+        ("{", "not valid json"),
         ("[1]", "json list"),
         ('{"format": 9, "semipose": "7.0"}', "format 9.*7.0"),
         ('{"format": 2}', "lacks method"),
