@@ -20,10 +20,10 @@ from typing import Any
 import torch
 
 from semipose.cli.main import main
-from semipose.engine import checkpoint
 from semipose.engine.log import RunLog
 from semipose.engine.trainer import Trainer
 from semipose.report import crops  # noqa: F401
+from semipose.system import tensor_file
 from semipose.tasks import train  # noqa: F401 (loaded once, for all the processes to come)
 
 
@@ -45,7 +45,7 @@ def dies_at(moment: str, nth: int) -> Callable[..., bool]:
 
 def watch(told: Callable[..., bool]) -> None:
     """Tell `told` of every moment at which this process could die."""
-    step, replace, save_file, write = Trainer.step, os.replace, checkpoint.save_file, RunLog.write
+    step, replace, save_file, write = Trainer.step, os.replace, tensor_file.save_file, RunLog.write
 
     def stepping(self: Trainer, batch: Any) -> Any:
         told("step")
@@ -71,7 +71,7 @@ def watch(told: Callable[..., bool]) -> None:
             os.truncate(self.path, (start + self.path.stat().st_size) // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Trainer.step, os.replace, checkpoint.save_file, RunLog.write = stepping, replacing, saving, writing  # type: ignore
+    Trainer.step, os.replace, tensor_file.save_file, RunLog.write = stepping, replacing, saving, writing  # type: ignore
 
 
 def start(argv: list[str], moment: str = "", nth: float = 0) -> int:
