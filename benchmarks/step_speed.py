@@ -105,7 +105,7 @@ def main() -> None:
     )
     results = {**conditions(settings, args), "rows": []}
     with tempfile.TemporaryDirectory() as folder:
-        make = crowds if settings.detector_free else drawn
+        make = crowds if settings.kind.whole_images else drawn
         data = make(Path(folder), 2 * settings.batch_size)
         for name in args.methods or methods.methods_for(args.network):
             chosen = settings.chosen("flag", "", method=name)
