@@ -74,7 +74,7 @@ def operations(batch: int) -> dict[str, tuple[str, Callable[[], object]]]:
     weak = crops.weak()
     image, there = weak.image, crops.labels(weak, SKELETON.flip)
     return {
-        "plain": ("view", crops.plain),
+        "plain": ("view", crops.canonical),
         "weak": ("view", crops.weak),
         "strong": ("view", lambda: crops.strong(weak)),
         "labels": ("view", lambda: crops.labels(weak, SKELETON.flip)),
