@@ -89,7 +89,7 @@ def _terms(rows: Rows, group: str, names: Sequence[str] | None = None) -> list[C
 
 
 def _signal_charts(rows: Rows) -> list[str]:
-    """A chart for shares of 1 (confidence, trusted), one for each group of signals (group/name), and one for each of
+    """A chart for shares of 1 (confidence, confident), one for each group of signals (group/name), and one for each of
     the others, which have scales of their own."""
     names, groups = _names(rows, "signals"), dict[str, list[str]]()
     for name in names:
@@ -98,7 +98,7 @@ def _signal_charts(rows: Rows) -> list[str]:
     shares = [name for name in alone if all(0 <= value <= 1.05 for _, value in series(rows, "signals", name))]
     drawn = [
         chart(
-            "Confidence and trust",
+            "Confidence",
             _terms(rows, "signals", shares),
             note="From 0 to 1: how high the peaks are, and which share of keypoints is learned from.",
         )
