@@ -192,7 +192,7 @@ def seen(**options: Any) -> dict[str, list[Tensor]]:
     """The images that each network is shown in a step, when all peaks are 0.4 high and far apart."""
     method, images = make(**options), {"student": [], "teacher": [], "reviewer": [], "own": []}
     places = 8 + 48 * torch.rand(4, len(SKELETON), 2, generator=torch.Generator().manual_seed(0))
-    method._keypoints = lambda *_: (places, torch.full((4, len(SKELETON)), 0.4))  # type: ignore[method-assign]
+    method._strong_keypoints = lambda *_: (places, torch.full((4, len(SKELETON)), 0.4))  # type: ignore[method-assign]
     for name, network in (
         ("student", method.student),
         ("teacher", method.teacher),
