@@ -19,6 +19,7 @@ from semipose.engine.trainer import Trainer
 from semipose.fields import InstanceFields
 from semipose.methods.method import Method
 from semipose.networks.cid import PersonHead
+from semipose.networks.levels import MultiLevel
 from semipose.networks.network import PoseNetwork
 
 
@@ -43,7 +44,9 @@ def recorded(method: Method) -> Iterator[list[Pass]]:
         autocast = kind != "meta" and torch.is_autocast_enabled(kind)
         passes.append(Pass(name, shapes, torch.is_grad_enabled(), network.training, autocast))
 
-    networks = {name: part for name, part in method.named_modules() if isinstance(part, PoseNetwork | PersonHead)}
+    networks = {
+        name: part for name, part in method.named_modules() if isinstance(part, PoseNetwork | MultiLevel | PersonHead)
+    }
     hooks = [
         network.register_forward_pre_hook(lambda part, inputs, name=name: record(name, part, inputs))
         for name, network in networks.items()

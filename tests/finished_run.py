@@ -133,7 +133,7 @@ def write_log(file: Path, networks: dict[str, Any]) -> None:
     rows: list[dict[str, Any]] = []
     for update in range(10, 101, 10):
         losses = {"labeled": 0.01 / update, "consistency": 0.002 / update}
-        signals = {"confidence": update / 200, "trusted": 0.5, "gradient": 3.0}
+        signals = {"confidence": update / 200, "confident": 0.5, "gradient": 3.0}
         rows.append(
             {
                 "kind": "train",

@@ -1,4 +1,4 @@
-"""Two networks' answers to one view, made one."""
+"""Combine the heatmaps that two networks predict on one view."""
 
 from dataclasses import replace
 
@@ -8,12 +8,12 @@ from torch import Tensor
 from semipose.codecs.heatmap import highest
 from semipose.fields import Fields
 
-# Cells within which two peaks are one.
+# Two peaks agree when they lie within this distance, in cells.
 AGREEMENT_CELLS = 2.0
 
 
 def blend(first: Fields, second: Fields, share: Tensor) -> Fields:
-    """`first` with the `share` in 0..1, of each keypoint (B, K) or of all (), taken from `second`."""
+    """Interpolate from `first` to `second` by `share` in 0..1, one number () or one per keypoint (B, K)."""
     return Fields(
         {
             name: replace(field, maps=torch.lerp(field.maps.float(), second[name].maps.float(), share[..., None, None]))
@@ -22,13 +22,15 @@ def blend(first: Fields, second: Fields, share: Tensor) -> Fields:
     )
 
 
-def agreement(first: Fields, second: Fields, known: Tensor) -> Fields:
-    """For each keypoint the mean of both heatmaps where their highest cells lie within two cells, else the one with
-    the higher peak; `first` alone where `known`, one number, is 0."""
-    one, other = (field["heatmap"].maps for field in (first, second))
+def agreement(first: Fields, second: Fields, enabled: Tensor) -> Fields:
+    """Average the heatmaps of each keypoint where their peaks agree, else keep the one with the higher peak.
+
+    Peaks are the highest cells. Where the scalar `enabled` is 0 the result is `first`.
+    """
+    one, other = (fields["heatmap"].maps for fields in (first, second))
     (height, index), (other_height, other_index) = highest(one), highest(other)
     width = one.shape[-1]
-    across = index % width - other_index % width
-    down = torch.div(index, width, rounding_mode="floor") - torch.div(other_index, width, rounding_mode="floor")
-    near = across.square() + down.square() <= AGREEMENT_CELLS**2
-    return blend(first, second, torch.where(near, 0.5, (other_height > height).float()) * known)
+    dx = index % width - other_index % width
+    dy = torch.div(index, width, rounding_mode="floor") - torch.div(other_index, width, rounding_mode="floor")
+    agree = dx.square() + dy.square() <= AGREEMENT_CELLS**2
+    return blend(first, second, torch.where(agree, 0.5, (other_height > height).float()) * enabled)

@@ -1,4 +1,4 @@
-"""MultiAugs: several ways to make one strong view harder, a loss for each, and one answer that all must reach."""
+"""MultiAugs: one strong view is made harder in several ways; every one must match the same teacher output."""
 
 from typing import Literal
 
@@ -6,25 +6,35 @@ import torch
 from torch import Tensor
 
 from semipose.fields import Fields
-from semipose.methods.method import Build, Method, Progress, Step, as_teacher, peak_confidence
+from semipose.methods.method import Build, Method, Progress, Step, peak_confidence, teacher_forward
 from semipose.networks.ensemble import Ensemble
 from semipose.networks.network import PoseNetwork
 from semipose.networks.recompute import recomputed
 from semipose.pose.skeleton import Skeleton
 from semipose.views.paths import PATHS, read_paths
-from semipose.views.view import Batch, View
+from semipose.views.view import Batch
 
 
 class MultiAugs(Method):
     """Multi-path easy-hard consistency of one network or a cross-taught pair (Zhou et al., MultiAugs, 2024).
 
-    One strong view is made harder in a different way on each path; the losses of all paths are added, not averaged.
-    Teacher BatchNorm: the teaching network's running statistics. EMA: none. Deployed: the network, of a pair the
-    first.
-    Differs from the paper: the weight ramps up, for the reason `pose_dual` gives; a path changes the strong view and
-    not the weak one before it turns, so rectangles are upright; rectangles follow the input's size, their axes are
-    not exchanged, and CutMix and MixUp exchange neighbors. JCCM has two mixed rectangles also in a pair, where the
-    public code has five.
+    One network that is its own teacher, or with `dual` two networks, each the teacher of the other.
+
+    - Supervised loss: the mean of the networks' losses on weak labeled views.
+    - Consistency losses: the teacher's heatmaps on a weak unlabeled view, warped to the strong view. Each path makes
+      the strong view harder in its own way and has its own loss. The losses of all paths are added, not averaged.
+
+    Teacher BatchNorm: the teaching network's running statistics.
+    EMA: none.
+    Deployed: the network, or the first of a pair.
+
+    Differs from the paper:
+
+    - The consistency weight ramps up, for the reason given in `pose_dual`.
+    - A path changes the strong view, not the weak one before its rotation, so rectangles are upright.
+    - Rectangles follow the size of the input, and their axes are not exchanged.
+    - CutMix and MixUp pair neighbors of the batch.
+    - JCCM mixes two rectangles in a pair too, where the public code has five.
     """
 
     deployed = "first"
@@ -34,53 +44,53 @@ class MultiAugs(Method):
         build: Build,
         skeleton: Skeleton,
         *,
-        paths: str = "joco,jccm",  # with few labels the paper adds joint_cutout,joint_cut_occlude; see views/paths.py
-        dual: bool = False,  # a pair that teaches each other instead of one network
-        weight: float = 1.0,  # of each path's loss
-        ramp: float = 0.1,  # share of the run over which that weight grows from 0
-        outside: Literal["unknown", "background"] = "unknown",  # what lies beyond the teacher's view
-        recompute: bool = False,  # compute each path's forward pass twice instead of keeping it: less memory
+        paths: str = "joco,jccm",  # comma-separated; with few labels the paper adds joint_cutout,joint_cut_occlude
+        dual: bool = False,  # two networks that teach each other, instead of one
+        weight: float = 1.0,  # weight of each path's loss
+        ramp: float = 0.1,  # the weight grows linearly from 0 over this share of the run (0 to 1)
+        outside: Literal["unknown", "background"] = "unknown",  # target beyond the teacher's view: no loss, or 0
+        recompute: bool = False,  # save memory: recompute each path's forward pass in the backward pass
     ) -> None:
         super().__init__(build, skeleton)
         self.paths = read_paths(paths)
         self.weight, self.ramp, self.outside, self.recompute = weight, ramp, outside, recompute
         self.first = build("student")
-        self.pair = {"first": self.first}
+        self.trained = {"first": self.first}
         if dual:
             self.second = build("peer")
-            self.pair["second"] = self.second
+            self.trained["second"] = self.second
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
-        """The labeled loss, shared by a pair, and the loss of every path of every network."""
-        seen = batch.labeled.weak()
-        labeled = [self.labeled_loss(network(seen.image), batch.labeled, seen) for network in self.pair.values()]
+        """Return the mean supervised loss and the consistency loss of every path of every network."""
+        labeled_view = batch.labeled.weak()
+        labeled = [
+            self.labeled_loss(network(labeled_view.image), batch.labeled, labeled_view)
+            for network in self.trained.values()
+        ]
         losses = {"labeled": torch.stack(labeled).mean()}
         if batch.unlabeled is None:
             return Step(losses)
-        draw = batch.unlabeled.random
         weak = batch.unlabeled.weak()
         strong = batch.unlabeled.strong(weak)
-        answers = {name: self._answer(network, weak) for name, network in self.pair.items()}
-        weight = self.weight * progress.ramp(self.ramp)
-        for name, answer in answers.items():
-            student = name if len(self.pair) == 1 else {"first": "second", "second": "first"}[name]
-            keypoints, _ = self.codec(weak, answer).decode(answer, "quarter")
-            there = weak.to(strong).keypoints(keypoints, self.skeleton.flip)
+        outputs = {name: teacher_forward(network, weak) for name, network in self.trained.items()}
+        weight, dual = self.weight * progress.ramp(self.ramp), len(self.trained) > 1
+        for teacher, teacher_output in outputs.items():
+            student = {"first": "second", "second": "first"}[teacher] if dual else teacher
+            keypoints, _ = self.codec(weak, teacher_output).decode(teacher_output, "quarter")
+            strong_keypoints = weak.to(strong).keypoints(keypoints, self.skeleton.flip)
             for number, path in enumerate(self.paths):
-                hard = PATHS[path](strong.image, there, draw, f"{student}/{number}/{path}")
-                fields = self._student(self.pair[student], hard)
-                loss = self.consistency_loss(fields, answer, weak, strong, outside=self.outside)
-                key = f"{path}_{student}" if len(self.pair) > 1 else path
+                name = f"{student}/{number}/{path}"
+                hard = PATHS[path](strong.image, strong_keypoints, batch.unlabeled.random, name)
+                output = self._student_output(self.trained[student], hard)
+                loss = self.consistency_loss(output, teacher_output, weak, strong, outside=self.outside)
+                key = f"{path}_{student}" if dual else path
                 losses[key] = losses.get(key, 0) + loss * weight
-        return Step(losses, {f"confidence_{name}": peak_confidence(answer).mean() for name, answer in answers.items()})
+        return Step(losses, {f"confidence_{name}": peak_confidence(output).mean() for name, output in outputs.items()})
 
-    def _answer(self, network: PoseNetwork, weak: View) -> Fields:
-        with as_teacher(network):
-            return network(weak.image)
-
-    def _student(self, network: PoseNetwork, image: Tensor) -> Fields:
+    def _student_output(self, network: PoseNetwork, image: Tensor) -> Fields:
         return recomputed(network, image) if self.recompute else network(image)
 
     def networks(self) -> dict[str, PoseNetwork]:
-        """The network, or both and the mean of their maps as a third."""
-        return self.pair if len(self.pair) == 1 else {**self.pair, "average": Ensemble(list(self.pair.values()))}
+        """Return the network, or both networks and the mean of their maps as a third."""
+        networks = list(self.trained.values())
+        return self.trained if len(networks) == 1 else {**self.trained, "average": Ensemble(networks)}

@@ -1,4 +1,4 @@
-"""Labels only: the baseline, and the baseline that every other method is compared with."""
+"""Supervised training on labeled images alone: the baseline that every other method is compared with."""
 
 from typing import Literal
 
@@ -13,11 +13,17 @@ from semipose.views.view import Batch
 
 
 class Supervised(Method):
-    """Trains on the labeled images alone and keeps an averaged copy, so that averaging is not taken for a method.
+    """Supervised baseline on the labeled images alone, with averaged weights (Xiao et al., ECCV 2018).
 
-    Teacher BatchNorm: the average follows the running statistics (EMAN). Deployed: raw or averaged weights, whichever
-    is better on validation. `levels` are those of `teacher_reviewer_student`: a method that has them is compared with a
-    baseline that has them, too. Source: Xiao et al., ECCV 2018 (SimpleBaseline).
+    Two networks: the trained one and its exponential moving average (EMA). The average is there so that a gain from
+    averaging is not taken for a gain from unlabeled images.
+
+    - Supervised loss: the trained network on weak or strong labeled views.
+    - `levels` adds the auxiliary heads of `teacher_reviewer_student`, for methods that have them too.
+
+    Teacher BatchNorm: no teacher; the average follows the running statistics (EMAN).
+    EMA: as in `mean_teacher`.
+    Deployed: raw or averaged weights, whichever is better on validation.
     """
 
     deployed = None
@@ -29,37 +35,41 @@ class Supervised(Method):
         build: Build,
         skeleton: Skeleton,
         *,
-        augmentation: Literal["weak", "strong"] = "weak",  # which views the labeled images are seen in
-        decay: float | None = None,  # of the averaged weights; None: a horizon of 2 % of the run, at most 0.999
-        levels: tuple[float, float] = (0.0, 0.0),  # of the losses of auxiliary heads, shallow first; 0 0: no heads
+        augmentation: Literal["weak", "strong"] = "weak",  # augmentation of the labeled images
+        decay: float | None = None,  # EMA decay, 0 to 1; None: a horizon of 2 % of the run, at most 0.999
+        levels: tuple[float, float] = (0.0, 0.0),  # loss weights of auxiliary heads, shallow first; 0 0: no heads
     ) -> None:
         super().__init__(build, skeleton)
         self.augmentation = augmentation
-        plain = build("student")
-        if any(levels) and plain.detector_free:
-            raise UsageError("--method.levels puts heads on networks for one person: leave it out here.")
-        self.raw = MultiLevel(plain, levels) if any(levels) else plain
-        self.ema = Ema(plain, decay)
+        network = build("student")
+        if any(levels) and network.detector_free:
+            raise UsageError(
+                "--method.levels adds auxiliary heads to networks for one person in a crop; leave it out for "
+                "networks for whole images."
+            )
+        self.raw = MultiLevel(network, levels) if any(levels) else network
+        self.ema = Ema(network, decay)
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
-        """The labeled loss."""
+        """Return the supervised loss."""
         crops = batch.labeled
         view = crops.weak()
         if self.augmentation == "strong":
             strong = crops.strong(view)
             view = strong.with_image(cutout(strong.image, crops.random, "cutout"))
-        predicted = self.raw(view.image)
+        output = self.raw(view.image)
         if isinstance(self.raw, MultiLevel):
-            return Step({"labeled": self.raw.loss(predicted, *self.labeled_target(predicted, crops, view))})
-        return Step({"labeled": self.labeled_loss(predicted, crops, view)})
+            return Step({"labeled": self.raw.loss(output, *self.labeled_target(output, crops, view))})
+        return Step({"labeled": self.labeled_loss(output, crops, view)})
 
     def after_update(self, progress: Progress) -> None:
         """Move the average."""
-        self.ema.update(self._plain(), progress.healthy)
+        self.ema.update(self._network(), progress.healthy)
 
     def networks(self) -> dict[str, PoseNetwork]:
-        """The trained weights and their average."""
-        return {"raw": self._plain(), "ema": self.ema.network}
+        """Return the trained weights and their average."""
+        return {"raw": self._network(), "ema": self.ema.network}
 
-    def _plain(self) -> PoseNetwork:
+    def _network(self) -> PoseNetwork:
+        """Return the trained network without auxiliary heads."""
         return self.raw.network if isinstance(self.raw, MultiLevel) else self.raw

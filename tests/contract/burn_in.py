@@ -1,14 +1,10 @@
-"""A method of somebody else with two phases: an auxiliary network waits until half of the run is done."""
+"""A third-party method with two phases: an auxiliary network waits until half of the run is done."""
 
-from semipose.methods.method import Build, Method, Progress, Step, as_teacher
-from semipose.networks.ema import Ema
-from semipose.networks.network import PoseNetwork
-from semipose.pose.skeleton import Skeleton
-from semipose.views.view import Batch
+from semipose.methods import Batch, Build, Ema, Method, PoseNetwork, Progress, Skeleton, Step, teacher_forward
 
 
 class BurnIn(Method):
-    """First the student learns from labels alone; then an auxiliary network learns from its average."""
+    """First the student learns from labels alone; then an auxiliary network learns from the student's average."""
 
     deployed = "teacher"
     networks_wait = True
@@ -19,21 +15,21 @@ class BurnIn(Method):
         self.teacher = Ema(self.student, decay)
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
-        """The labeled loss, and after the burn-in the auxiliary network's."""
-        seen = batch.labeled.weak()
-        losses = {"labeled": self.labeled_loss(self.student(seen.image), batch.labeled, seen)}
+        """Return the supervised loss and, after the burn-in, the auxiliary network's consistency loss."""
+        labeled_view = batch.labeled.weak()
+        labeled_output = self.student(labeled_view.image)
+        losses = {"labeled": self.labeled_loss(labeled_output, batch.labeled, labeled_view)}
         if batch.unlabeled is not None and progress.fraction >= 0.5:
             weak = batch.unlabeled.weak()
             strong = batch.unlabeled.strong(weak)
-            with as_teacher(self.teacher):
-                answer = self.teacher(weak.image)
-            losses["auxiliary"] = self.consistency_loss(self.auxiliary(strong.image), answer, weak, strong)
+            teacher_output = teacher_forward(self.teacher, weak)
+            losses["auxiliary"] = self.consistency_loss(self.auxiliary(strong.image), teacher_output, weak, strong)
         return Step(losses)
 
     def after_update(self, progress: Progress) -> None:
-        """Move the teacher."""
+        """Move the teacher toward the student."""
         self.teacher.update(self.student, progress.healthy)
 
     def networks(self) -> dict[str, PoseNetwork]:
-        """All three."""
+        """Return all three networks."""
         return {"teacher": self.teacher.network, "student": self.student, "auxiliary": self.auxiliary}

@@ -1,13 +1,10 @@
-"""A method of somebody else, given as tests.contract.third_party:TwoViews: consistency between two weak views."""
+"""A third-party method, named tests.contract.third_party:TwoViews: consistency between two weak views."""
 
-from semipose.methods.method import Build, Method, Progress, Step, as_teacher
-from semipose.networks.network import PoseNetwork
-from semipose.pose.skeleton import Skeleton
-from semipose.views.view import Batch
+from semipose.methods import Batch, Build, Method, PoseNetwork, Progress, Skeleton, Step, teacher_forward
 
 
 class TwoViews(Method):
-    """The network must say the same of two weak views."""
+    """The network must predict the same on two weak views."""
 
     deployed = "network"
 
@@ -17,19 +14,18 @@ class TwoViews(Method):
         self.network = build("student")
 
     def forward(self, batch: Batch, progress: Progress) -> Step:
-        """Labeled loss, and one view against the other."""
-        seen = batch.labeled.weak()
-        labeled = self.labeled_loss(self.network(seen.image), batch.labeled, seen)
+        """Return the supervised loss, and the consistency loss of one view against the other."""
+        labeled_view = batch.labeled.weak()
+        labeled = self.labeled_loss(self.network(labeled_view.image), batch.labeled, labeled_view)
         if batch.unlabeled is None:
             return Step({"labeled": labeled})
         first, second = batch.unlabeled.weak("first"), batch.unlabeled.weak("second")
-        with as_teacher(self.network):
-            answer = self.network(first.image)
-        loss = self.consistency_loss(self.network(second.image), answer, first, second)
+        target = teacher_forward(self.network, first)
+        loss = self.consistency_loss(self.network(second.image), target, first, second)
         return Step({"labeled": labeled, "consistency": loss * self.weight})
 
     def networks(self) -> dict[str, PoseNetwork]:
-        """The one network."""
+        """Return the network."""
         return {"network": self.network}
 
 

@@ -1,4 +1,4 @@
-"""Mean Teacher with levels: the teacher's looks, what each level learns, and what is left after training."""
+"""Mean Teacher with levels: the teacher's views, the losses of each level, what is left after training."""
 
 import pytest
 import torch
@@ -26,15 +26,15 @@ def made(**options: object) -> MeanTeacherLevels:
     return method.train()
 
 
-def test_the_teacher_answers_upright_crops_as_evaluation_does_with_the_flip_test() -> None:
+def test_the_teacher_predicts_on_upright_crops_as_evaluation_does_with_the_flip_test() -> None:
     method, crops = made(), batch().unlabeled
     plain = crops.canonical()
-    answer = averaged_prediction(method.teacher, crops, plain, method.looks)["heatmap"].maps
+    answer = averaged_prediction(method.teacher, crops, plain, method.tta)["heatmap"].maps
     network = method.teacher.network.eval()
     with torch.no_grad():
         alone, mirrored = network(plain.image), network(plain.image.flip(-1))
     want = mirrored_mean(alone, mirrored, SIZE[1])["heatmap"].maps
-    # Cells of the border are missed by the mirrored look by a rounding error, and then are the other's alone.
+    # Cells of the border are missed by the mirrored view by a rounding error, and then hold the other's value.
     torch.testing.assert_close(answer[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1], atol=1e-4, rtol=1e-4)
     one = averaged_prediction(method.teacher, crops, plain, 1)["heatmap"].maps
     torch.testing.assert_close(one, alone["heatmap"].maps, atol=1e-4, rtol=1e-4)
@@ -96,7 +96,7 @@ def test_the_weight_grows_from_nothing_over_the_ramp() -> None:
     torch.testing.assert_close(some * 2.5, more)
 
 
-@pytest.mark.parametrize("looks", [0, 5])
-def test_there_are_four_looks(looks: int) -> None:
-    with pytest.raises(UsageError, match=rf"--method.looks {looks}: expected 1 to 4"):
-        made(looks=looks)
+@pytest.mark.parametrize("tta", [0, 5])
+def test_there_are_four_test_time_augmentation_views(tta: int) -> None:
+    with pytest.raises(UsageError, match=rf"--method.tta {tta}: expected 1 to 4"):
+        made(tta=tta)

@@ -94,11 +94,11 @@ def test_what_is_mixed_anywhere_is_unmixed_exactly_when_nothing_leaks(stages: li
     places = [None] * at_input + [modules[stage] for stage in stages]
     mixings = {place: tiles(str(number), (4, 3)) for number, place in enumerate(places)}
     with torch.no_grad():
-        plain, mixed = method.student(image)["heatmap"].maps, method._mixed(image, mixings)["heatmap"].maps
+        plain, mixed = method.student(image)["heatmap"].maps, method._mixed_forward(image, mixings)["heatmap"].maps
     torch.testing.assert_close(mixed, plain)
     # It was mixed where it should be, and as the exchanges up to there together say.
     last = modules[-1]
-    into_last = what_goes_into(last, lambda: method._mixed(image, mixings))
+    into_last = what_goes_into(last, lambda: method._mixed_forward(image, mixings))
     expected = what_goes_into(last, lambda: method.student(image))
     for exchange in mixings.values():
         expected = exchange.mix(expected)
@@ -119,7 +119,7 @@ def test_m3_one_tile_or_equal_people_make_no_difference_for_any_network_and_plac
     def difference(people: Tensor, grid: tuple[int, int]) -> float:
         mixings = {place: tiles(str(number), grid) for number, place in enumerate(places)}
         plain = method.student(people)["heatmap"].maps
-        return float((method._mixed(people, mixings)["heatmap"].maps - plain).abs().max() / plain.abs().max())
+        return float((method._mixed_forward(people, mixings)["heatmap"].maps - plain).abs().max() / plain.abs().max())
 
     with torch.no_grad():
         assert difference(image, (1, 1)) < 1e-4
@@ -139,7 +139,7 @@ def test_tiles_go_back_after_the_deconvolution_that_is_named(unmix: Any, layer: 
 
     for module in [*head.deconv_layers[::3], head.final_layer]:
         plain = corner(module, lambda: method.student(image))
-        mixed = corner(module, lambda: method._mixed(image, mixings))
+        mixed = corner(module, lambda: method._mixed_forward(image, mixings))
         if module is place:
             torch.testing.assert_close(mixed, plain)
             break
@@ -191,9 +191,9 @@ def test_m11_in_the_first_update_it_is_pose_cons_bit_for_bit() -> None:
 class Spy(PoseMum):
     """Notes what the student is shown, and where it is mixed."""
 
-    def _mixed(self, image: Tensor, mixings: Any) -> Any:
+    def _mixed_forward(self, image: Tensor, mixings: Any) -> Any:
         self.shown, self.mixings = image, mixings
-        return super()._mixed(image, mixings)
+        return super()._mixed_forward(image, mixings)
 
 
 @pytest.mark.parametrize("joined", [False, True])
@@ -243,7 +243,7 @@ def test_in_a_joined_batch_labeled_people_keep_their_tiles() -> None:
 
 def test_an_update_mixes_by_chance_at_the_input_and_before_one_stage() -> None:
     class Silent(Spy):
-        def _mixed(self, image: Tensor, mixings: Any) -> Any:
+        def _mixed_forward(self, image: Tensor, mixings: Any) -> Any:
             self.mixings = mixings
             return Fields()
 
@@ -252,7 +252,7 @@ def test_an_update_mixes_by_chance_at_the_input_and_before_one_stage() -> None:
     places = [None, *method.student.backbone.stages()]
     drawn = []
     for update in range(600):
-        method._answers(view, view, RandomKey(0, update, "unlabeled", 4, 4))
+        method._student_outputs(view, view, RandomKey(0, update, "unlabeled", 4, 4))
         drawn.append([place in method.mixings for place in places])
     mixed = torch.tensor(drawn).float()
     assert mixed[:, 1:].sum(1).max() == 1

@@ -196,6 +196,26 @@ def test_every_method_explains_itself_and_each_option(name: str) -> None:
     assert f"| `{name}` |" in table(markdown=True)
 
 
+def test_what_a_third_party_method_imports_is_exported_and_typed() -> None:
+    import ast
+
+    assert methods.Method.__name__ == "Method"
+    for name in methods.__all__:
+        assert getattr(methods, name) is not None
+        assert name in dir(methods)
+    with pytest.raises(AttributeError, match="no attribute 'Metod'"):
+        _ = methods.Metod
+    tree = ast.parse(Path(methods.__file__).read_text("utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    typed = {
+        alias.name: str(node.module).removeprefix("semipose.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert typed == methods._HOME
+
+
 def test_names_of_classes_become_names_of_files() -> None:
     assert snake_case("MeanTeacher") == "mean_teacher"
     assert snake_case("SSPCM") == "sspcm"

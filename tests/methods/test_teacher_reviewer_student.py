@@ -57,18 +57,18 @@ def constant(student: float, teacher: float, **options: Any) -> TeacherReviewerS
 @pytest.mark.parametrize(
     ("on", "losses", "networks"),
     [
-        ({}, {"labeled", "teacher", "lesson"}, {"student", "teacher", "average"}),
+        ({}, {"labeled", "teacher", "teacher_consistency"}, {"student", "teacher", "average"}),
         (
             {"reviewer": "average"},
-            {"labeled", "teacher", "reviewer", "lesson"},
+            {"labeled", "teacher", "reviewer", "teacher_consistency"},
             {"student", "teacher", "reviewer", "average"},
         ),
-        ({"levels": (0.1, 0.3)}, {"labeled", "teacher", "lesson"}, {"student", "teacher", "average"}),
-        ({"mixes": 2}, {"labeled", "teacher", "lesson"}, {"student", "teacher", "average"}),
+        ({"levels": (0.1, 0.3)}, {"labeled", "teacher", "teacher_consistency"}, {"student", "teacher", "average"}),
+        ({"mixes": 2}, {"labeled", "teacher", "teacher_consistency"}, {"student", "teacher", "average"}),
         ({"teacher": "average"}, {"labeled", "teacher"}, {"student", "teacher", "average"}),
         (
             {"reviewer": "average", "fusion": "agreed"},
-            {"labeled", "agreed", "lesson"},
+            {"labeled", "agreed", "teacher_consistency"},
             {"student", "teacher", "reviewer", "average"},
         ),
         ({"teacher_consistency_weight": 0.0}, {"labeled", "teacher"}, {"student", "teacher", "average"}),
@@ -98,11 +98,11 @@ def test_the_student_is_pulled_toward_teacher_and_reviewer_and_neither_moves_by_
 
 def test_the_teacher_learns_the_mean_of_student_and_reviewer() -> None:
     """They say 0.2 and 0.6, so the teacher of 0.6 is 0.2 away from their mean, and 0.4 from the student alone."""
-    alone = constant(0.2, 0.6, **OFF)(batch(), LATE).losses["lesson"].item()
+    alone = constant(0.2, 0.6, **OFF)(batch(), LATE).losses["teacher_consistency"].item()
     both = constant(0.2, 0.6)
     losses = both(batch(), LATE).losses
-    assert losses["lesson"].item() == pytest.approx(alone / 4, rel=0.05)
-    losses["lesson"].backward()
+    assert losses["teacher_consistency"].item() == pytest.approx(alone / 4, rel=0.05)
+    losses["teacher_consistency"].backward()
     assert both.networks()["teacher"].head.final_layer.bias.grad.sum() > 0
     assert all(p.grad is None for p in both.student.parameters())
 
@@ -113,7 +113,7 @@ def test_a_reviewer_that_has_not_followed_yet_says_nothing() -> None:
     method.reviewer.updates.zero_()
     losses = method(batch(), LATE).losses
     assert losses["reviewer"] == 0
-    assert losses["lesson"].item() == pytest.approx(alone["lesson"].item(), rel=1e-5)
+    assert losses["teacher_consistency"].item() == pytest.approx(alone["teacher_consistency"].item(), rel=1e-5)
 
 
 def test_labeled_losses_of_a_trained_teacher_and_the_student_weigh_a_half_each() -> None:
@@ -182,7 +182,7 @@ def test_tr4_a_reviewer_that_is_the_teacher_says_the_same() -> None:
 
 def test_the_weights_ramp_up() -> None:
     start, half, late = (make()(batch(), Progress(update, 1000)).losses for update in (0, 50, 900))
-    for name in ("teacher", "reviewer", "lesson"):
+    for name in ("teacher", "reviewer", "teacher_consistency"):
         assert start[name] == 0
         torch.testing.assert_close(2 * half[name], late[name], rtol=1e-3, atol=0)
     torch.testing.assert_close(start["labeled"], late["labeled"], rtol=1e-3, atol=0)
@@ -192,7 +192,7 @@ def seen(**options: Any) -> dict[str, list[Tensor]]:
     """The images that each network is shown in a step, when all peaks are 0.4 high and far apart."""
     method, images = make(**options), {"student": [], "teacher": [], "reviewer": [], "own": []}
     places = 8 + 48 * torch.rand(4, len(SKELETON), 2, generator=torch.Generator().manual_seed(0))
-    method._keypoints = lambda *_: (places, torch.full((4, len(SKELETON)), 0.4))  # type: ignore[method-assign]
+    method._strong_keypoints = lambda *_: (places, torch.full((4, len(SKELETON)), 0.4))  # type: ignore[method-assign]
     for name, network in (
         ("student", method.student),
         ("teacher", method.teacher),

@@ -99,7 +99,7 @@ def test_the_report_shows_curves_pictures_and_settings(report: Path) -> None:
     for words in (
         "consistency",
         "labels only, weak",
-        "trusted",
+        "confident",
         "gradient",
         "right_ankle",
         "Most confident",
