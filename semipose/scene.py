@@ -1,6 +1,6 @@
 """All people in a batch of images: tensors padded to as many people as the fullest image may hold.
 
-Keypoints and sides are in pixels of the view, a pixel's center at integer coordinates.
+Keypoints and boxes are in pixels of the view, a pixel's center at integer coordinates.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from semipose.geometry import Affine, constant
 
-# Cells of `Scene.known` are this many pixels wide, as those of the networks' maps.
+# Cells of `Scene.valid` are this many pixels wide, as those of the networks' maps.
 REGION_STRIDE = 4
 
 
@@ -21,20 +21,20 @@ REGION_STRIDE = 4
 class Labels:
     """All labeled people in B images, padded to M people with K keypoints: arrays on the CPU.
 
-    `keypoints` (B, M, K, 2) in pixels; `visible` (B, M, K) bool, which of them have a label; `sides` (B, M, 2), width
+    `keypoints` (B, M, K, 2) in pixels; `visible` (B, M, K) bool, which of them have a label; `box_size` (B, M, 2) width
     and height of the person's box in pixels.
     """
 
     keypoints: NDArray[np.float32]
     visible: NDArray[np.bool_]
-    sides: NDArray[np.float32]
+    box_size: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
     def __getitem__(self, rows: slice) -> "Labels":
         """The people of some of the images."""
-        return Labels(self.keypoints[rows], self.visible[rows], self.sides[rows])
+        return Labels(self.keypoints[rows], self.visible[rows], self.box_size[rows])
 
     def moved(self, affine: Affine, flip: tuple[int, ...], size: tuple[int, int]) -> "Labels":
         """The same people in a view of `size` (H, W); see `Scene.moved`.
@@ -45,7 +45,7 @@ class Labels:
         keypoints = np.take_along_axis(affine.host_points(self.keypoints), order[..., None], 2)
         inside = ((keypoints >= -0.5) & (keypoints < (size[1] - 0.5, size[0] - 0.5))).all(-1)
         visible = np.take_along_axis(self.visible, order, 2) & inside
-        return Labels(keypoints, visible, (self.sides * affine.host_scale).astype(np.float32))
+        return Labels(keypoints, visible, (self.box_size * affine.host_scale).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,17 @@ class Scene:
 
     `keypoints` (B, M, K, 2) in pixels of the view. `visible` (B, M, K) float in 0..1: the confidence in each keypoint,
     1 for a label, 0 where there is none, beyond the view, and of people of weight 0. `weight` (B, M) float in 0..1: the
-    confidence in the person, 0 for padding. `sides` (B, M, 2): width and height of the person's box in pixels of the
-    view. `known` (B, 1, H/4, W/4) float: 1 where it is known who is in the image, 0 in crowds, on people without
-    labels, in gray zones and beyond the image. `extent`, of detected people only: least and greatest x and y (B, M, 2
+    confidence in the person, 0 for padding. `box_size` (B, M, 2): width and height of the person's box in pixels of the
+    view. `valid` (B, 1, H/4, W/4) float: 1 where labels are complete, 0 in crowds, on people without labels, in gray
+    zones and beyond the image. `extent`, of detected people only: least and greatest x and y (B, M, 2
     each) in pixels of all their detected keypoints, confident or not; it is not carried into other views.
     """
 
     keypoints: Tensor
     visible: Tensor
     weight: Tensor
-    sides: Tensor
-    known: Tensor
+    box_size: Tensor
+    valid: Tensor
     extent: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -94,7 +94,7 @@ class Scene:
     @property
     def area(self) -> Tensor:
         """(B, M) of each person's box in square pixels."""
-        return self.sides.prod(-1)
+        return self.box_size.prod(-1)
 
     @property
     def hull(self) -> Tensor:
@@ -103,13 +103,13 @@ class Scene:
         return (high - low).clamp_min(0)
 
     @staticmethod
-    def found(keypoints: Tensor, scores: Tensor, person: Tensor, known: Tensor, least: float = 0.0) -> "Scene":
+    def detected(keypoints: Tensor, scores: Tensor, person: Tensor, valid: Tensor, least: float = 0.0) -> "Scene":
         """People detected by a network, from `keypoints`, their `scores` (0: not detected) and `person` scores.
 
         Keypoints scoring below `least` are not confident. A person's box holds all detected keypoints nevertheless.
         """
         low, high = _corners(keypoints, scores)
-        return Scene(keypoints, scores * (scores >= least), person, (high - low).clamp_min(0), known, (low, high))
+        return Scene(keypoints, scores * (scores >= least), person, (high - low).clamp_min(0), valid, (low, high))
 
     def moved(self, affine: Affine, flip: tuple[int, ...], size: tuple[int, int] | None = None) -> "Scene":
         """The same people in another view of `size` (H, W), default this one's; `affine` (B) takes pixels to pixels.
@@ -117,16 +117,16 @@ class Scene:
         Where it mirrors, left and right keypoints are exchanged by `flip`. Keypoints that fall outside are not visible
         there, people without a keypoint inside have weight 0, and the area beyond this view is unknown.
         """
-        height, width = size or (self.known.shape[-2] * REGION_STRIDE, self.known.shape[-1] * REGION_STRIDE)
+        height, width = size or (self.valid.shape[-2] * REGION_STRIDE, self.valid.shape[-1] * REGION_STRIDE)
         keypoints, visible = (
             affine.exchanged(each, flip, dim=2) for each in (affine.points(self.keypoints), self.visible)
         )
         # A pixel reaches half a pixel beyond its center; the far border is outside.
         inside = (keypoints >= -0.5) & (keypoints < constant((width - 0.5, height - 0.5), keypoints.device))
         visible = visible * inside.all(-1)
-        known = affine.at_stride(REGION_STRIDE).image(self.known, (height // REGION_STRIDE, width // REGION_STRIDE))
+        valid = affine.at_stride(REGION_STRIDE).image(self.valid, (height // REGION_STRIDE, width // REGION_STRIDE))
         weight = self.weight * (visible > 0).any(-1)
-        return Scene(keypoints, visible, weight, self.sides * affine.scale, known)
+        return Scene(keypoints, visible, weight, self.box_size * affine.scale, valid)
 
 
 def _corners(keypoints: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:

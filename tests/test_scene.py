@@ -18,8 +18,8 @@ def scene() -> Scene:
     visible = torch.zeros(2, 2, 3)
     visible[0, 0] = torch.tensor([1.0, 1.0, 0.5])
     weight = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
-    sides = torch.tensor([[[36.0, 40.0], [0, 0]], [[0, 0], [0, 0]]])
-    return Scene(keypoints, visible, weight, sides, torch.ones(2, 1, 16, 12))
+    box_size = torch.tensor([[[36.0, 40.0], [0, 0]], [[0, 0], [0, 0]]])
+    return Scene(keypoints, visible, weight, box_size, torch.ones(2, 1, 16, 12))
 
 
 def test_centers_and_hulls_are_those_of_visible_keypoints_and_zero_for_nobody() -> None:
@@ -39,7 +39,7 @@ def test_a_mirror_exchanges_partners_and_their_trust() -> None:
     assert there.visible[0, 0].tolist() == [1, 0.5, 1]
     back = there.moved(Affine.mirror(48, 2), FLIP)
     assert torch.equal(back.keypoints[0, 0], here.keypoints[0, 0])
-    torch.testing.assert_close(back.known, here.known, atol=1e-5, rtol=0)
+    torch.testing.assert_close(back.valid, here.valid, atol=1e-5, rtol=0)
 
 
 def test_what_falls_outside_is_dropped_and_boxes_grow_with_the_view() -> None:
@@ -47,7 +47,7 @@ def test_what_falls_outside_is_dropped_and_boxes_grow_with_the_view() -> None:
     there = scene().moved(twice, FLIP)
     assert there.keypoints[0, 0, 0].tolist() == [20, 40]
     assert there.visible[0, 0].tolist() == [1, 0, 0]
-    torch.testing.assert_close(there.sides[0, 0], torch.tensor([72.0, 80.0]))
+    torch.testing.assert_close(there.box_size[0, 0], torch.tensor([72.0, 80.0]))
     gone = scene().moved(Affine.about([0.0, 0.0], [1.0, 1.0], [False, False], (0, 0), (100, 0)), FLIP)
     assert gone.weight.sum() == 0
 
@@ -64,10 +64,10 @@ def test_a_view_reaches_half_a_pixel_beyond_its_centers() -> None:
 def test_beyond_the_view_nothing_is_known() -> None:
     away = Affine.about([0.0, 0.0], [1.0, 1.0], [False, False], (0, 0), (16, 0))
     there = scene().moved(away, FLIP, (64, 80))
-    assert there.known.shape == (2, 1, 16, 20)
-    assert there.known[..., :3].sum() == 0
-    assert (there.known[..., 4:16] > 0.999).all()
-    assert there.known[..., 16:].sum() == 0
+    assert there.valid.shape == (2, 1, 16, 20)
+    assert there.valid[..., :3].sum() == 0
+    assert (there.valid[..., 4:16] > 0.999).all()
+    assert there.valid[..., 16:].sum() == 0
 
 
 def test_labels_moved_on_the_cpu_are_what_the_device_makes_of_them() -> None:
@@ -78,8 +78,8 @@ def test_labels_moved_on_the_cpu_are_what_the_device_makes_of_them() -> None:
     keypoints[:8, 0] = [[-0.5, -0.5], [47.49, 63.49], [47.5, 0.0]]
     visible = generator.random((count, 3, 3)) < 0.8
     visible[:, 2] = False
-    sides = generator.uniform(5, 50, (count, 3, 2)).astype(np.float32)
-    labels, known = Labels(keypoints, visible, sides), torch.ones(count, 1, 16, 12)
+    box_size = generator.uniform(5, 50, (count, 3, 2)).astype(np.float32)
+    labels, valid = Labels(keypoints, visible, box_size), torch.ones(count, 1, 16, 12)
     affine = Affine.about(
         generator.uniform(-1, 1, count),
         generator.uniform(0.7, 1.3, count),
@@ -89,10 +89,12 @@ def test_labels_moved_on_the_cpu_are_what_the_device_makes_of_them() -> None:
     )
     affine.rows[:8] = np.eye(3)
     at, shown = torch.from_numpy(keypoints), torch.from_numpy(visible)
-    expected = Scene(at, shown.float(), shown.any(-1).float(), torch.from_numpy(sides), known).moved(affine, FLIP, size)
+    expected = Scene(at, shown.float(), shown.any(-1).float(), torch.from_numpy(box_size), valid).moved(
+        affine, FLIP, size
+    )
     found = labels.moved(affine, FLIP, size)
     assert 0.2 < found.visible[:, :2].mean() < 0.7
-    for name in ("keypoints", "visible", "sides"):
+    for name in ("keypoints", "visible", "box_size"):
         torch.testing.assert_close(
             torch.from_numpy(getattr(found, name)).float(), getattr(expected, name), atol=1e-4, rtol=1e-5
         )
@@ -103,11 +105,11 @@ def test_the_box_of_detected_people_survives_a_replace_and_is_not_taken_into_ano
     """It holds all their keypoints, also those that are not confident."""
     keypoints = torch.tensor([[10.0, 10], [20, 30], [50, 40]]).view(1, 1, 3, 2)
     scores = torch.tensor([0.9, 0.8, 0.2]).view(1, 1, 3)
-    detected = Scene.found(keypoints, scores, torch.ones(1, 1), torch.ones(1, 1, 16, 16), least=0.3)
-    other = replace(detected, known=torch.zeros(1, 1, 16, 16), visible=0 * detected.visible)
+    detected = Scene.detected(keypoints, scores, torch.ones(1, 1), torch.ones(1, 1, 16, 16), least=0.3)
+    other = replace(detected, valid=torch.zeros(1, 1, 16, 16), visible=0 * detected.visible)
     for scene_of in (detected, other):
         assert scene_of.extent is not None
         assert [each.flatten().tolist() for each in scene_of.extent] == [[10, 10], [50, 40]]
-    assert detected.sides.flatten().tolist() == [40, 30]
+    assert detected.box_size.flatten().tolist() == [40, 30]
     assert detected.hull.flatten().tolist() == [10, 20]
     assert detected.moved(Affine.mirror(64, 1), FLIP).extent is None

@@ -51,12 +51,12 @@ def scenes(count: int = 4, *, labeled: bool, update: int = 0, seed: int = 0) -> 
     visible = torch.ones(count, SEATS, len(SKELETON))
     visible[::2, -1] = 0
     draw = RandomKey(seed, update, "labeled" if labeled else "unlabeled", count, count)
-    known = torch.ones(count, 1, 18, 18)
-    crops = SceneCrops(images, SIZE, 72 / 64, Augmentation(shift=0.1), draw, known=known)
+    valid = torch.ones(count, 1, 18, 18)
+    crops = SceneCrops(images, SIZE, 72 / 64, Augmentation(shift=0.1), draw, valid=valid)
     if not labeled:
         return crops
-    sides = np.full((count, SEATS, 2), 24.0, np.float32)
-    return replace(crops, people=Labels(keypoints.numpy(), visible.numpy() > 0, sides))
+    box_size = np.full((count, SEATS, 2), 24.0, np.float32)
+    return replace(crops, people=Labels(keypoints.numpy(), visible.numpy() > 0, box_size))
 
 
 def _builder(name: str, seed: int, skeleton: Skeleton) -> Build:

@@ -28,7 +28,7 @@ Push = Literal["exp", "max"]
 TAG_FACTOR, PUBLISHED_CELLS, PUBLISHED_SIGMA = 1e-3, 128 * 128, 2.0
 CANDIDATES = 30
 # Bound of tags and heights, also of a diverged network: the grouping takes finite ones only.
-FARTHEST = 1e4
+MAX_TAG = 1e4
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class AssociativeEmbedding(SceneCodec):
             size, reach = (self.size[0] // stride, self.size[1] // stride), 3 * self.sigma + 1
             points = self._holding(scene.keypoints, stride)
             windows = Windows.around(points, scene.visible, self.sigma, reach, reach, size)
-            maps, known = windows.gaussians(), scene.known
+            maps, valid = windows.gaussians(), scene.valid
             if stride < self.stride:
-                known = F.interpolate(known, scale_factor=2.0)
-            weight = known.expand_as(maps) if negatives else windows.trusted() * known
+                valid = F.interpolate(valid, scale_factor=2.0)
+            weight = valid.expand_as(maps) if negatives else windows.trusted() * valid
             targets[name] = Field(maps, "scalar", stride, self.skeleton.flip)
             weights[name] = replace(targets[name], maps=weight)
         return targets, weights
@@ -86,8 +86,8 @@ class AssociativeEmbedding(SceneCodec):
         return margins(self.tags_at(fields, scene.keypoints), scene.visible)
 
     @torch.no_grad()
-    def found(
-        self, fields: Fields, people: int, known: Tensor | None = None, least: float = LEAST_KEYPOINT
+    def detect(
+        self, fields: Fields, people: int, valid: Tensor | None = None, least: float = LEAST_KEYPOINT
     ) -> tuple[Scene, Tensor]:
         """Detect people on the device; see the base. Tags are those of the cells that learn them.
 
@@ -111,7 +111,7 @@ class AssociativeEmbedding(SceneCodec):
         index = index + people * torch.arange(score.shape[1], device=heat.device)
         rows = torch.arange(len(heat), device=heat.device)[:, None, None]
         keypoints, tag = xy[rows, index], tag[rows, index]
-        scene = Scene.found(keypoints, best, best.mean(-1), self.everywhere(known, heat), least)
+        scene = Scene.detected(keypoints, best, best.mean(-1), self.everywhere(valid, heat), least)
         spread, margin = margins(tag, scene.visible)
         return scene, (spread < NEAR / 2) & (margin > NEAR)
 
@@ -124,8 +124,8 @@ class AssociativeEmbedding(SceneCodec):
         """
         heat, tags, stride = self._finest(scales)
         score, cells = peaks(heat, CANDIDATES)
-        tag = self._tags_of(tags, cells).nan_to_num().clamp(-FARTHEST, FARTHEST)
-        chosen = self._grouped(torch.cat([score[..., None].clamp_max(FARTHEST), tag], -1).cpu().numpy(), people)
+        tag = self._tags_of(tags, cells).nan_to_num().clamp(-MAX_TAG, MAX_TAG)
+        chosen = self._grouped(torch.cat([score[..., None].clamp_max(MAX_TAG), tag], -1).cpu().numpy(), people)
         index = torch.from_numpy(chosen.clip(0)).to(heat.device).transpose(1, 2)
         detected = torch.from_numpy(chosen >= 0).to(heat.device)
         grouped_cells = cells.gather(2, index[..., None].expand(-1, -1, -1, 2))

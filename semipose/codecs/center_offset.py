@@ -30,7 +30,7 @@ EMPTY_WEIGHT = 0.1
 # Poses are one person's when their keypoints lie within this share of the diagonal; of several scales, the latter.
 SAME, SAME_OF_SCALES = 0.05, 0.15
 # In cells: no keypoint is farther from its center.
-FARTHEST = 1e4
+MAX_OFFSET = 1e4
 # Of the scores of other scales than the first; 0.8 on CrowdPose.
 OTHER_SCALES = 0.9
 # Lower bound of the OKS that a rescorer predicts.
@@ -58,12 +58,12 @@ class CenterOffset(SceneCodec):
     def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
         """Gaussians around keypoints and centers, where they are between the cells; see the base."""
         spread = (*(1.0 for _ in self.skeleton.keypoints), self.center_sigma)
-        sigma = self.sigma * constant(spread, scene.known.device)[:, None, None]
+        sigma = self.sigma * constant(spread, scene.valid.device)[:, None, None]
         points = self.in_cells(torch.cat([scene.keypoints, scene.centers[:, :, None]], 2))
         trust = torch.cat([scene.visible, (scene.weight * self.centered(scene))[..., None]], 2)
         max_reach = 3 * self.sigma * max(spread) + 1
         windows = Windows.around(points, trust, sigma, 3 * sigma + 1, max_reach, self.cells)
-        weight = weighed(windows.trusted(), scene.known, negatives, EMPTY_WEIGHT)
+        weight = weighed(windows.trusted(), scene.valid, negatives, EMPTY_WEIGHT)
         flip = self.skeleton.flip
         return heatmap_and_center(windows.gaussians(), flip), heatmap_and_center(weight, flip)
 
@@ -121,8 +121,8 @@ class CenterOffset(SceneCodec):
         return extent.norm(dim=-1).clamp_min(self.least_side)
 
     @torch.no_grad()
-    def found(
-        self, fields: Fields, people: int, known: Tensor | None = None, least: float = LEAST_KEYPOINT
+    def detect(
+        self, fields: Fields, people: int, valid: Tensor | None = None, least: float = LEAST_KEYPOINT
     ) -> tuple[Scene, Tensor]:
         """Detect people on the device; see the base.
 
@@ -142,7 +142,7 @@ class CenterOffset(SceneCodec):
         person = center * value.clamp_min(0).mean(-1)
         person = person * survivors(near_poses(poses, SAME), person, FEW)
         score = value * ((value > LEAST_KEYPOINT) & (person > 0)[..., None])
-        scene = Scene.found(self.in_pixels(poses), score, person, self.everywhere(known, heat), least)
+        scene = Scene.detected(self.in_pixels(poses), score, person, self.everywhere(valid, heat), least)
         return scene, scene.present
 
     @torch.no_grad()
@@ -180,7 +180,7 @@ class CenterOffset(SceneCodec):
         height, cells = peaks(maps, people, center_kernel((maps.shape[-2], maps.shape[-1])))
         offset = at_cells(offsets, cells.expand(-1, offsets.shape[1], -1, -1)).float().unflatten(1, (-1, 2))
         # Keypoints become indices: those of a diverged network must not point anywhere.
-        offset = offset.nan_to_num().clamp(-FARTHEST, FARTHEST).permute(0, 3, 1, 2)
+        offset = offset.nan_to_num().clamp(-MAX_OFFSET, MAX_OFFSET).permute(0, 3, 1, 2)
         return cells.transpose(1, 2) - offset, F.threshold(height.squeeze(1), LEAST_CENTER, 0)
 
 

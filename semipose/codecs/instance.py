@@ -52,7 +52,7 @@ class Instance(SceneCodec):
     """
 
     # The center's probability times the keypoints', 0.3 each.
-    sure = 0.09
+    confident_score = 0.09
 
     most: int = 10
 
@@ -62,7 +62,7 @@ class Instance(SceneCodec):
         trust = torch.cat([scene.visible, (scene.weight * self.centered(scene))[..., None]], 2)
         windows = self._windows(self._cells(scene), trust, self._reach(scene))
         maps, flip = windows.gaussians(), self.skeleton.flip
-        weight = scene.known.expand_as(maps) if negatives else weighed(windows.trusted(), scene.known, negatives)
+        weight = scene.valid.expand_as(maps) if negatives else weighed(windows.trusted(), scene.valid, negatives)
         return heatmap_and_center(maps, flip), heatmap_and_center(weight, flip)
 
     def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
@@ -133,8 +133,8 @@ class Instance(SceneCodec):
         return highest.gather(1, index) == rank
 
     @torch.no_grad()
-    def found(
-        self, fields: Fields, people: int, known: Tensor | None = None, least: float = LEAST_KEYPOINT
+    def detect(
+        self, fields: Fields, people: int, valid: Tensor | None = None, least: float = LEAST_KEYPOINT
     ) -> tuple[Scene, Tensor]:
         """Detect people on the device; see the base. A keypoint's score is the peak of its person's map."""
         center, index = self._centers(fields, people)
@@ -145,7 +145,7 @@ class Instance(SceneCodec):
         duplicate = self._same(keypoints).tril(-1).any(-1)
         person = (center * score.mean(-1)).masked_fill(duplicate, 0)
         score = F.threshold(score, LEAST_KEYPOINT, 0) * (person > 0)[..., None]
-        scene = Scene.found(keypoints, score, person, self.everywhere(known, center), least)
+        scene = Scene.detected(keypoints, score, person, self.everywhere(valid, center), least)
         return scene, scene.present
 
     @torch.no_grad()
@@ -195,7 +195,7 @@ class Instance(SceneCodec):
 
     def _reach(self, scene: Scene) -> Tensor:
         """(B, M) in whole cells: how far a person's Gaussians reach, at most `_max_reach`."""
-        width, height = (scene.sides / self.stride).ceil().unbind(-1)
+        width, height = (scene.box_size / self.stride).ceil().unbind(-1)
         return gaussian_radius(height, width).floor().clamp_max(self._max_reach)
 
     @property

@@ -30,8 +30,8 @@ class SceneCodec(ABC):
     skeleton: Skeleton
 
     stride: ClassVar[int] = 4
-    # Default score above which a person detected by `found` is confident.
-    sure: ClassVar[float] = 0.3
+    # Default score above which a person detected by `detect` is confident.
+    confident_score: ClassVar[float] = 0.3
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -59,7 +59,7 @@ class SceneCodec(ABC):
     def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
         """Target of each scalar map, and the weight of each of its cells, both (B, C, h, w) by the fields' names.
 
-        With `negatives` the weights are the published ones times `scene.known`: background is a target, too. Without,
+        With `negatives` the weights are the published ones times `scene.valid`: background is a target, too. Without,
         as for pseudo people, only cells around keypoints count, weighed by the keypoint's confidence.
         """
 
@@ -87,14 +87,14 @@ class SceneCodec(ABC):
         return total(self.map_losses(fields, targets, weights))
 
     @abstractmethod
-    def found(
-        self, fields: Fields, people: int, known: Tensor | None = None, least: float = LEAST_KEYPOINT
+    def detect(
+        self, fields: Fields, people: int, valid: Tensor | None = None, least: float = LEAST_KEYPOINT
     ) -> tuple[Scene, Tensor]:
         """Detect the best `people` of each image, on the device, for a training step.
 
         Returns a scene and (B, M) bool, which people the fields describe well enough to learn from, apart from their
         score. In the scene `visible` are the keypoints' scores, 0 below `least` and where none was detected; `weight`
-        are the people's, 0 beyond those detected; `sides` and `extent` are of all detected keypoints; `known` is as
+        are the people's, 0 beyond those detected; `box_size` and `extent` are of all detected keypoints; `valid` is as
         given, default 1 everywhere.
         """
 
@@ -110,9 +110,9 @@ class SceneCodec(ABC):
         """(B, M) bool: people who are large enough to have a center."""
         return scene.present & (scene.area >= self.least_side**2)
 
-    def everywhere(self, known: Tensor | None, like: Tensor) -> Tensor:
-        """`known`, or by default ones (B, 1, h, w) for the B images of `like`."""
-        return like.new_ones(len(like), 1, *self.cells) if known is None else known
+    def everywhere(self, valid: Tensor | None, like: Tensor) -> Tensor:
+        """`valid`, or by default ones (B, 1, h, w) for the B images of `like`."""
+        return like.new_ones(len(like), 1, *self.cells) if valid is None else valid
 
     def in_cells(self, points: Tensor, stride: int = 4) -> Tensor:
         """Convert pixels of the input to cells of a map."""
@@ -123,13 +123,13 @@ class SceneCodec(ABC):
         return cells * stride + (stride - 1) / 2
 
 
-def weighed(trusted: Tensor, known: Tensor, negatives: bool, empty: float = 1.0) -> Tensor:
-    """Weights (B, C, h, w) of cells, 0 where it is not `known` who is there.
+def weighed(trusted: Tensor, valid: Tensor, negatives: bool, empty: float = 1.0) -> Tensor:
+    """Weights (B, C, h, w) of cells, 0 where it is not `valid` who is there.
 
     `trusted` (B, C, h, w) is the confidence of the keypoint around each cell, 0 away from keypoints; with `negatives`
     a weight is at least `empty`.
     """
-    return (trusted.clamp_min(empty) if negatives else trusted) * known
+    return (trusted.clamp_min(empty) if negatives else trusted) * valid
 
 
 def mean_maps(scales: Sequence[Fields], name: str) -> Tensor:

@@ -90,10 +90,10 @@ class WholeImageStore(CropStore):
 
         These are the supervised region (B, 1, h', w') and, if `labeled`, the people's labels.
         """
-        fields: dict[str, Any] = {"known": self.known(rows)}
+        fields: dict[str, Any] = {"valid": self.valid(rows)}
         return fields | {"people": self.labels(rows)} if labeled else fields
 
-    def known(self, rows: Rows) -> Tensor:
+    def valid(self, rows: Rows) -> Tensor:
         """Return the supervised region (B, 1, h', w') of the crops of `rows`, float32 on the CPU.
 
         A cell is 1 where all people are labeled, 0 where people are to be ignored and beyond the image.

@@ -30,15 +30,15 @@ def select_pseudo_people(found: Scene, reliable: Tensor, least: Tensor, doubt: f
     uncertain = ~confident & (found.weight >= doubt * least)
     assert found.extent is not None, "people must be detected in this view"
     low, high = found.extent
-    margin = found.sides * ((BOX_ENLARGEMENT - 1) / 2) + REGION_STRIDE
+    margin = found.box_size * ((BOX_ENLARGEMENT - 1) / 2) + REGION_STRIDE
     # A box that begins at infinity covers nothing, as that of a person without keypoints.
     low = (low - margin).masked_fill(~uncertain[..., None], torch.inf)
-    covered = cover(low, high + margin, (found.known.shape[-2], found.known.shape[-1]), REGION_STRIDE)
+    covered = cover(low, high + margin, (found.valid.shape[-2], found.valid.shape[-1]), REGION_STRIDE)
     return replace(
         found,
         weight=found.weight * confident,
         visible=found.visible * confident[..., None],
-        known=found.known.masked_fill(covered[:, None], 0),
+        valid=found.valid.masked_fill(covered[:, None], 0),
     )
 
 

@@ -76,10 +76,10 @@ class InstancePseudoLabel(Method):
         with as_teacher(self.teacher):
             teacher_output = self.teacher(weak.image)
         codec = scene_codec(teacher_output, weak.size, self.skeleton)
-        detected, reliable = codec.found(teacher_output, self.people, unlabeled.known_in(weak), self.keypoint)
+        detected, reliable = codec.detect(teacher_output, self.people, unlabeled.valid_region(weak), self.keypoint)
 
         self.threshold.update(detected.weight, learnable(labeled.labeled_in(labeled_view, self.skeleton.flip)))
-        threshold = self.threshold(codec.sure)
+        threshold = self.threshold(codec.confident_score)
         pseudo = select_pseudo_people(detected, reliable, threshold, self.doubt)
         in_strong = pseudo.moved(weak.to(strong), self.skeleton.flip, strong.size)
 

@@ -107,8 +107,8 @@ class PseudoLabel(Method):
         canonical, view = crops.canonical(), self.view(crops)
         output = teacher_forward(self.labeler, canonical)
         codec = scene_codec(output, canonical.size, self.skeleton)
-        detected, reliable = codec.found(output, PEOPLE, crops.known_in(canonical), KEYPOINT)
-        threshold = torch.full_like(detected.weight[0, 0], self.threshold or codec.sure)
+        detected, reliable = codec.detect(output, PEOPLE, crops.valid_region(canonical), KEYPOINT)
+        threshold = torch.full_like(detected.weight[0, 0], self.threshold or codec.confident_score)
         pseudo = select_pseudo_people(detected, reliable, threshold)
         labels = pseudo.moved(canonical.to(view), self.skeleton.flip, view.size)
         # Pseudo-labels weigh as labels do.

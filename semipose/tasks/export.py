@@ -53,13 +53,13 @@ def export(run: Run | Model | str | Path, out: str | Path, which: str = "best") 
     graph = _trace(network, model.input_size)
     _describe(graph, model)
     data = graph.SerializeToString()
-    check(network, data, model.input_size)
+    check_export(network, data, model.input_size)
     with replacing(out) as temporary:
         temporary.write_bytes(data)
     return out
 
 
-def check(network: nn.Module, data: bytes, size: tuple[int, int]) -> float:
+def check_export(network: nn.Module, data: bytes, size: tuple[int, int]) -> float:
     """Return the largest difference between the ONNX model `data` and `network` on noise of `size` (H, W) px.
 
     Raises SemiposeError if it is above `TOLERANCE`.

@@ -142,36 +142,36 @@ class Crops:
 class SceneCrops(Crops):
     """One stream's batch of whole images: each is the crop of "one person" whose box is the whole image.
 
-    `people` are there only where people are labeled, in crop pixels. `known` (B, 1, h', w'), in cells of 4 crop pixels,
-    is 0 where it is not known who is there, and beyond the image.
+    `people`, in crop pixels, only in the labeled stream. `valid` (B, 1, h', w'), in cells of 4 crop pixels, is 1 where
+    the labels are complete, 0 elsewhere and beyond the image.
     """
 
     people: Labels | None = None
-    known: Tensor | None = None
+    valid: Tensor | None = None
 
     def labeled_in(self, view: View, flip: tuple[int, ...]) -> Labels:
         """All labeled people in the pixels of `view`, on the CPU; keypoints outside of it are not visible."""
         if self.people is None:
-            raise ValueError("these images are unlabeled: nobody is known in them")
+            raise ValueError("these images are unlabeled: they have no people")
         return self.people.moved(view.affine, flip, view.size)
 
     def scene(self, view: View, flip: tuple[int, ...]) -> Scene:
         """All people who have a labeled keypoint in `view`, in its pixels, on the device."""
         people = self.labeled_in(view, flip)
-        arrays = (people.keypoints, people.visible, np.asarray(people.visible.any(-1)), people.sides)
-        keypoints, visible, weight, sides = (self.random.to_device(each.astype(np.float32)) for each in arrays)
-        return Scene(keypoints, visible, weight, sides, self.known_in(view))
+        arrays = (people.keypoints, people.visible, np.asarray(people.visible.any(-1)), people.box_size)
+        keypoints, visible, weight, box_size = (self.random.to_device(each.astype(np.float32)) for each in arrays)
+        return Scene(keypoints, visible, weight, box_size, self.valid_region(view))
 
-    def known_in(self, view: View) -> Tensor:
-        """(B, 1, H / 4, W / 4) of `view`: 1 on the image, of labeled ones where it is known who is there, else 0."""
-        assert self.known is not None, "whole images come with what is known of them"
+    def valid_region(self, view: View) -> Tensor:
+        """Return `valid` (B, 1, H / 4, W / 4) of `view`: 0 or 1; for unlabeled images 1 on the whole image."""
+        assert self.valid is not None, "whole images come with their valid region"
         cells = (view.size[0] // REGION_STRIDE, view.size[1] // REGION_STRIDE)
-        return _certain(view.affine.at_stride(REGION_STRIDE).image(self.known, cells))
+        return _certain(view.affine.at_stride(REGION_STRIDE).image(self.valid, cells))
 
 
-def _certain(known: Tensor) -> Tensor:
-    """A cell is known as a whole or not at all, as in the public code: from more than 0.5 on."""
-    return known.round()
+def _certain(valid: Tensor) -> Tensor:
+    """Round to 0 or 1, as the public code does: a cell is valid as a whole or not at all."""
+    return valid.round()
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ def scene(counts: tuple[int, ...] = (2, 4, 0), room: int = 4, seed: int = 0) -> 
     weight = (torch.arange(room) < torch.tensor(counts)[:, None]).float()
     keypoints *= weight[..., None, None]
     visible = weight[..., None].expand(-1, -1, len(SKELETON)).clone()
-    sides = torch.tensor([30.0, 42.0]).expand(len(counts), room, 2) * weight[..., None]
-    return Scene(keypoints, visible, weight, sides, torch.ones(len(counts), 1, SIZE[0] // 4, SIZE[1] // 4))
+    box_size = torch.tensor([30.0, 42.0]).expand(len(counts), room, 2) * weight[..., None]
+    return Scene(keypoints, visible, weight, box_size, torch.ones(len(counts), 1, SIZE[0] // 4, SIZE[1] // 4))
 
 
 def answer(codec: SceneCodec, of: Scene) -> Fields:
@@ -66,7 +66,7 @@ def instance_fields(codec: SceneCodec, fields: Fields, of: Scene) -> InstanceFie
     cell = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), -1)
     away = (cell - centers[:, :, None, None]).norm(dim=-1) + 1e6 * ~of.present[..., None, None]
     # Each person as an image of one person.
-    people = (one.flatten(0, 1)[:, None] for one in (of.keypoints, of.visible, of.weight, of.sides))
+    people = (one.flatten(0, 1)[:, None] for one in (of.keypoints, of.visible, of.weight, of.box_size))
     alone = Scene(*people, torch.ones(len(of) * of.people, 1, height, width))
     each = codec.targets(alone)[0]["heatmap"].maps.unflatten(0, (len(of), of.people)).flatten(1, 2)
 
@@ -92,8 +92,8 @@ def mirrored(of: Scene) -> Scene:
 
 def twice(of: Scene) -> Scene:
     """The same people in an image of twice the size."""
-    known = of.known.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    return Scene(2 * of.keypoints + 0.5, of.visible, of.weight, 2 * of.sides, known)
+    valid = of.valid.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return Scene(2 * of.keypoints + 0.5, of.visible, of.weight, 2 * of.box_size, valid)
 
 
 def worst(found: DetectedPeople | Scene, truth: Scene) -> float:

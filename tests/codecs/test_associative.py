@@ -147,19 +147,19 @@ def test_targets_have_both_resolutions_and_peaks_of_one() -> None:
 def test_a_zero_answer_costs_what_is_published_for_one_keypoint_and_half_where_half_is_known() -> None:
     one = replace(SKELETON, keypoints=("nose",), bones=(), flip=(0,), sigmas=(0.1,))
     codec = AssociativeEmbedding((512, 512), one)
-    ones, sides = torch.ones(1, 1), torch.full((1, 1, 2), 50.0)
-    here = Scene(torch.full((1, 1, 1, 2), 241.5), ones[None], ones, sides, torch.ones(1, 1, 128, 128))
-    for known in (1.0, 0.5):
-        targets, weights = codec.targets(replace(here, known=known * here.known))
+    ones, box_size = torch.ones(1, 1), torch.full((1, 1, 2), 50.0)
+    here = Scene(torch.full((1, 1, 1, 2), 241.5), ones[None], ones, box_size, torch.ones(1, 1, 128, 128))
+    for valid in (1.0, 0.5):
+        targets, weights = codec.targets(replace(here, valid=valid * here.valid))
         zeros = Fields({name: replace(field, maps=0 * field.maps) for name, field in targets.items()})
         losses = codec.map_losses(zeros, targets, weights)
-        assert losses["heatmap"].item() == pytest.approx(known * 7.67e-4, rel=1e-3)
-        assert losses["fine_heatmap"].item() == pytest.approx(known * 1.917e-4, rel=1e-3)
+        assert losses["heatmap"].item() == pytest.approx(valid * 7.67e-4, rel=1e-3)
+        assert losses["fine_heatmap"].item() == pytest.approx(valid * 1.917e-4, rel=1e-3)
 
 
 def test_the_finer_map_is_known_where_the_coarser_is() -> None:
     here = scene()
-    here.known[0, 0, 3, 5] = 0
+    here.valid[0, 0, 3, 5] = 0
     _, weights = CODEC.targets(here)
     assert (weights["fine_heatmap"].maps[0] == 0).nonzero()[:4, 1:].tolist() == [[6, 10], [6, 11], [7, 10], [7, 11]]
 
@@ -170,7 +170,7 @@ def test_everybody_comes_back_from_a_perfect_answer() -> None:
     assert worst(found, here) <= 2.2
     assert (found.person > 0).sum(1).tolist() == [2, 4, 0]
     assert found.keypoints.shape == (3, 30, 5, 2)
-    on_device = CODEC.found(answer(CODEC, here), 6)[0]
+    on_device = CODEC.detect(answer(CODEC, here), 6)[0]
     assert worst(on_device, here) <= 2.2
     assert (on_device.weight > 0).sum(1).tolist() == [2, 4, 0]
     assert on_device.people == 6
@@ -183,7 +183,7 @@ def test_tags_of_the_flip_test_are_a_second_dimension_and_tell_people_apart_by_b
     first = fields["tags"].maps / 3
     stacked = torch.cat([2 * (first == 1), 2 * (first == 2)], 1)
     fields["tags"] = replace(fields["tags"], maps=stacked.float(), flip=(*SKELETON.flip, 5, 7, 6, 9, 8))
-    for found in (CODEC.decode(fields), CODEC.found(fields, 8)[0]):
+    for found in (CODEC.decode(fields), CODEC.detect(fields, 8)[0]):
         assert worst(found, here) <= 2.2
     assert (CODEC.decode(fields).person > 0).sum() == 3
 
@@ -194,7 +194,7 @@ def test_people_in_a_chain_of_near_tags_are_told_apart() -> None:
     for k, (x, score, tag) in enumerate(((4, 0.9, 0.0), (12, 0.8, 0.8), (20, 0.7, 1.7), (28, 0.6, 2.6))):
         heat[0, k, 9, x], tags[0, k, 8:11, x - 1 : x + 2] = score, tag
     codec = AssociativeEmbedding(SIZE, SKELETON, fine=False)
-    found = codec.found(
+    found = codec.detect(
         Fields(
             {"heatmap": Field(heat, "scalar", 4, SKELETON.flip), "tags": Field(tags, "embedding", 4, SKELETON.flip)}
         ),
@@ -213,7 +213,7 @@ def test_a_missing_keypoint_is_filled_in_for_evaluation_and_not_for_training() -
     filled = CODEC.decode(fields)
     assert worst(filled, here) <= 2.2
     assert filled.person[0, 1] < 0.81 * filled.person[0, 0]
-    on_device = CODEC.found(fields, 4)[0]
+    on_device = CODEC.detect(fields, 4)[0]
     assert sorted((on_device.visible[0] > 0).sum(-1).tolist()) == [0, 0, 4, 5]
 
 
@@ -234,7 +234,7 @@ def test_only_people_with_tags_of_their_own_are_reliable() -> None:
 
     def reliable() -> list[float]:
         """By the mean of their tags, who is found and reliable."""
-        found, sure = CODEC.found(fields, 4)
+        found, sure = CODEC.detect(fields, 4)
         tags = CODEC.tags_at(fields, found.keypoints)[0].mean((1, 2))
         return sorted(round(tag, 2) for tag in tags[sure[0] & found.present[0]].tolist())
 

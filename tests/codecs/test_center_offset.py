@@ -20,8 +20,8 @@ def cells(codec: CenterOffset, points: list[list[list[float]]], visible: list[li
     """One image of people whose keypoints are given in cells."""
     keypoints = codec.in_pixels(torch.tensor(points))[None]
     shown = torch.tensor(visible)[None]
-    people, known = len(points), torch.ones(1, 1, *codec.cells)
-    return Scene(keypoints, shown, torch.ones(1, people), torch.full((1, people, 2), 99.0), known)
+    people, valid = len(points), torch.ones(1, 1, *codec.cells)
+    return Scene(keypoints, shown, torch.ones(1, people), torch.full((1, people, 2), 99.0), valid)
 
 
 def test_offsets_have_their_reference_values() -> None:
@@ -76,7 +76,7 @@ def test_maps_weigh_one_around_keypoints_a_tenth_elsewhere_and_nothing_where_nob
     fields, weights = CODEC.targets(here)
     assert set(weights["heatmap"].maps.unique().tolist()) == {torch.tensor(0.1).item(), 1.0}
     assert (weights["heatmap"].maps[2] < 0.11).all()
-    here.known[:, :, :8] = 0
+    here.valid[:, :, :8] = 0
     _, weights = CODEC.targets(here)
     assert weights["center"].maps[:, :, :8].sum() == 0
     assert weights["center"].maps[:, :, 8:].min() > 0
@@ -87,7 +87,7 @@ def test_maps_weigh_one_around_keypoints_a_tenth_elsewhere_and_nothing_where_nob
 
 def test_people_too_small_have_keypoints_but_no_center() -> None:
     here = scene()
-    small = replace(here, sides=here.sides * 0.2)
+    small = replace(here, box_size=here.box_size * 0.2)
     fields, _ = CODEC.targets(small)
     assert fields["center"].maps.abs().sum() == 0
     assert fields["heatmap"].maps.max() > 0.9
@@ -116,7 +116,7 @@ def test_everybody_comes_back_from_a_perfect_answer() -> None:
     found = CODEC.decode(answer(CODEC, here))
     assert worst(found, here) <= 0.01
     assert (found.person > 0).sum(1).tolist() == [2, 4, 0]
-    on_device = CODEC.found(answer(CODEC, here), 6)[0]
+    on_device = CODEC.detect(answer(CODEC, here), 6)[0]
     # Snapped to the nearest peak, which is known to a quarter of a cell.
     assert worst(on_device, here) <= 1.5
     assert (on_device.weight > 0).sum(1).tolist() == [2, 4, 0]
@@ -130,7 +130,7 @@ def test_a_keypoint_is_snapped_only_to_a_peak_nearby() -> None:
         maps = fields["offsets"].maps.clone()
         maps[:, 0] -= away
         moved = Fields({**fields, "offsets": replace(fields["offsets"], maps=maps)})
-        near = (CODEC.found(moved, 4)[0].keypoints[0, 0, 0] - here.keypoints[0, 0, 0]).norm() < 1.5
+        near = (CODEC.detect(moved, 4)[0].keypoints[0, 0, 0] - here.keypoints[0, 0, 0]).norm() < 1.5
         assert bool(near) is snapped
 
 
@@ -141,7 +141,7 @@ def test_people_found_twice_are_found_once() -> None:
     x, y = (CODEC.in_cells(here.centers[0, 0]) + 0.5).long().tolist()
     center = fields["center"].maps
     center[0, 0, y, x], center[0, 0, y + 3, x + 3] = 2.0, 1.5
-    for person in (CODEC.decode(fields).person, CODEC.found(fields, 4)[0].weight):
+    for person in (CODEC.decode(fields).person, CODEC.detect(fields, 4)[0].weight):
         assert (person > 0).sum() == 1
 
 

@@ -61,7 +61,7 @@ def test_the_contrastive_loss_has_its_reference_values() -> None:
 
 def test_a_peak_is_one_and_its_width_follows_the_person() -> None:
     here = scene((2,))
-    here.sides[0, 1] *= 2
+    here.box_size[0, 1] *= 2
     fields, weights = CODEC.targets(here)
     assert (fields["center"].maps == 1).sum() == 2
     assert (fields["heatmap"].maps == 1).sum() == 10
@@ -72,8 +72,8 @@ def test_a_peak_is_one_and_its_width_follows_the_person() -> None:
 
 def test_a_box_larger_than_the_image_is_drawn_as_wide_as_the_image_asks_for() -> None:
     here = scene((1,))
-    huge = CODEC.targets(replace(here, sides=here.sides * 100))[0]["center"].maps
-    full = CODEC.targets(replace(here, sides=torch.tensor(SIZE).float().expand_as(here.sides)))[0]["center"].maps
+    huge = CODEC.targets(replace(here, box_size=here.box_size * 100))[0]["center"].maps
+    full = CODEC.targets(replace(here, box_size=torch.tensor(SIZE).float().expand_as(here.box_size)))[0]["center"].maps
     assert torch.equal(huge, full)
 
 
@@ -127,7 +127,7 @@ def test_of_two_people_in_one_cell_the_smaller_is_sampled_and_of_two_as_small_th
     here = scene((2,), room=2)
     here.keypoints[0, 1] = here.keypoints[0, 0]
     assert weights(here) == [[1, 0]]
-    assert weights(replace(here, sides=here.sides * torch.tensor([2.0, 1])[:, None])) == [[0, 1]]
+    assert weights(replace(here, box_size=here.box_size * torch.tensor([2.0, 1])[:, None])) == [[0, 1]]
     # And padding takes no cell from a person.
     second = torch.tensor([[0.0, 1]])
     assert weights(replace(here, weight=second, visible=here.visible * second[..., None])) == [[0, 1]]
@@ -196,7 +196,7 @@ def test_everybody_comes_back_from_a_perfect_answer() -> None:
     # Peaks lie at whole cells, and flat neighbors give no quarter.
     assert worst(found, here) <= 3
     assert (found.person > 0).sum(1).tolist() == [2, 4, 0]
-    on_device = CODEC.found(answer(CODEC, here), 6)[0]
+    on_device = CODEC.detect(answer(CODEC, here), 6)[0]
     assert worst(on_device, here) <= 3
     assert (on_device.weight > 0).sum(1).tolist() == [2, 4, 0]
 
@@ -218,7 +218,7 @@ def test_people_alike_are_one_person_also_from_two_scales() -> None:
     fields = answer(CODEC, here)
     x, y = (CODEC.in_cells(here.centers[0, 0]) + 0.5).long().tolist()
     fields["center"].maps[0, 0, y + 4, x + 4] = 0.99
-    for person in (CODEC.decode(fields).person, CODEC.found(fields, 4)[0].weight):
+    for person in (CODEC.decode(fields).person, CODEC.detect(fields, 4)[0].weight):
         assert (person > 0).sum() == 1
     large = Instance((256, 256), SKELETON)
     both = CODEC.decode_scales([answer(CODEC, here), answer(large, twice(here))])

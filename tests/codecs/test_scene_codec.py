@@ -51,7 +51,7 @@ def noise(codec: SceneCodec, here: Scene) -> Fields:
 
 
 def on(device: torch.device, here: Scene) -> Scene:
-    return Scene(*(each.to(device) for each in (here.keypoints, here.visible, here.weight, here.sides, here.known)))
+    return Scene(*(each.to(device) for each in (here.keypoints, here.visible, here.weight, here.box_size, here.valid)))
 
 
 @by_codec
@@ -121,10 +121,10 @@ def test_a_teacher_frozen_at_background_teaches_nobody(codec: SceneCodec) -> Non
     empty = Fields({name: replace(field, maps=torch.zeros_like(field.maps)) for name, field in fields.items()})
     if isinstance(fields, InstanceFields):
         empty = InstanceFields(empty, fields.features, torch.zeros_like(fields.shared), soft)
-    found = codec.found(empty, 5)[0]
+    found = codec.detect(empty, 5)[0]
     assert found.weight.sum() == found.visible.sum() == 0
     assert torch.isfinite(found.keypoints).all()
-    assert torch.equal(found.known, torch.ones(3, 1, 32, 32))
+    assert torch.equal(found.valid, torch.ones(3, 1, 32, 32))
     assert all(loss == 0 for loss in apart(codec, fields, found).values())
     _, weights = codec.targets(found, negatives=False)
     assert all(weight.maps.sum() == 0 for weight in weights.values())
@@ -133,12 +133,12 @@ def test_a_teacher_frozen_at_background_teaches_nobody(codec: SceneCodec) -> Non
 @by_codec
 def test_found_people_are_as_good_as_labels_where_the_answer_is_perfect(codec: SceneCodec) -> None:
     here = scene((2, 4))
-    found, reliable = codec.found(answer(codec, here), 6)
+    found, reliable = codec.detect(answer(codec, here), 6)
     assert (reliable & found.present).sum() == 6
     assert (found.weight > 0).sum() == 6
     assert found.visible[found.weight == 0].sum() == 0
     hull = found.hull[found.present]
-    assert torch.equal(found.sides[found.present], hull)
+    assert torch.equal(found.box_size[found.present], hull)
     assert (hull.amin() > 15) & (hull.amax() < 50)
     scores = found.visible[found.present]
     assert (scores.amin() > 0.5) & (scores.amax() <= 1)
@@ -147,19 +147,19 @@ def test_found_people_are_as_good_as_labels_where_the_answer_is_perfect(codec: S
 @by_codec
 def test_who_is_found_lies_in_the_image_is_as_sure_as_asked_and_what_is_known_is_passed_on(codec: SceneCodec) -> None:
     here = scene((2, 4))
-    fields, known = noise(codec, here), torch.rand(2, 1, *codec.cells)
-    found = codec.found(fields, 6)[0]
+    fields, valid = noise(codec, here), torch.rand(2, 1, *codec.cells)
+    found = codec.detect(fields, 6)[0]
     inside = ((found.keypoints >= -0.5) & (found.keypoints < SIZE[1] - 0.5)).all(-1)
     assert (found.visible > 0).any()
     assert inside[found.visible > 0].all()
     least = float(found.visible[found.visible > 0].median())
-    surer = codec.found(fields, 6, known, least)[0]
+    surer = codec.detect(fields, 6, valid, least)[0]
     assert torch.equal(surer.visible, found.visible * (found.visible >= least))
     assert torch.equal(surer.weight, found.weight)
-    assert torch.equal(surer.sides, found.sides)
+    assert torch.equal(surer.box_size, found.box_size)
     # CID's people are as sure of all their keypoints here.
     assert isinstance(codec, Instance) or not torch.equal(surer.hull, found.hull)
-    assert surer.known is known
+    assert surer.valid is valid
 
 
 @by_codec
@@ -169,9 +169,9 @@ def test_hidden_keypoints_and_absent_people_have_no_influence(codec: SceneCodec)
     fields = noise(codec, here)
     before = codec.losses(fields, here)
     keypoints = torch.where((here.visible > 0)[..., None], here.keypoints, torch.tensor([777.0, -5.0]))
-    sides = torch.where(here.present[..., None], here.sides, 55.0)
+    box_size = torch.where(here.present[..., None], here.box_size, 55.0)
     visible = torch.where(here.present[..., None], here.visible, 1.0)
-    after = codec.losses(fields, replace(here, keypoints=keypoints, sides=sides, visible=visible))
+    after = codec.losses(fields, replace(here, keypoints=keypoints, box_size=box_size, visible=visible))
     for name, loss in before.items():
         torch.testing.assert_close(after[name], loss)
 
@@ -185,7 +185,7 @@ def test_the_order_of_people_changes_nothing(codec: SceneCodec) -> None:
         keypoints=here.keypoints[:, order],
         visible=here.visible[:, order],
         weight=here.weight[:, order],
-        sides=here.sides[:, order],
+        box_size=here.box_size[:, order],
     )
     after = codec.losses(fields, other)
     for name, loss in codec.losses(fields, here).items():
@@ -196,13 +196,13 @@ def test_the_order_of_people_changes_nothing(codec: SceneCodec) -> None:
 def test_without_negatives_only_what_is_trusted_counts_and_as_much(codec: SceneCodec) -> None:
     here = scene((2,))
     here = replace(here, visible=here.visible * torch.tensor([1.0, 0.3, 0.5, 0, 1]))
-    here.known[:, :, :, 16:] = 0
+    here.valid[:, :, :, 16:] = 0
     maps, weights = codec.targets(here, negatives=False)
     for k, trust in enumerate((1.0, 0.3, 0.5, 0, 1)):
         weight, heat = weights["heatmap"].maps[0, k], maps["heatmap"].maps[0, k]
         assert weight.unique().tolist() == torch.tensor(sorted({0.0, trust})).tolist()
         assert (weight[:, 16:] == 0).all()
-        assert (heat[weight == 0][:, None] * here.known[0, 0][weight == 0][:, None] == 0).all()
+        assert (heat[weight == 0][:, None] * here.valid[0, 0][weight == 0][:, None] == 0).all()
     assert 0 < (weights["heatmap"].maps > 0).float().mean() < 0.5
 
 
@@ -233,7 +233,7 @@ def test_half_precision_answers_have_losses_and_people_in_full(codec: SceneCodec
     for name, loss in codec.losses(fields, here).items():
         assert loss.dtype == torch.float32
         torch.testing.assert_close(loss, exact[name], rtol=0.05, atol=5e-3)
-    assert codec.found(fields.detach(), 4)[0].keypoints.dtype == torch.float32
+    assert codec.detect(fields.detach(), 4)[0].keypoints.dtype == torch.float32
     assert (codec.decode(fields.detach()).person > 0).sum() == 6
 
 
@@ -244,7 +244,7 @@ def test_a_network_gone_bad_is_read_without_harm(codec: SceneCodec, number: floa
     for broken in answer(codec, here):
         fields = answer(codec, here)
         fields[broken] = replace(fields[broken], maps=torch.full_like(fields[broken].maps, number))
-        found, on_device = codec.decode(fields), codec.found(fields, 5)[0]
+        found, on_device = codec.decode(fields), codec.detect(fields, 5)[0]
         assert all(torch.isfinite(each).all() for each in (found.keypoints, on_device.keypoints))
         assert not any(each.isnan().any() for each in (found.scores, found.person))
         codec.targets(on_device)
@@ -255,7 +255,7 @@ def step(codec: SceneCodec, fields: Fields, here: Scene) -> None:
     """All that a training step asks of a codec."""
     weights, targets = codec.targets(here, negatives=False)
     losses = [*codec.losses(fields, here).values(), *codec.map_losses(fields, targets, weights).values()]
-    found, reliable = codec.found(fields, 5)
+    found, reliable = codec.detect(fields, 5)
     losses += [loss * reliable.any() for loss in apart(codec, fields, found).values()]
     torch.stack(losses).sum().backward()
 
@@ -319,7 +319,7 @@ def test_a_network_answers_in_its_codecs_terms(name: str) -> None:
     sum(losses.values(), torch.zeros(())).backward()
     assert all(weight.grad is not None and torch.isfinite(weight.grad).all() for weight in network.parameters())
     both = mirrored_mean(fields, network(image.flip(-1)), SIZE[1])
-    found = codec.found(both, 5)[0]
+    found = codec.detect(both, 5)[0]
     assert found.keypoints.shape == (2, 5, 5, 2)
     assert not found.keypoints.requires_grad
     assert not found.visible.requires_grad

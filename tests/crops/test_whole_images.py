@@ -27,9 +27,9 @@ def store(folder: Path, change: Change | None = None, images: int = 2) -> WholeI
     return WholeImageStore(one_row_per_image(everybody), SIZE, "ram", workers=1, all_people=everybody)
 
 
-def known(made: WholeImageStore, row: int = 0) -> np.ndarray:
-    """Which cells (18, 18) of one picture's crop are known; the pictures fill rows 2 to 15."""
-    return made.known(np.array([row]))[0, 0].numpy()
+def valid(made: WholeImageStore, row: int = 0) -> np.ndarray:
+    """Which cells (18, 18) of one picture's crop are valid; the pictures fill rows 2 to 15."""
+    return made.valid(np.array([row]))[0, 0].numpy()
 
 
 def more(*people: dict[str, Any], **image: Any) -> Change:
@@ -61,19 +61,19 @@ def test_people_are_padded_and_nobody_has_weight_zero(tmp_path: Path) -> None:
     assert labels.visible.any(-1).tolist() == [[1, 0], [1, 1]]
     assert labels.visible[0].tolist() == [[1, 1, 1, 1], [0, 0, 0, 0]]
     assert not labels.keypoints[0, 1].any()
-    assert not labels.sides[0, 1].any()
+    assert not labels.box_size[0, 1].any()
     # Image pixel (x, y) is at ((x + 0.5) * s - 0.5) of the crop; above the image lie rint(8 s) black rows.
     scale = 70 / 64
     nose, top = labels.keypoints[1, 0, 0], round(8 * scale)
     assert nose.tolist() == pytest.approx([20.5 * scale - 0.5, 10.5 * scale - 0.5 + top], abs=0.02)
     assert labels.keypoints[1, 1, 0, 0] - nose[0] == pytest.approx(20 * scale, abs=1e-3)
-    assert labels.sides[1, 0].tolist() == pytest.approx([20 * scale, 30 * scale])
+    assert labels.box_size[1, 0].tolist() == pytest.approx([20 * scale, 30 * scale])
 
 
 def test_beyond_the_image_nothing_is_known(tmp_path: Path) -> None:
     made = store(tmp_path)
-    assert made.known(np.arange(2)).shape == (2, 1, 18, 18)
-    cells = known(made)
+    assert made.valid(np.arange(2)).shape == (2, 1, 18, 18)
+    cells = valid(made)
     # The image begins 9 and ends 61 pixels down the crop: the cells whose middle lies between are on it.
     assert cells.max(1).tolist() == [float(9 <= 4 * cell + 2 <= 61.5) for cell in range(18)]
     assert cells[8, :17].all()
@@ -87,9 +87,9 @@ RUNS = {**BOX, "segmentation": {"size": [48, 64], "counts": [32 * 48, 32 * 48]},
 @pytest.mark.parametrize("other", [BOX, POLYGON, RUNS, {**BOX, "keypoints": POINTS, "iscrowd": 1}])
 def test_where_crowds_and_people_without_keypoints_are_is_unknown(tmp_path: Path, other: dict[str, Any]) -> None:
     made = store(tmp_path, more(other))
-    assert known(made, 1)[8, :17].all()
-    assert known(made)[3:15, :8].all()
-    assert not known(made)[13:, 10:].any()
+    assert valid(made, 1)[8, :17].all()
+    assert valid(made)[3:15, :8].all()
+    assert not valid(made)[13:, 10:].any()
     assert made.labels(np.arange(2)).visible.any(-1).tolist() == [[1], [1]]
 
 
@@ -99,23 +99,23 @@ def test_next_to_a_labeled_keypoint_a_box_hides_nothing_and_an_outline_does(tmp_
     by_box, by_outline = (store(tmp_path / name, more(other)) for name, other in (("b", everywhere), ("o", outline)))
     labels = by_box.labels(np.array([0]))
     x, y = (labels.keypoints[0, 0] / 4).round().astype(int).T
-    assert known(by_box)[y, x].all()
-    assert 0 < known(by_box).sum() < 0.7 * known(store(tmp_path / "plain")).sum()
-    assert not known(by_outline).any()
+    assert valid(by_box)[y, x].all()
+    assert 0 < valid(by_box).sum() < 0.7 * valid(store(tmp_path / "plain")).sum()
+    assert not valid(by_outline).any()
 
 
 def test_where_not_all_people_have_a_box_only_the_labeled_ones_are_known(tmp_path: Path) -> None:
     made = store(tmp_path, more(all_people_boxed=False))
     # The box 10, 5, 20, 30 grows to 7.5, 1.25, 25, 37.5.
-    assert known(made)[4:12, 3:8].all()
-    assert not known(made)[:, 10:].any()
-    assert known(made, 1)[8, 10:16].all()
+    assert valid(made)[4:12, 3:8].all()
+    assert not valid(made)[:, 10:].any()
+    assert valid(made, 1)[8, 10:16].all()
 
 
 def test_images_without_people_stay(tmp_path: Path) -> None:
     made = store(tmp_path, lambda value: value["annotations"].pop(), images=3)
     assert made.labels(np.arange(3)).visible.any(-1).tolist() == [[1], [1], [0]]
-    assert known(made, 2)[8, 8] == 1
+    assert valid(made, 2)[8, 8] == 1
 
 
 def test_an_outline_that_does_not_fit_is_named(tmp_path: Path) -> None:

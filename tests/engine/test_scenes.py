@@ -46,7 +46,7 @@ def test_streams_hand_out_whole_images_and_unlabeled_ones_without_people(stores:
     assert batch.unlabeled.people is None
     with pytest.raises(ValueError, match="unlabeled"):
         batch.unlabeled.scene(batch.unlabeled.canonical(), (0,))
-    assert batch.unlabeled.known_in(batch.unlabeled.canonical()).mean() < 0.9  # black above and below
+    assert batch.unlabeled.valid_region(batch.unlabeled.canonical()).mean() < 0.9  # black above and below
     assert len(stores.unlabeled or ()) == 14
 
 
@@ -217,7 +217,7 @@ def test_images_in_which_nobody_is_count_against_who_is_found_there(data: Data) 
         ({"network": "cid", "adaptive": False}, "--adaptive False: is for --network dekr"),
         ({"network": "dekr", "fine": True}, "--fine True: is for --network higher_hrnet"),
         ({"network": "dekr", "metric": "pck@0.1"}, "expected oks_ap, oks_ap50"),
-        ({"network": "dekr", "decode": "quarter"}, "has its own decoding"),
+        ({"network": "dekr", "decode": "quarter"}, "has a decoding of its own"),
         ({"network": "dekr", "shift": 1.0}, "--shift 1.0: must be a share"),
         ({"network": "cid", "head_channels": 64}, "hrnet_w32 has no deconvolutions"),
     ],

@@ -134,7 +134,7 @@ def found(*scores: float) -> Scene:
     spread = torch.rand(count, len(SKELETON), 2, generator=torch.Generator().manual_seed(0)) * 8
     keypoints = (corner[:, None] + spread)[None]
     visible = torch.full(keypoints.shape[:-1], 0.9)
-    return Scene.found(keypoints, visible, torch.tensor([scores]), torch.ones(1, 1, 16, 16))
+    return Scene.detected(keypoints, visible, torch.tensor([scores]), torch.ones(1, 1, 16, 16))
 
 
 YES = torch.tensor([[True]])
@@ -146,12 +146,12 @@ def test_the_sure_are_believed_the_doubtful_unknown_and_the_rest_nobody() -> Non
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0, 0])
     assert (pseudo.visible[0] > 0).any(-1).tolist() == [True, False, False]
     row = (scene.centers[0, :, 1] / 4).long(), (scene.centers[0, :, 0] / 4).long()
-    assert pseudo.known[0, 0][row].tolist() == [1, 0, 1]
+    assert pseudo.valid[0, 0][row].tolist() == [1, 0, 1]
     # Three people in all: two cells of one of them must not hide the others.
     assert scene.extent is not None
     low, high = scene.extent
-    hidden = (pseudo.known[0, 0] == 0).nonzero() * 4 + 1.5
-    room = 0.125 * scene.sides[0, 1] + 4
+    hidden = (pseudo.valid[0, 0] == 0).nonzero() * 4 + 1.5
+    room = 0.125 * scene.box_size[0, 1] + 4
     for cells, edge in ((hidden.amin(0), low[0, 1] - room), (hidden.amax(0), high[0, 1] + room)):
         assert (cells.flip(0) - edge).abs().max() <= 4
 
@@ -160,11 +160,11 @@ def test_keypoints_that_are_not_trusted_belong_to_what_a_doubtful_person_hides()
     sure = found(0.3)
     keypoints, scores = sure.keypoints.clone(), torch.full_like(sure.visible, 0.9)
     keypoints[0, 0, 0], scores[0, 0, 0] = 44, 0.2
-    sure = Scene.found(keypoints, torch.ones_like(scores), sure.weight, sure.known)
-    unsure = Scene.found(keypoints, scores, sure.weight, sure.known, least=0.3)
+    sure = Scene.detected(keypoints, torch.ones_like(scores), sure.weight, sure.valid)
+    unsure = Scene.detected(keypoints, scores, sure.weight, sure.valid, least=0.3)
     assert (unsure.hull < 10).all()
     assert (sure.hull > 30).all()
-    hidden = [select_pseudo_people(scene, YES, torch.tensor(0.5)).known for scene in (sure, unsure)]
+    hidden = [select_pseudo_people(scene, YES, torch.tensor(0.5)).valid for scene in (sure, unsure)]
     assert torch.equal(*hidden)
 
 
@@ -176,7 +176,7 @@ def test_too_few_keypoints_make_nobody() -> None:
     pseudo = select_pseudo_people(replace(scene, visible=visible), YES, torch.tensor(0.5))
     assert (pseudo.visible[0] > 0).sum(-1).tolist() == [3, 0]
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0])
-    numbers = [each.numpy() for each in (pseudo.keypoints, visible > 0, pseudo.sides)]
+    numbers = [each.numpy() for each in (pseudo.keypoints, visible > 0, pseudo.box_size)]
     assert learnable(Labels(*numbers)) == 1
     assert learnable(Labels(*(np.concatenate([each, each, 0 * each]) for each in numbers))) == pytest.approx(2 / 3)
 
@@ -185,7 +185,7 @@ def test_people_whom_the_answer_describes_badly_are_not_believed() -> None:
     scene = found(0.8, 0.8)
     pseudo = select_pseudo_people(scene, torch.tensor([[True, False]]), torch.tensor(0.5))
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0])
-    assert 0 < (pseudo.known == 0).sum() < 30
+    assert 0 < (pseudo.valid == 0).sum() < 30
 
 
 @pytest.mark.parametrize("network", DETECTOR_FREE)

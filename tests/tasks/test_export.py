@@ -10,7 +10,7 @@ import torch
 
 from semipose.errors import SemiposeError, UsageError
 from semipose.runs.run import Run
-from semipose.tasks.export import Heatmaps, check, export
+from semipose.tasks.export import Heatmaps, check_export, export
 from tests.finished_run import SIZE, SKELETON
 
 pytest.importorskip("onnxruntime", reason="needs the extra `export`")
@@ -24,7 +24,7 @@ def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_file_takes_any_batch_and_agrees(exported: Path, run: Run) -> None:
     network = Heatmaps(run.model().network)
-    assert check(network, exported.read_bytes(), SIZE) < 1e-5
+    assert check_export(network, exported.read_bytes(), SIZE) < 1e-5
     import onnxruntime
 
     session = onnxruntime.InferenceSession(exported)
@@ -48,7 +48,7 @@ def test_a_network_that_differs_is_refused(exported: Path, run: Run) -> None:
     with torch.no_grad():
         next(network.head.parameters()).mul_(1.01)
     with pytest.raises(SemiposeError, match="differs from the original"):
-        check(Heatmaps(network), exported.read_bytes(), SIZE)
+        check_export(Heatmaps(network), exported.read_bytes(), SIZE)
 
 
 def test_a_disagreement_leaves_no_file(

@@ -29,10 +29,10 @@ def scenes(count: int = 8, augmentation: Augmentation = STRONG, labeled: bool = 
     for color, person, keypoint in ((0, 0, 0), (1, 0, 1), (2, 1, 0)):
         at = keypoints[:, person, keypoint, :, None, None]
         images[..., color] = 255 * torch.exp(-((x - at[:, 0]) ** 2 + (y - at[:, 1]) ** 2) / 12)
-    known = torch.ones(count, 1, 18, 18)
-    known[:, :, :2] = known[:, :, -2:] = 0
+    valid = torch.ones(count, 1, 18, 18)
+    valid[:, :, :2] = valid[:, :, -2:] = 0
     random = RandomKey(0, 5, "labeled", count, count)
-    crops = SceneCrops(images.to(torch.uint8), (64, 64), 72 / 64, augmentation, random, known=known)
+    crops = SceneCrops(images.to(torch.uint8), (64, 64), 72 / 64, augmentation, random, valid=valid)
     if not labeled:
         return crops
     people = Labels(keypoints.numpy(), visible.numpy() > 0, np.full((count, 2, 2), 20.0, np.float32))
@@ -63,7 +63,7 @@ def test_everybody_follows_the_pixels(kind: str) -> None:
     assert whole.float().mean() > 0.4
     torch.testing.assert_close(found[whole], expected[whole], atol=0.35, rtol=0)
     zoom = view.affine.scale.flatten()
-    torch.testing.assert_close(scene.sides[:, 0, 0], 20 * zoom)
+    torch.testing.assert_close(scene.box_size[:, 0, 0], 20 * zoom)
     assert scene.weight[1, 1] == 0
 
 
@@ -79,19 +79,19 @@ def test_keypoints_outside_of_the_view_are_not_visible() -> None:
 
 def test_what_is_known_moves_with_the_view_and_ends_with_the_image() -> None:
     for crops in (scenes(), scenes(labeled=False)):
-        plain = crops.known_in(crops.canonical())
+        plain = crops.valid_region(crops.canonical())
         assert plain.shape == (8, 1, 16, 16)
         assert plain[0, 0, :, 8].tolist() == [0, 0, *[1] * 12, 0, 0]
         view = crops.weak()
-        there = crops.known_in(view)
+        there = crops.valid_region(view)
         # The crop itself as a picture that is white where something is known.
-        white = crops.known.repeat_interleave(4, 2).repeat_interleave(4, 3)
+        white = crops.valid.repeat_interleave(4, 2).repeat_interleave(4, 3)
         seen = torch.nn.functional.avg_pool2d(view.affine.image(white, (64, 64)), 4)
         assert set(there.unique().tolist()) == {0.0, 1.0}
         assert ((there > 0.5) != (seen > 0.5)).float().mean() < 0.03
     labeled = scenes()
     view = labeled.weak()
-    assert torch.equal(labeled.scene(view, FLIP).known, labeled.known_in(view))
+    assert torch.equal(labeled.scene(view, FLIP).valid, labeled.valid_region(view))
 
 
 def test_unlabeled_images_have_no_people() -> None:
@@ -122,8 +122,8 @@ def test_parts_of_a_batch_see_what_the_whole_sees() -> None:
     torch.testing.assert_close(torch.cat([each.image for each in views]), view.image, atol=1e-5, rtol=0)
     here = whole.labeled.scene(view, FLIP)
     there = [part.labeled.scene(each, FLIP) for part, each in zip(parts, views, strict=True)]
-    for name in ("keypoints", "visible", "weight", "sides", "known"):
+    for name in ("keypoints", "visible", "weight", "box_size", "valid"):
         cut = torch.cat([getattr(scene, name) for scene in there])
         torch.testing.assert_close(cut, getattr(here, name), atol=1e-4, rtol=0)
     assert parts[1].unlabeled is not None
-    assert len(parts[1].unlabeled.known) == 2
+    assert len(parts[1].unlabeled.valid) == 2
