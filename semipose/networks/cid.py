@@ -29,8 +29,8 @@ class CidHead(SceneHead):
         self.rows = {f"iia.keypoint_center_conv.{part}": ((0, 1), (1, 0)) for part in ("weight", "bias")}
         self.rows |= {f"gfd.heatmap_conv.{part}": ONE_EACH for part in ("weight", "bias")}
         # Differs from the public code, which initializes the person head so too. A person's heatmap is a product of
-        # five weights. With 0.001 each it had not learned to localize people after a thousand updates; with the last alone
-        # at 0.001 it was slow, and once failed.
+        # five weights. With 0.001 each it had not learned to localize people after a thousand updates; with the last
+        # alone at 0.001 it was slow, and once failed.
         for part in (self.neck, self.iia):
             initialize_low(part)
         for conv in (self.iia.keypoint_center_conv, self.gfd.heatmap_conv):
