@@ -1,4 +1,4 @@
-"""Reads a method's name, options and docstring from its source file with `ast`, without running it."""
+"""Read a method's name, options and docstring from its source file with `ast`, without running it."""
 
 import ast
 import importlib.util
@@ -19,7 +19,7 @@ REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "(required)"})()
 
 @dataclass(frozen=True)
 class Option:
-    """A hyper-parameter: `--method.NAME`."""
+    """An option of a method: `--method.NAME`."""
 
     name: str
     type: Any
@@ -28,13 +28,13 @@ class Option:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """The values of a Literal, else nothing."""
+        """The values of a Literal; empty for other types."""
         return get_args(self.type) if get_origin(self.type) is Literal else ()
 
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What a method says of itself; `deployed` None means that validation decides which network is used."""
+    """The description of a method; `deployed` None means that validation chooses the network."""
 
     name: str
     class_name: str
@@ -59,7 +59,7 @@ def snake_case(name: str) -> str:
 
 
 def find_class(file: Path) -> str | None:
-    """The class in `file` whose snake_case name is the file's and whose bases name Method, or None."""
+    """Find the class in `file` whose snake_case name is the file's and that has Method as a base, or None."""
     for name, node in _classes(_parse(file)).items():
         if snake_case(name) == file.stem and any(_last_name(base) == "Method" for base in node.bases):
             return name
@@ -67,7 +67,7 @@ def find_class(file: Path) -> str | None:
 
 
 def module_file(module: str) -> Path | None:
-    """The source file of a dotted module name, or None."""
+    """Find the source file of a dotted module name, or None."""
     try:
         spec = importlib.util.find_spec(module)
     except (ModuleNotFoundError, ValueError):
@@ -92,7 +92,7 @@ def read_class(name: str, file: Path, class_name: str) -> MethodInfo:
 
 
 def _lineage(file: Path, class_name: str) -> list[tuple[Path, ast.ClassDef]]:
-    """The class and those it inherits from, as far as they lie in `file` or among semipose's own methods."""
+    """List the class and its bases that are in `file` or among semipose's own methods."""
     tree = _parse(file)
     classes = _classes(tree)
     if class_name not in classes:
@@ -107,7 +107,7 @@ def _lineage(file: Path, class_name: str) -> list[tuple[Path, ast.ClassDef]]:
     }
     for base in map(_last_name, node.bases):
         module, original = imported.get(base, ("", base))
-        # Elsewhere is not followed: looking for a module imports its parents, and that may be torch.
+        # Other modules are not followed: finding a module imports its parents, which may import torch.
         place = module_file(module) if module.startswith("semipose.methods.") else file if base in classes else None
         if place is not None and base != class_name:
             lineage += _lineage(place, original)
@@ -132,7 +132,7 @@ def _options(file: Path, init: ast.FunctionDef) -> tuple[Option, ...]:
 
 
 def _type(node: ast.expr | None) -> Any:
-    """The type that an annotation spells, built from the few names allowed."""
+    """Build the type of an annotation from the few names allowed."""
     match node:
         case ast.Name(id=name) if name in PLAIN:
             return PLAIN[name]
@@ -150,7 +150,7 @@ def _type(node: ast.expr | None) -> Any:
 
 
 def _attribute(chain: list[tuple[Path, ast.ClassDef]], name: str, default: Any) -> Any:
-    """The literal value of a class attribute, from the nearest class that sets it."""
+    """Read the literal value of a class attribute, from the nearest class that sets it."""
     for _, node in chain:
         for item in node.body:
             target = item.targets[0] if isinstance(item, ast.Assign) else getattr(item, "target", None)
@@ -161,7 +161,7 @@ def _attribute(chain: list[tuple[Path, ast.ClassDef]], name: str, default: Any) 
 
 
 def _comments(file: Path) -> dict[int, str]:
-    """Line number -> trailing comment."""
+    """Map line numbers to trailing comments."""
     tokens = tokenize.generate_tokens(io.StringIO(file.read_text("utf-8")).readline)
     return {token.start[0]: token.string.lstrip("# ").rstrip() for token in tokens if token.type == tokenize.COMMENT}
 

@@ -1,4 +1,4 @@
-"""The methods as text: one table for the terminal and for the README, one page per method."""
+"""Print the methods as text: a table for the terminal or the README, a page for each method."""
 
 import textwrap
 
@@ -9,13 +9,13 @@ WIDTH = 100
 
 
 def table(markdown: bool = False) -> str:
-    """All methods with their first line, the network that is used in the end, and their options."""
+    """List all methods with their first line, deployed network and options."""
     infos = [describe(name) for name in available()]
     return _markdown(infos) if markdown else "\n\n".join(_block(info) for info in infos)
 
 
 def explain(name: str) -> str:
-    """Everything about one method: its docstring and each option with type, default and help."""
+    """Describe one method: its docstring, and each option with type, default and help."""
     info = describe(name)
     rows = [f"{info.name} ({info.source})", "", info.docstring, "", f"deployed: {deployed(info)}", ""]
     for option in info.options:
@@ -25,7 +25,7 @@ def explain(name: str) -> str:
 
 
 def deployed(info: MethodInfo) -> str:
-    """The network that is used after training, in words."""
+    """Name the network that is used after training, in words."""
     return f"the {info.deployed}" if info.deployed else "whichever is best on val"
 
 

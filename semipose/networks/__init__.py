@@ -1,8 +1,13 @@
-"""Images to fields: backbones, heads, weights and averaged copies. What stands here needs no torch."""
+"""Networks: RGB images of range 0..1 go in, named fields come out.
+
+A network is a backbone (one file each), a head and the loading of its weights; `ema.py` makes averaged copies.
+Networks may use losses, fields, geometry, pose and system; codecs and methods use their fields.
+This file holds the names of the networks and needs no torch.
+"""
 
 from semipose.errors import UsageError
 
-# The file a backbone's builder lives in; the builder has the backbone's name, and so has the network with its heatmaps.
+# The file of each backbone's builder. Builder, backbone and the network for one person in a crop have the same name.
 FILES = {
     "hrnet_w32": "hrnet",
     "hrnet_w48": "hrnet",
@@ -14,26 +19,26 @@ FILES = {
     "resnet152": "resnet",
 }
 
-# Networks that find everybody in a whole image, on any of the backbones: the head's class, in the file of their name.
+# Networks that detect all people in a whole image, on any backbone. The head's class is in the file of that name.
 DETECTOR_FREE = {"cid": "CidHead", "dekr": "DekrHead", "higher_hrnet": "HigherHead"}
 
-# The backbone they were published with.
+# The backbone that the detector-free networks were published with.
 DEFAULT_BACKBONE = "hrnet_w32"
 
-# What stands before the name of a network of timm.
+# The prefix of timm's networks.
 TIMM = "timm:"
 
-# The deepest features are this much smaller than the image, so both of its sides must be multiples of it.
+# The stride of the deepest features: both sides of an image must be multiples of it.
 STRIDE_MULTIPLE = 32
 
 
 def network_names() -> tuple[str, ...]:
-    """Names that `build_network` and `--network` know beside timm:NAME."""
+    """List the names that `build_network` and `--network` take, besides timm:NAME."""
     return (*FILES, *DETECTOR_FREE)
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Names of backbones beside timm:NAME: the networks that look at one person at a time."""
+    """List the backbones, besides timm:NAME; each is also a network for one person in a crop."""
     return tuple(FILES)
 
 
@@ -43,6 +48,6 @@ def check_size(size: tuple[int, int]) -> None:
         return
     nearest = "x".join(str(max(1, round(side / STRIDE_MULTIPLE)) * STRIDE_MULTIPLE) for side in size)
     raise UsageError(
-        f"the input size is {size[0]}x{size[1]} (height x width); both must be multiples of "
+        f"the input size is {size[0]}x{size[1]} (height x width); both sides must be multiples of "
         f"{STRIDE_MULTIPLE}. The nearest is {nearest}."
     )

@@ -1,7 +1,7 @@
-"""Adaptive convolution (DEKR, Geng et al. 2021): a 3x3 kernel whose taps each pixel moves by an affine map of its own.
+"""Adaptive convolution (DEKR, Geng et al. 2021): a 3x3 kernel whose taps are moved by an affine map per pixel.
 
-Tap p of displacement r_p = (y, x) reads at q + A r_p + t, with A (2x2) and t (2) made of the map at pixel q.
-Beyond the map there are zeros. Sampling is `grid_sample`, which has a backward pass on every device.
+At pixel q, the tap of displacement r_p = (y, x) samples q + A r_p + t, with A (2x2) and t (2) predicted at q.
+Beyond the map the samples are 0. Sampling is `grid_sample`, which has a backward pass on every device.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ _TAPS = (
     (-1.0, -1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0),
     (-1.0, 0.0, 1.0, -1.0, 0.0, 1.0, -1.0, 0.0, 1.0),
 )
-# As many sampled numbers of 4 bytes are made at once.
-_AT_ONCE = 2**26
+# The most samples, of 4 bytes each, that are held at once.
+_MAX_SAMPLES = 2**26
 
 
 class AdaptiveBlock(nn.Module):
@@ -42,8 +42,9 @@ class AdaptiveBlock(nn.Module):
         self.bn = nn.BatchNorm2d(total)
 
     def initialize(self, identity: bool) -> None:
-        """As published A and t start as 0, so that all taps read the center; with `identity` A starts as the identity
-        and the convolution as an ordinary one.
+        """Initialize A and t as 0, as published, so that all taps sample the center.
+
+        With `identity` A starts as the identity, and the block as an ordinary convolution.
         """
         self.adapt_conv.reset_parameters()
         if self.adaptive:
@@ -67,11 +68,13 @@ def adaptive_convolution(x: Tensor, weight: Tensor, matrix: Tensor, shift: Tenso
     """Convolve `x` (B, G C, H, W) within G groups by `weight` (G D, C, 3, 3) to (B, G D, H, W).
 
     `matrix` (B, 4 G, H, W) holds A of every group and pixel row by row, y before x, `shift` (B, 2 G, H, W) its t as y,
-    x, in pixels of the map. torchvision's operator does it where it works, which is tried once. Else at most 256 MB of
-    samples are made at once, some groups after the others where there are more, and made again for the backward pass.
+    x, in pixels of the map.
+
+    torchvision's operator is used where it works, which is tested once. Otherwise at most 256 MB of samples are held
+    at once: where there are more, groups are computed in turn, and again in the backward pass.
     """
     if torch.compiler.is_exporting():
-        # Of any batch, and by operators that every runtime has.
+        # For any batch size, and with operators that every runtime has.
         return _sampled(x, weight, matrix, shift)
     groups = shift.shape[1] // 2
     operator = _operator(x.device)
@@ -80,7 +83,7 @@ def adaptive_convolution(x: Tensor, weight: Tensor, matrix: Tensor, shift: Tenso
         apart = _displacements(matrix, shift, groups) - _taps(x)[:, :, None, None]
         found = operator(_exact(x), apart.transpose(2, 3).flatten(1, 3), _exact(weight), padding=1)
         return found.to(x.dtype)
-    at_once = max(1, _AT_ONCE * groups // max(1, 9 * x.numel()))
+    at_once = max(1, _MAX_SAMPLES * groups // max(1, 9 * x.numel()))
     if at_once >= groups:
         return _sampled(x, weight, matrix, shift)
     pieces = zip(
@@ -97,7 +100,7 @@ def adaptive_convolution(x: Tensor, weight: Tensor, matrix: Tensor, shift: Tenso
 
 
 def _sampled(x: Tensor, weight: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
-    """`adaptive_convolution` by `grid_sample`; all of its samples at once."""
+    """Compute `adaptive_convolution` by `grid_sample`, with all samples at once."""
     (batch, _, height, width), groups = x.shape, shift.shape[1] // 2
     with torch.autocast(x.device.type, enabled=False):
         grid = _normalized(_displacements(matrix, shift, groups)).flatten(0, 1).flatten(1, 2)
@@ -107,14 +110,14 @@ def _sampled(x: Tensor, weight: Tensor, matrix: Tensor, shift: Tensor) -> Tensor
 
 
 def _displacements(matrix: Tensor, shift: Tensor, groups: int) -> Tensor:
-    """A r_p + t of every group, axis (y, x), tap and pixel: (B, G, 2, 9, H, W)."""
+    """Return A r_p + t of every group, axis (y, x), tap and pixel: (B, G, 2, 9, H, W)."""
     of_y, of_x = _exact(matrix).unflatten(1, (groups, 2, 2)).split(1, 3)
     along_y, along_x = _taps(of_y)[:, :, None, None]
     return of_y * along_y + of_x * along_x + _exact(shift).unflatten(1, (groups, 2, 1))
 
 
 def _exact(values: Tensor) -> Tensor:
-    """At least float32: places in bfloat16 would be off by up to half a cell."""
+    """Convert to at least float32: positions in bfloat16 would be off by up to half a cell."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
@@ -123,7 +126,7 @@ def _taps(like: Tensor) -> Tensor:
 
 
 def _normalized(away: Tensor) -> Tensor:
-    """Places (B, G, 9, H, W, 2), x and y in the -1..1 of `grid_sample`, of displacements from each pixel."""
+    """Convert displacements from each pixel to positions (B, G, 9, H, W, 2), x and y in -1..1, for `grid_sample`."""
     height, width = away.shape[-2:]
     rows = torch.arange(height, device=away.device, dtype=away.dtype)[:, None]
     columns = torch.arange(width, device=away.device, dtype=away.dtype)
@@ -133,7 +136,7 @@ def _normalized(away: Tensor) -> Tensor:
 
 @cache
 def _operator(device: torch.device) -> Callable[..., Tensor] | None:
-    """torchvision's deformable convolution where it can be imported and answers on `device` with what is right."""
+    """Return torchvision's deformable convolution where it imports and computes correctly on `device`, else None."""
     try:
         load_torchvision()
         deform_conv2d: Callable[..., Tensor] = import_module("torchvision.ops").deform_conv2d

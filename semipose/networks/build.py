@@ -1,4 +1,4 @@
-"""From a name to a PoseNetwork: the file's function of that name makes the backbone."""
+"""Build a PoseNetwork from its name: the function of that name builds the backbone."""
 
 import math
 from importlib import import_module
@@ -29,15 +29,16 @@ def build_network(
 ) -> PoseNetwork:
     """Build network `name` with one heatmap per keypoint of `skeleton`, randomly initialized from `seed`.
 
-    `width` multiplies the backbone's channels (rounded to multiples of 8), `head_channels` are those of the three
-    transposed convolutions, half as many those of a neck; HRNet has neither. A detector-free network stands on
-    `backbone` (default hrnet_w32) and has `options`: fine (higher_hrnet), adaptive and identity_init (dekr). The
-    result's `config` holds all of these. The global random state is left as it was. The result stands on the CPU, in
-    train mode. Raises UsageError for an unknown name or option or a size that is not positive.
+    `width` multiplies the backbone's channels (rounded to multiples of 8). `head_channels` is the number of channels of
+    the transposed convolutions; a neck has half as many, HRNet has neither. A detector-free network has a `backbone`
+    (default hrnet_w32) and `options`: fine (higher_hrnet), adaptive and identity_init (dekr).
+
+    The result is on the CPU, in train mode; its `config` holds all arguments. The global random state is restored.
+    Raises UsageError for an unknown name or option, or a size that is not positive.
     """
     chosen = _checked(name, backbone, options)
     _check_sizes(chosen.get("backbone", name), width, head_channels)
-    # Only the CPU's generator: torch.manual_seed would reseed every GPU, which this fork does not restore.
+    # Seeds the CPU's generator only: torch.manual_seed would reseed every GPU, which this fork does not restore.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         body, head = _parts(name, skeleton.flip, width, head_channels, **chosen)
@@ -59,11 +60,11 @@ def _parts(
     name: str, flip: tuple[int, ...], width: float, channels: int, backbone: str = "", **options: bool
 ) -> tuple[Backbone, Head]:
     if name in DETECTOR_FREE:
-        # DEKR and CID put all of HRNet's resolutions side by side, HigherHRNet takes the finest alone.
+        # DEKR and CID concatenate all of HRNet's resolutions; HigherHRNet takes the finest alone.
         body = _backbone(backbone, width, exchanged=name != "higher_hrnet")
         return body, _head_class(name)(body, flip, channels, **options)  # type: ignore[call-arg]
     body = _backbone(name, width)
-    # Transposed convolutions up to stride 4: three from stride 32, none where the features are there already.
+    # Transposed convolutions up to stride 4: three from stride 32, none from stride 4.
     doublings = (body.strides[body.level] // 4).bit_length() - 1
     return body, DeconvHead(body.channels[body.level], len(flip), (channels,) * doublings)
 
@@ -82,7 +83,7 @@ def _head_class(name: str) -> type[SceneHead]:
 
 
 def _checked(name: str, backbone: str | None, options: dict[str, bool]) -> dict[str, Any]:
-    """What a detector-free network's config has beside that of the others: the backbone and all options."""
+    """Validate the arguments; return backbone and all options of a detector-free network, for its config."""
     _check_name(name, network_names(), "network")
     known: dict[str, Any] = {}
     if name in DETECTOR_FREE:

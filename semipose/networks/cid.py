@@ -1,7 +1,6 @@
-"""CID (Wang and Zhang, CVPR 2022): keypoints and centers of everybody, then each person's own heatmaps.
+"""CID (Wang and Zhang, CVPR 2022): keypoints and centers of all people, then each person's own heatmaps.
 
-A person is described by the features at the center, from which two attentions over maps that all people share single
-out that person.
+The features at a person's center parametrize two attentions over shared maps, which select that person.
 """
 
 import math
@@ -14,9 +13,8 @@ from semipose.networks.backbone import Backbone, initialize_low
 from semipose.networks.heads import ONE_EACH, SceneHead
 from semipose.networks.neck import neck_of
 
-# Channels of the maps that all people share, the unit of distances from a center in cells, and what an untrained
-# network takes for the probability of a keypoint.
-_SHARED, _FAR, _PRIOR = 32, 32, 0.01
+# Channels of the shared maps, the unit of offsets to a center in cells, and the initial probability of a keypoint.
+_SHARED, _OFFSET_UNIT, _PRIOR = 32, 32, 0.01
 
 
 class CidHead(SceneHead):
@@ -30,9 +28,9 @@ class CidHead(SceneHead):
         self.gfd = PersonHead(self.neck.channels, len(flip))
         self.rows = {f"iia.keypoint_center_conv.{part}": ((0, 1), (1, 0)) for part in ("weight", "bias")}
         self.rows |= {f"gfd.heatmap_conv.{part}": ONE_EACH for part in ("weight", "bias")}
-        # Differs from the public code, which starts all of it so: what draws a person is a product of five weights. At
-        # 0.001 each it had learned nobody's place after a thousand updates, and with the last alone at that it was slow
-        # and once did not.
+        # Differs from the public code, which initializes the person head so too. A person's heatmap is a product of
+        # five weights. With 0.001 each it had not learned to localize people after a thousand updates; with the last
+        # alone at 0.001 it was slow, and once failed.
         for part in (self.neck, self.iia):
             initialize_low(part)
         for conv in (self.iia.keypoint_center_conv, self.gfd.heatmap_conv):
@@ -45,12 +43,12 @@ class CidHead(SceneHead):
 
 
 def _probability(logits: Tensor) -> Tensor:
-    """In float32: bfloat16 has nothing between 0.996 and 1, whose logarithms are the loss."""
+    """Apply the sigmoid in float32: bfloat16 has no value between 0.996 and 1, and the loss takes logarithms."""
     return logits.float().sigmoid().clamp(EDGE, 1 - EDGE)
 
 
 class _Centers(nn.Module):
-    """Probabilities of the keypoints and, last, of the people's centers."""
+    """Predict the probabilities of the keypoints and, last, of the people's centers."""
 
     def __init__(self, inputs: int, keypoints: int) -> None:
         super().__init__()
@@ -60,16 +58,16 @@ class _Centers(nn.Module):
         return _probability(self.keypoint_center_conv(x))
 
 
-class _Channels(nn.Module):
-    """From what describes a person the weight of each shared map."""
+class _ChannelAttention(nn.Module):
+    """Weights of the shared maps, from the features at a person's center."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
         self.atn = nn.Linear(inputs, _SHARED)
 
 
-class _Space(_Channels):
-    """And from their weighted sum and the way to the center where to look."""
+class _SpatialAttention(_ChannelAttention):
+    """Weights of the cells, from the weighted sum of the shared maps and the offset to the center."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__(inputs)
@@ -77,28 +75,27 @@ class _Space(_Channels):
 
 
 class PersonHead(nn.Module):
-    """Heatmaps of one person each: parameters (n, C), shared maps (B, D, h, w) and cells (n, 2) to (n, K, h, w), of
-    n / B people of each image, one image after the other.
+    """Predict the heatmaps (n, K, h, w) of n people from parameters (n, C), shared maps (B, D, h, w) and cells (n, 2).
 
-    As published the shared maps weighted by channel and by place are put side by side and mixed 1x1. Both weights are
-    factors, so that the mix is computed of the shared maps themselves, once for all people of an image: half the
-    memory, which people fill.
+    Each image has n / B people, one image after the other. As published, the shared maps weighted by channel and by
+    cell are concatenated and mixed by a 1x1 convolution. Both weights are factors, so the mix is computed from the
+    shared maps once for all people of an image, with half the memory.
     """
 
     def __init__(self, inputs: int, keypoints: int) -> None:
         super().__init__()
         self.conv_down = nn.Conv2d(inputs, _SHARED, 1)
-        self.c_attn, self.s_attn = _Channels(inputs), _Space(inputs)
+        self.c_attn, self.s_attn = _ChannelAttention(inputs), _SpatialAttention(inputs)
         self.fuse_attn = nn.Conv2d(2 * _SHARED, _SHARED, 1)
         self.heatmap_conv = nn.Conv2d(_SHARED, keypoints, 1)
 
     def forward(self, parameters: Tensor, shared: Tensor, cells: Tensor) -> Tensor:
-        # In the precision in which the network has answered: people may be drawn after its autocast has ended.
+        # In the precision of the network's output: people may be predicted after its autocast has ended.
         rough = shared.dtype in (torch.bfloat16, torch.float16)
         with torch.autocast(shared.device.type, shared.dtype if rough else None, enabled=rough):
-            return self._drawn(parameters, shared, cells)
+            return self._heatmaps(parameters, shared, cells)
 
-    def _drawn(self, parameters: Tensor, shared: Tensor, cells: Tensor) -> Tensor:
+    def _heatmaps(self, parameters: Tensor, shared: Tensor, cells: Tensor) -> Tensor:
         # Products of matrices: a CPU takes up to five times as long for 1x1 convolutions.
         images, _, height, width = shared.shape
         people = len(cells)
@@ -110,23 +107,25 @@ class PersonHead(nn.Module):
         three = (summed, weight, by_place.to(summed.dtype).expand(images, -1, -1))
         rows = torch.cat([part.view(images, size, _SHARED) for part, size in zip(three, sizes, strict=True)], 1)
         total, mixed, there = torch.bmm(rows, shared.flatten(2)).split(sizes, 1)
-        looked = self._looked(total.reshape(people, 1, height, width), cells).view(images, each, 1, height * width)
+        attention = self._spatial_weights(total.reshape(people, 1, height, width), cells).view(
+            images, each, 1, height * width
+        )
         bias = self.fuse_attn.get_parameter("bias")[:, None]
         mixed = mixed.view(images, each, _SHARED, height * width)
-        mixed = torch.addcmul(mixed, looked, there[:, None]).add_(bias).relu_().flatten(0, 1)
+        mixed = torch.addcmul(mixed, attention, there[:, None]).add_(bias).relu_().flatten(0, 1)
         weight, bias = self.heatmap_conv.weight.flatten(1), self.heatmap_conv.get_parameter("bias")[:, None]
         maps = torch.bmm(weight.expand(people, -1, -1), mixed).add_(bias)
         return _probability(maps).unflatten(2, (height, width))
 
-    def _looked(self, total: Tensor, cells: Tensor) -> Tensor:
-        """(n, 1, h, w) in 0..1: how much of each place counts for the people at `cells`."""
-        way = _way(cells, total.shape[2], total.shape[3]).to(total.dtype)
-        looked: Tensor = self.s_attn.conv(torch.cat([total, way], 1)).sigmoid()
-        return looked
+    def _spatial_weights(self, total: Tensor, cells: Tensor) -> Tensor:
+        """Return the weight (n, 1, h, w) in 0..1 of each cell for the people at `cells`."""
+        offset = _offset(cells, total.shape[2], total.shape[3]).to(total.dtype)
+        attention: Tensor = self.s_attn.conv(torch.cat([total, offset], 1)).sigmoid()
+        return attention
 
 
-def _way(cells: Tensor, height: int, width: int) -> Tensor:
-    """(n, 2, h, w): from each cell to the center at `cells` (n, 2), x and y, in units of `_FAR` cells."""
+def _offset(cells: Tensor, height: int, width: int) -> Tensor:
+    """Return the offset (n, 2, h, w), x and y, from each cell to the center at `cells` (n, 2), in `_OFFSET_UNIT`s."""
     x = cells[:, 0, None, None] - torch.arange(width, device=cells.device)
     y = cells[:, 1, None, None] - torch.arange(height, device=cells.device)[:, None]
-    return torch.stack(torch.broadcast_tensors(x, y), 1) / _FAR
+    return torch.stack(torch.broadcast_tensors(x, y), 1) / _OFFSET_UNIT

@@ -1,4 +1,4 @@
-"""DEKR (Geng et al., CVPR 2021): heatmaps, a map of people's centers, and at every cell the way to each keypoint."""
+"""DEKR (Geng et al., CVPR 2021): heatmaps, a map of people's centers, and offsets from each cell to all keypoints."""
 
 import re
 from collections import defaultdict
@@ -14,7 +14,7 @@ from semipose.networks.heads import SceneHead
 from semipose.networks.neck import neck_of
 from semipose.networks.resnet import BasicBlock
 
-# Channels of each keypoint's own branch, and of the heatmaps' where the backbone is no HRNet.
+# Channels of each keypoint's own branch, and of the heatmap branch for backbones other than HRNet.
 _OWN, _LIGHT = 15, 32
 # The published network has modules of each keypoint: layers.KEYPOINT.BLOCK.NAME and layer.KEYPOINT.NAME.
 _PIECE = re.compile(r"(.*offset_(?:feature_layers|final_layer))\.(\d+)\.(\d+\.[\w.]+|weight|bias)")
@@ -23,9 +23,9 @@ _PIECE = re.compile(r"(.*offset_(?:feature_layers|final_layer))\.(\d+)\.(\d+\.[\
 class DekrHead(SceneHead):
     """Fields "heatmap" (K) and "center" (1), and "offsets" (2K, vectors x, y of each keypoint), all of stride 4.
 
-    An offset is the cell it stands at less the keypoint's, in cells: keypoint = cell - offset. Each keypoint's branch
-    of `_OWN` channels looks where it finds best (`adaptive`, see `AdaptiveBlock`); all branches are computed at once,
-    as groups, and public checkpoints' parameters are put together so.
+    Offsets are in cells: keypoint = cell - offset. Each keypoint has a branch of `_OWN` channels with adaptive
+    convolutions (`adaptive`, see `AdaptiveBlock`). All branches are computed at once, as groups of one convolution;
+    `ours` joins the parameters of public checkpoints accordingly.
     """
 
     options: ClassVar = {"adaptive": True, "identity_init": False}
@@ -68,7 +68,7 @@ class DekrHead(SceneHead):
         return Fields(heatmap_and_center(maps, self.flip) | {"offsets": Field(offsets, "vector", 4, both)})
 
     def ours(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The published modules of one keypoint each, one after the other along the first dimension."""
+        """Join the published modules, one per keypoint, along the first dimension."""
         pieces: dict[str, dict[int, Tensor]] = defaultdict(dict)
         whole = {}
         for name, value in tensors.items():
@@ -84,7 +84,7 @@ def _layer(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _joined(found: dict[int, Tensor]) -> Tensor:
-    """The keypoints' tensors as one; a tensor that fits nothing where they do not belong together."""
+    """Concatenate the keypoints' tensors; return an empty tensor, which fits nothing, where they do not match."""
     values = [found[keypoint] for keypoint in sorted(found)]
     first = values[0]
     if not first.ndim:

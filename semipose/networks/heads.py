@@ -1,4 +1,4 @@
-"""Heads: features of stride 4 to 32 to maps of stride 4, or to all fields of a network that finds everybody."""
+"""Heads: features of strides 4 to 32 go in; heatmaps, or all fields of a detector-free network, come out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,21 @@ from torch import Tensor, nn
 from semipose.fields import Fields
 from semipose.networks.backbone import Backbone
 
-# Of each transposed convolution: itself, batch norm, ReLU.
+# Layers per transposed convolution: itself, batch norm, ReLU.
 _LAYERS = 3
 
-# How a tensor's first dimension is made up, part after part: rows that belong to no keypoint, then rows of each.
+# The layout of a tensor's first dimension: for each part, the number of shared rows, then of rows per keypoint.
 Rows = tuple[tuple[int, int], ...]
 ONE_EACH: Rows = ((0, 1),)
 
 
 def row_count(rows: Rows, keypoints: int) -> int:
-    """Length of the first dimension for `keypoints` keypoints."""
+    """Return the length of the first dimension for `keypoints` keypoints."""
     return sum(shared + each * keypoints for shared, each in rows)
 
 
 def row_numbers(rows: Rows, keypoints: int, chosen: Sequence[int]) -> list[int]:
-    """The rows that belong to no keypoint and, in the order of `chosen`, those of these of `keypoints` keypoints."""
+    """List the shared rows and, in the order of `chosen`, the rows of these of `keypoints` keypoints."""
     numbers: list[int] = []
     start = 0
     for shared, each in rows:
@@ -37,7 +37,7 @@ def row_numbers(rows: Rows, keypoints: int, chosen: Sequence[int]) -> list[int]:
 
 
 def deconvolutions(inputs: int, channels: Sequence[int]) -> nn.Sequential:
-    """Transposed convolutions (4x4, stride 2, no bias, batch norm, ReLU) to each of `channels`."""
+    """Stack transposed convolutions (4x4, stride 2, no bias, batch norm, ReLU) to each of `channels`."""
     layers: list[nn.Module] = []
     for before, after in pairwise([inputs, *channels]):
         deconv = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)
@@ -47,25 +47,25 @@ def deconvolutions(inputs: int, channels: Sequence[int]) -> nn.Sequential:
 
 
 class Head(nn.Module):
-    """What a network has behind its backbone.
+    """The part of a network behind its backbone.
 
-    Its maps are `upscale` times finer than the backbone's own level. `rows` says of tensors that have them which rows
-    belong to which keypoint; every other tensor is the same for any keypoints.
+    Its maps are `upscale` times finer than the backbone's own level. `rows` maps the names of tensors with rows per
+    keypoint to their layout; every other tensor has the same shape for any keypoints.
     """
 
     upscale: int
     rows: dict[str, Rows]
 
     def ours(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`tensors` of a file with those that the published network keeps in pieces put together under our names."""
+        """Join those `tensors` of a file that the published network keeps in pieces, under our names."""
         return tensors
 
 
 class SceneHead(Head, ABC):
-    """Features of strides 4 to 32 of a whole image to the fields of everybody in it, for K keypoints.
+    """Base of detector-free heads: features of a whole image to the fields of all people in it, for K keypoints.
 
-    Made from the `backbone`, the skeleton's `flip`, `channels` (the transposed convolutions', twice a neck's) and the
-    switches `options`, here with their defaults.
+    A subclass is built from the `backbone`, the skeleton's `flip`, `channels` (of the transposed convolutions, twice
+    those of a neck) and its switches. `options` holds the switches' defaults.
     """
 
     options: ClassVar[Mapping[str, bool]] = {}
@@ -76,7 +76,7 @@ class SceneHead(Head, ABC):
 
     @abstractmethod
     def forward(self, features: list[Tensor]) -> Fields:
-        """The fields of stride 4, finer ones under names of their own."""
+        """Predict the fields of stride 4; finer ones have names of their own."""
 
 
 class DeconvHead(Head):
@@ -97,9 +97,9 @@ class DeconvHead(Head):
         nn.init.zeros_(self.final_layer.get_parameter("bias"))
 
     def after(self, deconvolutions: int | None) -> nn.Module:
-        """The module that the map after so many transposed convolutions goes into, None for all of them.
+        """Return the module that follows `deconvolutions` transposed convolutions; None: all of them.
 
-        Raises ValueError where there are not as many.
+        Raises ValueError where the head has fewer.
         """
         parts = [*self.deconv_layers, self.final_layer]
         number = len(parts) - 1 if deconvolutions is None else _LAYERS * deconvolutions

@@ -11,17 +11,17 @@ from semipose.networks.heads import ONE_EACH, SceneHead, deconvolutions
 from semipose.networks.neck import Reduced
 from semipose.networks.resnet import BasicBlock
 
-# Channels of the finer branch where the backbone is no HRNet, whose first branch has as many as it.
+# Channels of the finer branch for other backbones; for HRNet as many as its first branch has.
 _LIGHT = 32
 
 
 class HigherHead(SceneHead):
-    """Heatmaps of stride 4 and, with `fine`, 2; and for every keypoint a tag that is alike within a person.
+    """Heatmaps of stride 4 and, with `fine`, 2; and a tag per keypoint that is similar within a person.
 
     Fields: "heatmap" (K, stride 4), "tags" (K, stride 4, an embedding of one number), "fine_heatmap" (K, stride 2).
-    HRNet's own features of stride 4 are used as they are; those of other backbones are brought together by the neck of
-    DEKR and CID first, and two residual blocks. Parameter names are those of the public checkpoints. Without `fine` it
-    is the plain head of associative embedding (Newell et al., 2017).
+    HRNet's features of stride 4 are used directly. Those of other backbones pass the neck of DEKR and CID and two
+    residual blocks first. Parameter names are those of the public checkpoints. Without `fine` it is the plain head of
+    associative embedding (Newell et al., 2017).
     """
 
     options: ClassVar = {"fine": True}
@@ -56,16 +56,16 @@ class HigherHead(SceneHead):
         return fields
 
 
-class _First(nn.Module):
-    """The features of the finest stride."""
+class _Finest(nn.Module):
+    """Select the features of the finest stride."""
 
     def forward(self, features: list[Tensor]) -> Tensor:
         return features[0]
 
 
 def _neck(backbone: Backbone, channels: int) -> tuple[nn.Module, int]:
-    """From features of all strides to a map of stride 4, and how many channels it has."""
+    """Return the neck, from features of all strides to a map of stride 4, and its number of channels."""
     if backbone.level == 0:
-        return _First(), backbone.channels[0]
+        return _Finest(), backbone.channels[0]
     neck = Reduced(backbone.channels, channels)
     return nn.Sequential(neck, *(BasicBlock(channels, channels, 1) for _ in range(2))), channels

@@ -1,4 +1,4 @@
-"""Maps changed on their way into parts of a network, which knows nothing of it."""
+"""Forward hooks that modify feature maps on their way into modules of a network."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ Change = Callable[[Tensor], Tensor]
 
 @contextmanager
 def changing(changes: Mapping[nn.Module, Change]) -> Iterator[None]:
-    """While it holds, each module gets what its change makes of the map that it is called with, or of a list's maps."""
+    """Apply each module's change to the map, or list of maps, that it is called with, while the context is active."""
 
     def hook(change: Change) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
         return lambda _, inputs: (*(_changed(value, change) for value in inputs[:1]), *inputs[1:])

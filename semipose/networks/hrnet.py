@@ -19,7 +19,7 @@ def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 def _resample(channels: Sequence[int], source: int, goal: int) -> nn.Sequential:
-    """Branch `source`'s map to the resolution and the channels of branch `goal`; nothing for the same branch."""
+    """Resample branch `source` to the resolution and channels of branch `goal`; identity for the same branch."""
     if source > goal:
         upsample = nn.Upsample(scale_factor=2 ** (source - goal), mode="nearest")
         return nn.Sequential(conv(channels[source], channels[goal], 1), nn.BatchNorm2d(channels[goal]), upsample)
@@ -31,7 +31,7 @@ def _resample(channels: Sequence[int], source: int, goal: int) -> nn.Sequential:
 
 
 class _Exchange(nn.Module):
-    """Four residual blocks in each branch, then the first `outputs` branches each sum what all of them found."""
+    """Four residual blocks in each branch; then the first `outputs` branches each sum the maps of all branches."""
 
     def __init__(self, channels: Sequence[int], outputs: int) -> None:
         super().__init__()
@@ -52,10 +52,9 @@ class _Exchange(nn.Module):
 class HRNet(Backbone):
     """Stem, one stage at stride 4, then stages of two, three and four branches of strides 4 to 32.
 
-    `channels` is what the first branch has; each further one has twice as many. The features are the branches after
-    the last stage. As in the public pose checkpoints its last module brings the others to stride 4 and nothing back:
-    the maps of strides 8 to 32 are what their own branches end with. With `exchanged` it brings each to all, as for
-    ImageNet and in DEKR and CID. `width` multiplies every number of channels.
+    The first branch has `channels` channels, each further one twice as many; `width` multiplies all of them. The
+    features are the branches after the last stage. As in the public pose checkpoints, its last module adds all
+    branches into the finest only. With `exchanged` it adds all into each, as for ImageNet and in DEKR and CID.
     """
 
     level = 0
@@ -73,12 +72,12 @@ class HRNet(Backbone):
         self.transition1 = nn.ModuleList([_layer(inputs, first, 1), nn.Sequential(_layer(inputs, second, 2))])
         self.transition2, self.transition3 = self._transition(2), self._transition(3)
         self.stage2, self.stage3, self.stage4 = (self._stage(branches) for branches in (2, 3, 4))
-        # As published. With He's the exchanges multiply: before the running statistics have settled, the maps of a
-        # network in eval mode, a teacher's first targets, would be 100,000 high.
+        # As published. With He's rule the exchanges multiply: until the running statistics have settled, heatmaps in
+        # eval mode, a teacher's first targets, would be 100,000 high.
         initialize_low(self)
 
     def _transition(self, branches: int) -> nn.ModuleList:
-        """`branches` maps as they are, and a new one made of the last."""
+        """Keep `branches` maps and add a coarser one made of the last."""
         new = nn.Sequential(_layer(self.channels[branches - 1], self.channels[branches], 2))
         return nn.ModuleList([*(nn.Sequential() for _ in range(branches)), new])
 
@@ -98,12 +97,12 @@ class HRNet(Backbone):
         return self._after_stages(image)[-1]
 
     def levels(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The features of `image`, and the maps of the `earlier` stages."""
+        """Return the features of `image`, and the maps of the `earlier` stages."""
         *earlier, features = self._after_stages(image)
         return features, [maps[0] for maps in earlier]
 
     def _after_stages(self, image: Tensor) -> list[list[Tensor]]:
-        """The branches' maps after the stages of two, three and four of them."""
+        """Return the maps of all branches after the stages of two, three and four branches."""
         x = F.relu(self.bn1(self.conv1(image)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         maps, found = [self.layer1(x)], []
@@ -118,15 +117,15 @@ class HRNet(Backbone):
         return found
 
     def stages(self) -> list[nn.Module]:
-        """The stages of one to four branches."""
+        """Return the stages of one to four branches."""
         return [self.layer1, self.stage2, self.stage3, self.stage4]
 
 
 def hrnet_w32(width: float = 1.0, exchanged: bool = False) -> HRNet:
-    """28.5 M parameters at width 1."""
+    """Build HRNet-W32: 28.5 M parameters at width 1."""
     return HRNet(32, width, exchanged)
 
 
 def hrnet_w48(width: float = 1.0, exchanged: bool = False) -> HRNet:
-    """63.6 M parameters at width 1."""
+    """Build HRNet-W48: 63.6 M parameters at width 1."""
     return HRNet(48, width, exchanged)

@@ -7,7 +7,7 @@ from semipose.networks.backbone import Backbone, initialize, scaled
 
 # Output channels at width 1 and stride of the thirteen depthwise-separable blocks.
 _BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)) + ((512, 1),) * 5 + ((1024, 2), (1024, 1))
-# The last block of each stride from 4 to 32: the features given out.
+# The last block of each stride from 4 to 32: its output is a feature map.
 _FEATURES = (2, 4, 10, 12)
 
 
@@ -34,7 +34,7 @@ class ConvBN(nn.Module):
 
 
 def _same(length: int, size: int, stride: int) -> tuple[int, int]:
-    """Padding before and after a side of `length` pixels."""
+    """Return the padding before and after a side of `length` pixels."""
     total = max(0, (-(-length // stride) - 1) * stride + size - length)
     return total // 2, total - total // 2
 
@@ -53,7 +53,7 @@ class _Separable(nn.Module):
 
 
 class MobileNetV1(Backbone):
-    """`width` multiplies every number of channels."""
+    """MobileNetV1; `width` multiplies every number of channels."""
 
     mean = std = (0.5, 0.5, 0.5)
 
@@ -77,10 +77,10 @@ class MobileNetV1(Backbone):
         return features
 
     def stages(self) -> list[nn.Module]:
-        """The first block at stride 4, and those that make maps of stride 4, 8 and 16 coarser."""
+        """Return the first block at stride 4, and the blocks that downsample strides 4, 8 and 16."""
         return [self.blocks[index] for index in (2, *(feature + 1 for feature in _FEATURES[:-1]))]
 
 
 def mobilenet_v1(width: float = 1.0) -> MobileNetV1:
-    """3.2 M parameters at width 1, 1.8 M at 0.75: the small network for CPUs."""
+    """Build MobileNetV1, for CPUs: 3.2 M parameters at width 1, 1.8 M at 0.75."""
     return MobileNetV1(width)

@@ -1,4 +1,4 @@
-"""Features of strides 4 to 32 in, one map of stride 4 out, for the networks that find everybody in an image."""
+"""Necks of detector-free networks: features of strides 4 to 32 go in, one map of stride 4 comes out."""
 
 from collections.abc import Sequence
 
@@ -10,26 +10,26 @@ from semipose.networks.backbone import Backbone
 
 
 def neck_of(backbone: Backbone, channels: int) -> "Concatenated | Reduced":
-    """HRNet's features side by side, as published; of any other backbone's `channels` in all."""
+    """Concatenate HRNet's features, as published; reduce those of other backbones to `channels`."""
     return Concatenated(backbone.channels) if backbone.level == 0 else Reduced(backbone.channels, channels)
 
 
 class Concatenated(nn.Module):
-    """The features side by side, the coarser ones enlarged bilinearly: as many channels as they have in all."""
+    """Concatenate the features, upsampling the coarser ones bilinearly."""
 
     def __init__(self, inputs: Sequence[int]) -> None:
         super().__init__()
         self.channels = sum(inputs)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        return torch.cat([_enlarged(feature, features[0]) for feature in features], 1)
+        return torch.cat([_upsampled(feature, features[0]) for feature in features], 1)
 
 
 class Reduced(nn.Module):
-    """The features side by side, then a 1x1 convolution to `channels`, batch norm and ReLU.
+    """Concatenate the features, then a 1x1 convolution to `channels`, batch norm and ReLU.
 
-    Computed the other way round: each feature is reduced where it is, then enlarged and added. Both steps are
-    linear, so that it is the same, and the map of all channels (3,840 of a ResNet-50) is never made.
+    Computed in the other order: each feature is reduced at its own resolution, then upsampled and added. Both steps
+    are linear, so the result is the same, and the map of all channels (3,840 of a ResNet-50) is never made.
     """
 
     def __init__(self, inputs: Sequence[int], channels: int) -> None:
@@ -42,11 +42,11 @@ class Reduced(nn.Module):
         reduced = [reduce(feature) for reduce, feature in zip(self.reduce, features, strict=True)]
         total = reduced[0]
         for feature in reduced[1:]:
-            total = total + _enlarged(feature, total)
+            total = total + _upsampled(feature, total)
         return F.relu(self.bn(total), inplace=True)
 
 
-def _enlarged(feature: Tensor, finest: Tensor) -> Tensor:
+def _upsampled(feature: Tensor, finest: Tensor) -> Tensor:
     if feature.shape[-2:] == finest.shape[-2:]:
         return feature
     size = (finest.shape[-2], finest.shape[-1])

@@ -1,4 +1,4 @@
-"""PoseNetwork: RGB images of range 0..1 to named fields; normalization happens inside."""
+"""PoseNetwork: RGB images of range 0..1 go in and are normalized; named fields come out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,16 +13,16 @@ from semipose.networks.heads import Head
 
 
 class PoseNetwork(nn.Module):
-    """A backbone and a head that makes one heatmap per keypoint, of stride `stride`.
+    """A backbone and a head that predicts one heatmap per keypoint, of stride `stride`.
 
-    `mean` and `std` normalize each color. `flip[k]` is keypoint k's partner in a mirrored image. `config` is
-    what `build_network` was given, `keypoints` the keypoints' names (empty when unknown).
+    `mean` and `std` normalize each color. `flip[k]` is keypoint k's partner in a mirrored image. `config` holds the
+    arguments of `build_network`, `keypoints` the keypoints' names (empty when unknown).
     """
 
     stride_multiple = STRIDE_MULTIPLE
-    # Whether it answers for everybody in a whole image, and not for the one person of a crop.
+    # Whether it predicts all people in a whole image, not the one person of a crop.
     detector_free = False
-    # What its random weights were drawn from; parts that are added to it draw from it, too.
+    # The seed of its random weights; parts that are added later use it too.
     seed = 0
     mean: Tensor
     std: Tensor
@@ -45,17 +45,17 @@ class PoseNetwork(nn.Module):
         self.flip = tuple(flip)
         self.config = dict(config)
         self.keypoints = tuple(keypoints)
-        # They belong to the architecture, not to the weights: a state_dict holds only what is learned.
+        # Not persistent: they belong to the architecture, and a state_dict holds learned values only.
         self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """Maps of strides 4, 8, 16 and 32 of `image` (B, 3, H, W), RGB in 0..1, H and W multiples of 32."""
+        """Return maps of strides 4 to 32 of `image` (B, 3, H, W), RGB in 0..1, H and W multiples of 32."""
         features: list[Tensor] = self.backbone(self._normalized(image))
         return features
 
     def levels(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The features, and the maps of the backbone's `earlier` stages."""
+        """Return the features, and the maps of the backbone's `earlier` stages."""
         return self.backbone.levels(self._normalized(image))
 
     def _normalized(self, image: Tensor) -> Tensor:
@@ -66,17 +66,17 @@ class PoseNetwork(nn.Module):
         return (image - self.mean) / self.std
 
     def forward(self, image: Tensor) -> Fields:
-        """Heatmaps `["heatmap"].maps` (B, K, H / 4, W / 4) of `image` (B, 3, H, W), RGB in 0..1."""
+        """Predict heatmaps `["heatmap"].maps` (B, K, H / 4, W / 4) of `image` (B, 3, H, W), RGB in 0..1."""
         maps = self.head(self.features(image)[self.backbone.level])
         return Fields({"heatmap": Field(maps, "scalar", self.stride, self.flip)})
 
 
 class SceneNetwork(PoseNetwork):
-    """A backbone and a `SceneHead`: the fields of everybody in a whole image."""
+    """A backbone and a `SceneHead`: the fields of all people in a whole image."""
 
     detector_free = True
 
     def forward(self, image: Tensor) -> Fields:
-        """The head's fields of `image` (B, 3, H, W), RGB in 0..1."""
+        """Predict the head's fields of `image` (B, 3, H, W), RGB in 0..1."""
         fields: Fields = self.head(self.features(image))
         return fields

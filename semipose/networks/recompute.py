@@ -1,4 +1,4 @@
-"""A network's pass whose inner results are not kept but computed again on the way back: time for memory."""
+"""Activation checkpointing: a forward pass that is recomputed in the backward pass, to save memory."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,23 +12,23 @@ from semipose.networks.network import PoseNetwork
 
 
 def recomputed(network: PoseNetwork, image: Tensor) -> Fields:
-    """`network(image)` with the same values and gradients; only `image` is kept for the backward pass.
+    """Return `network(image)` with the same values and gradients, keeping only `image` for the backward pass.
 
-    The second pass normalizes by the same batch statistics, and leaves the running ones alone, which the first has
-    moved already.
+    The second pass normalizes by the same batch statistics. It leaves the running statistics alone, which the first
+    pass has updated already.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _still(network)
+        return nullcontext(), _frozen_statistics(network)
 
     # Networks draw no random numbers, so there is no state of generators to restore, which would cost a read.
-    found: Fields = checkpoint(network, image, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
-    return found
+    output: Fields = checkpoint(network, image, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    return output
 
 
 @contextmanager
-def _still(network: PoseNetwork) -> Iterator[None]:
-    """Batch norms in train mode leave their running statistics as they are; they must still be passed on and saved."""
+def _frozen_statistics(network: PoseNetwork) -> Iterator[None]:
+    """Stop batch norms in train mode from updating their running statistics, which stay part of the graph."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

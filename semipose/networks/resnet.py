@@ -12,7 +12,7 @@ from semipose.networks.backbone import Backbone, initialize, scaled
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias whose padding keeps the resolution at stride 1."""
+    """Make a convolution without bias whose padding keeps the resolution at stride 1."""
     return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
 
 
@@ -23,14 +23,14 @@ def _downsample(inputs: int, outputs: int, stride: int) -> nn.Module | None:
 
 
 class _Block(nn.Module, ABC):
-    """A residual block; `downsample` brings the input to the output's shape where they differ."""
+    """A residual block; `downsample` changes the shortcut to the output's shape where they differ."""
 
     expansion: int
     downsample: nn.Module | None
 
     @abstractmethod
     def residual(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
+        """Compute the residual, which is added to the shortcut."""
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -106,36 +106,36 @@ class ResNet(Backbone):
         return features
 
     def stages(self) -> list[nn.Module]:
-        """The four stages; into them go maps of stride 4, 4, 8 and 16."""
+        """Return the four stages; their inputs have strides 4, 4, 8 and 16."""
         return [self.layer1, self.layer2, self.layer3, self.layer4]
 
 
 def stage(block: AnyBlock, inputs: int, planes: int, depth: int, stride: int) -> nn.Sequential:
-    """`depth` residual blocks, the first with `stride`, to `planes * block.expansion` channels."""
+    """Stack `depth` residual blocks, the first with `stride`, to `planes * block.expansion` channels."""
     channels = [inputs] + [planes * block.expansion] * depth
     return nn.Sequential(*(block(channels[i], planes, stride if i == 0 else 1) for i in range(depth)))
 
 
 def resnet18(width: float = 1.0) -> ResNet:
-    """11.2 M parameters at width 1."""
+    """Build ResNet-18: 11.2 M parameters at width 1."""
     return ResNet(BasicBlock, (2, 2, 2, 2), width)
 
 
 def resnet34(width: float = 1.0) -> ResNet:
-    """21.3 M parameters at width 1."""
+    """Build ResNet-34: 21.3 M parameters at width 1."""
     return ResNet(BasicBlock, (3, 4, 6, 3), width)
 
 
 def resnet50(width: float = 1.0) -> ResNet:
-    """23.5 M parameters at width 1."""
+    """Build ResNet-50: 23.5 M parameters at width 1."""
     return ResNet(Bottleneck, (3, 4, 6, 3), width)
 
 
 def resnet101(width: float = 1.0) -> ResNet:
-    """42.5 M parameters at width 1."""
+    """Build ResNet-101: 42.5 M parameters at width 1."""
     return ResNet(Bottleneck, (3, 4, 23, 3), width)
 
 
 def resnet152(width: float = 1.0) -> ResNet:
-    """58.1 M parameters at width 1."""
+    """Build ResNet-152: 58.1 M parameters at width 1."""
     return ResNet(Bottleneck, (3, 8, 36, 3), width)

@@ -1,4 +1,4 @@
-"""The reviewer: a frozen network that keeps what another one has been."""
+"""The reviewer of Teacher-Reviewer-Student: a frozen network that keeps another network's earlier weights."""
 
 from typing import Literal
 
@@ -11,12 +11,14 @@ Rule = Literal["average", "snapshot", "best"]
 
 
 class Reviewer(Ema[Network]):
-    """A memory of a network's weights and batch norm statistics, by one of three rules; called like the network.
+    """Keep a network's weights and batch norm statistics by one of three rules; called like the network.
 
-    "average" follows it by exponential averaging with `decay` (EMAN), "snapshot" is the network as it was at the end
-    of the last whole period, the `share` of the run (SSPCM, CVPR 2023), "best" as it was when validation found it best.
-    Until a snapshot or a best one was taken it is the network's random start, and `ready` is 0.
-    All of its state is in the state_dict: what is due depends on the number of the update alone.
+    - "average": exponential moving average with `decay` (EMAN).
+    - "snapshot": the network at the end of the last whole period, a `share` of the run (SSPCM, CVPR 2023).
+    - "best": the network when it was best on validation.
+
+    Until the first copy it holds the network's random start, and `ready` is 0. All of its state is in the state_dict:
+    whether a copy is due depends on the number of the update alone.
     """
 
     def __init__(self, network: Network, rule: Rule, decay: float | None = None, share: float = 0.05) -> None:
@@ -25,7 +27,7 @@ class Reviewer(Ema[Network]):
         self.rule, self.share, self.period = rule, share, 1
 
     def prepare(self, updates: int) -> None:
-        """Told the length of the run: set the period from it, and a decay that was not given."""
+        """Set the period, and a decay that was not given, from the length of the run."""
         super().prepare(updates)
         self.period = max(1, round(self.share * updates))
 
@@ -36,7 +38,7 @@ class Reviewer(Ema[Network]):
 
     @torch.no_grad()
     def review(self, network: nn.Module, update: int, gate: Tensor | None = None) -> None:
-        """After `update` (from 0) of the run and after `network` itself has moved: follow it, if that is due.
+        """Follow `network` if that is due after `update` (from 0) of the run; call it after `network` has moved.
 
         Where `gate` is 0 on the device nothing changes; a snapshot then waits for the end of the next period.
         """
@@ -44,6 +46,6 @@ class Reviewer(Ema[Network]):
             self.update(network, gate)
 
     def found_best(self, network: nn.Module) -> None:
-        """Told that `network` is now the best it has been on validation."""
+        """Copy `network`, which is now the best on validation, if the rule is "best"."""
         if self.rule == "best":
             self.update(network)

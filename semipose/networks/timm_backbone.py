@@ -13,7 +13,7 @@ from semipose.networks.backbone import Backbone
 from semipose.networks.hooks import changing
 from semipose.networks.torchvision_loader import load_torchvision
 
-# Height and width of the image that a network is tried with: no square, and no size that any is made for.
+# Height and width of the trial image: not square, and no size that a network is made for.
 _TRIAL = (64, 96)
 
 
@@ -32,7 +32,7 @@ class TimmBackbone(Backbone):
         self.indices = self._positions(name)
         self._stages: list[str] = []
         self.channels = self._try(name)
-        # What stands behind the last map would never get a gradient.
+        # Layers behind the last map would never get a gradient.
         self.model.prune_intermediate_layers(self.indices, prune_norm=True, prune_head=True)
         self.mean, self.std = (tuple(self.model.pretrained_cfg[key]) for key in ("mean", "std"))
         for part in self.model.modules():
@@ -42,7 +42,7 @@ class TimmBackbone(Backbone):
                 part.drop_prob = 0.0
 
     def _positions(self, name: str) -> list[int]:
-        """Where the maps of strides 4 to 32 stand among those that timm lists for the network."""
+        """Return the indices of the maps of strides 4 to 32 in timm's list for the network."""
         listed = [entry["reduction"] for entry in getattr(self.model, "feature_info", ())]
         if not set(self.strides) <= set(listed):
             found = ", ".join(map(str, dict.fromkeys(listed))) or "unknown to timm"
@@ -53,9 +53,9 @@ class TimmBackbone(Backbone):
         return [listed.index(stride) for stride in self.strides]
 
     def _try(self, name: str) -> tuple[int, ...]:
-        """The channels of the four maps of a small image, whose sizes must be what the strides say.
+        """Return the channels of the four maps of a small image, and check their sizes against the strides.
 
-        Those of timm's modules that its maps come from are stages, as far as maps go into them.
+        Also records the stages: timm's modules that return these maps and are called with maps.
         """
         listed = [self.model.feature_info[index].get("module", "") for index in self.indices]
         modules = {module: listed_as for listed_as, module in self.model.named_modules() if listed_as in listed}
@@ -85,18 +85,18 @@ class TimmBackbone(Backbone):
         return list(self.model.forward_intermediates(image, indices=self.indices, intermediates_only=True))
 
     def stages(self) -> list[nn.Module]:
-        """Where timm's maps come from; none for a network that has its maps in another order than (B, C, h, w)."""
+        """Return the modules that timm takes its maps from; none for networks whose maps are not (B, C, h, w)."""
         return [self.model.get_submodule(name) for name in self._stages]
 
 
 def _is_map(value: Tensor) -> bool:
-    """Whether `value`, met within a network on its trial image, is a map of at least twice the deepest one's size."""
+    """Tell whether `value`, seen inside a network on the trial image, is a map finer than the deepest one."""
     height, width = value.shape[-2:] if value.ndim == 4 else (0, 0)
     return height * _TRIAL[1] == width * _TRIAL[0] and height > _TRIAL[0] // Backbone.strides[-1]
 
 
 def load_timm() -> Any:
-    """The package timm. Raises UsageError where it, or torchvision, is not installed."""
+    """Import timm. Raises UsageError where it, or torchvision, is not installed."""
     try:
         load_torchvision()
         return import_module("timm")
@@ -107,7 +107,7 @@ def load_timm() -> Any:
 
 
 def _create(timm: Any, name: str) -> Any:
-    # Of timm's own networks alone: other names would read a folder or the hub.
+    # timm's own networks only: other names would read a folder or the hub.
     if not timm.is_model(name):
         nearest = ", ".join(get_close_matches(name, timm.list_models(), n=3, cutoff=0))
         raise UsageError(f"timm {timm.__version__} has no network {name!r}; the nearest are {nearest}.")

@@ -1,4 +1,4 @@
-"""Makes torchvision import beside a torch without CUDA; only the timm adapter needs it.
+"""Import torchvision with a torch without CUDA; timm and adaptive convolution need it.
 
 The wheel of torchvision on PyPI is built for CUDA. Beside CPU torch its operators do not load, and its import fails
 where it describes them to torch. timm uses none of these operators, but cannot be imported without torchvision.

@@ -1,4 +1,4 @@
-"""A file of weights to named tensors. The file is not trusted: nothing in it is ever run."""
+"""Read a file of weights as named tensors. The file is untrusted: no code in it is ever run."""
 
 import json
 import pickle
@@ -109,7 +109,7 @@ def _unreadable(path: Path, kind: str, error: Exception) -> DataError:
 
 
 def _unnested(path: Path, found: Any) -> Mapping[Any, Any]:
-    """The state dict inside a checkpoint such as {"epoch": 3, "state_dict": {...}}."""
+    """Return the state dict inside a checkpoint such as {"epoch": 3, "state_dict": {...}}."""
     for _ in range(3):
         if not isinstance(found, Mapping):
             break

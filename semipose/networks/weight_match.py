@@ -1,4 +1,4 @@
-"""What of a file of weights fits a network: by name, by shape, and rows of keypoints by the keypoints' names."""
+"""Match a file of weights to a network: by name, by shape, and rows of keypoints by the keypoints' names."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +13,17 @@ from semipose.networks.weight_file import WeightFile
 from semipose.pose.names import normalized
 from semipose.pose.skeleton import PRESETS
 
-# What training programs put before every name.
+# Prefixes that training programs put before every name.
 # "1." is that of HigherHRNet, trained in half precision.
 _WRAPPERS = ("module.", "model.", "network.", "_orig_mod.", "1.")
 
 
 @dataclass(frozen=True)
 class HeadMatch:
-    """What to take for the head: whole tensors, and keypoints (ours, one of the file's `count`) in those with rows."""
+    """The tensors to load into the head: whole ones (`hidden`), and pairs of keypoints for those with rows.
+
+    A pair holds our keypoint's index and that of the file, whose head has `count` keypoints.
+    """
 
     text: str
     hidden: tuple[str, ...] = ()
@@ -29,12 +32,12 @@ class HeadMatch:
 
 
 def counts(name: str) -> bool:
-    """Whether a tensor is reported: old files have no counters of batches, and nothing depends on them."""
+    """Tell whether a tensor is reported: old files have no batch counters, and nothing depends on them."""
     return not name.endswith("num_batches_tracked")
 
 
 def match_names(file: WeightFile, targets: dict[str, Tensor]) -> dict[str, str]:
-    """The network's name -> the file's name of the same tensor."""
+    """Map the network's tensor names to the file's."""
     names: dict[str, str] = {}
     for source in file.tensors:
         bare = source
@@ -42,8 +45,8 @@ def match_names(file: WeightFile, targets: dict[str, Tensor]) -> dict[str, str]:
             bare = bare.partition(".")[2]
         if bare.startswith("keypoint_head."):
             bare = bare.removeprefix("keypoint_")
-        places = (bare, f"backbone.{bare}", f"backbone.model.{bare}", f"head.{bare}")
-        target = next((name for name in places if name in targets), None)
+        candidates = (bare, f"backbone.{bare}", f"backbone.model.{bare}", f"head.{bare}")
+        target = next((name for name in candidates if name in targets), None)
         if target is None:
             continue
         if target in names:
@@ -58,7 +61,7 @@ def match_names(file: WeightFile, targets: dict[str, Tensor]) -> dict[str, str]:
 def check_backbone(
     network: PoseNetwork, file: WeightFile, found: dict[str, Tensor], targets: dict[str, Tensor]
 ) -> None:
-    """Raise DataError unless something of the backbone is there and all of that has the right shape."""
+    """Raise DataError unless the file has tensors of the backbone, all of the right shape."""
     ours, theirs = _described(network.config), _described(file.config)
     backbone = [name for name in found if name.startswith("backbone.")]
     if not any(map(counts, backbone)):
@@ -96,14 +99,14 @@ def _described(config: dict[str, object]) -> str:
 
 
 def rows_of(network: PoseNetwork) -> dict[str, Rows]:
-    """The tensors of the head that have rows of keypoints, by the network's names."""
+    """Return the layouts of the head's tensors with rows of keypoints, by the network's names."""
     return {f"head.{name}": rows for name, rows in network.head.rows.items()}
 
 
 def match_head(
     network: PoseNetwork, file: WeightFile, found: dict[str, Tensor], targets: dict[str, Tensor]
 ) -> HeadMatch:
-    """All hidden layers of the head or, where one does not fit, nothing; and the rows of known keypoints."""
+    """Match all hidden layers of the head, or none where one does not fit, and the rows of known keypoints."""
     count = len(network.flip)
     rebuilt = f"head rebuilt for {count} keypoints"
     if not any(name.startswith("head.") for name in found):
@@ -126,7 +129,7 @@ def match_head(
 
 
 def _count(with_rows: dict[str, Rows], found: dict[str, Tensor], targets: dict[str, Tensor]) -> int:
-    """How many keypoints the file's head is for; 0 where its tensors do not agree, or are not of our channels."""
+    """Return the number of keypoints of the file's head; 0 where its tensors disagree or have other channels."""
     first, rows = next(iter(with_rows.items()))
     if any(name not in found or not found[name].ndim for name in with_rows):
         return 0
@@ -138,11 +141,11 @@ def _count(with_rows: dict[str, Rows], found: dict[str, Tensor], targets: dict[s
 
 
 def _names(network: PoseNetwork, file: WeightFile, count: int) -> tuple[tuple[str, ...], str]:
-    """The keypoints of the file's head, and what had to be assumed about them."""
+    """Return the keypoints of the file's head, and the assumption made about them, as text."""
     if file.keypoints:
         return (file.keypoints if len(file.keypoints) == count else ()), ""
-    # Public pose files do not name their keypoints; those with 17 are COCO's by custom, and networks that find
-    # everybody were published with 14 for CrowdPose alone.
+    # Public pose files do not name their keypoints. Those with 17 are COCO's by custom, and detector-free networks
+    # were published with 14 for CrowdPose alone.
     coco, crowd = PRESETS["coco_17"].keypoints, PRESETS["crowdpose_14"].keypoints
     if count == len(coco):
         return coco, ", assuming COCO's order"

@@ -1,7 +1,7 @@
-"""Public or earlier weights into a PoseNetwork, and a line that says what matched.
+"""Load public or earlier weights into a PoseNetwork, and report what matched.
 
 A file holds a backbone under its public names (ImageNet), a whole network of ours, or one in the form of Simple
-Baselines, HigherHRNet, DEKR or CID. Names decide what goes where, and those of the keypoints which rows.
+Baselines, HigherHRNet, DEKR or CID. Tensors are matched by name, and rows of the head by the keypoints' names.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from semipose.networks.weight_match import HeadMatch, check_backbone, counts, ma
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What `load_weights` did: `matched` and `missing` are the network's names, `unused` the file's.
+    """The result of `load_weights`: `matched` and `missing` are the network's names, `unused` the file's.
 
     `head_rebuilt` is true where the head, or a keypoint's row of its last layer, keeps its random values.
     """
@@ -55,7 +55,7 @@ def load_weights(network: PoseNetwork, path: str | Path) -> WeightsReport:
 
 
 def _rows(network: PoseNetwork, path: Path, head: HeadMatch, found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The network's tensors that have rows of keypoints, with those of the file in them."""
+    """Return the network's tensors with rows of keypoints, with the file's rows copied in."""
     values: dict[str, Tensor] = {}
     if head.keypoints:
         targets = network.state_dict()
@@ -68,7 +68,7 @@ def _rows(network: PoseNetwork, path: Path, head: HeadMatch, found: dict[str, Te
 
 
 def _checked(path: Path, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor as `dtype`. Only for shapes that are known to fit: a small file can claim a huge one."""
+    """Convert a tensor to `dtype`. Check the shape first: a small file can claim a huge one."""
     if value.is_floating_point() != dtype.is_floating_point:
         raise DataError(f"{path}: {name} is {value.dtype}; expected {dtype}. Save the plain network.")
     value = value.to(dtype)

@@ -1,4 +1,4 @@
-"""Color changes of whole batches on the device."""
+"""Color augmentation of whole batches, on the device."""
 
 from typing import Literal
 
@@ -11,12 +11,12 @@ from semipose.views.random_key import RandomKey
 
 Color = Literal["jitter", "randaugment", "trivialaugment", "none"]
 
-# Strength of the jitter where none is asked for.
+# Default strength of the jitter.
 _JITTER = 0.4
 
 
 def recolor(image: Tensor, random: RandomKey, name: str, color: Color, strength: float | None = None) -> Tensor:
-    """Change the colors of `image` (B, 3, H, W) in 0..1 as `color` says; `strength` 0..1, None for its usual one."""
+    """Change the colors of `image` (B, 3, H, W) in 0..1 by policy `color`; `strength` 0..1, None for its default."""
     if color == "none":
         return image
     if color == "jitter":

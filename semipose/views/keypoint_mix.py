@@ -1,4 +1,4 @@
-"""Keypoint-Mix: what is around one keypoint blended into what is around another; batched, on the device."""
+"""Keypoint-Mix: blend the pixels around one keypoint into those around another; batched, on the device."""
 
 import numpy as np
 import torch
@@ -26,13 +26,13 @@ def keypoint_mix(
 ) -> Tensor:
     """Blend the surroundings of a different keypoint into those of `count` keypoints of each image (Yun et al. 2025).
 
-    `image` (B, 3, H, W), `keypoints` (B, K, 2) in its pixels. Both keypoints are drawn among those inside of their
-    image for which `exists` (B, K), where given, is above 0; the blended-in one is never of the same name, and comes
-    from the partner of the batch in the share `others` of the patches, else from the same image. A pixel keeps the
-    share `own` (drawn evenly between the two numbers) of itself. An image with fewer than two such keypoints stays
-    as it is. Labels and targets stay as they are, also for the keypoints that were mixed.
+    `image` (B, 3, H, W), `keypoints` (B, K, 2) in its pixels. Both keypoints are sampled among those inside of their
+    image. Where `exists` (B, K) is given, it must be above 0. The source keypoint never has the target's name. With
+    probability `others` it comes from the image's partner in the batch, else from the same image. A pixel keeps a share
+    of itself that is uniform in the range `own`. An image with fewer than two such keypoints stays as it is. Labels and
+    targets do not change, not even for the mixed keypoints.
 
-    The paper's text gives no sizes, numbers or shares: these are ours. With `own=(0, 0)` it is SSPCM's Cut-Occlude.
+    The paper states no sizes, numbers or shares: these are ours. With `own=(0, 0)` it is SSPCM's Cut-Occlude.
     """
     count, size = min(count, keypoints.shape[1]), (image.shape[-2], image.shape[-1])
     if count == 0:
@@ -45,40 +45,42 @@ def keypoint_mix(
     jitter, half_size, kept, order, source_order = placed.split([2, 2, 1, kinds, kinds], -1)
     neighbor, itself = partners(random)[:, None], np.arange(random.count)[:, None]
     source = random.to_device(np.where(numbers[..., 3] < others, neighbor, itself))
-    there = existing(keypoints, exists, size)
-    target, at = _targets(keypoints, there, order[:, 0], count)
-    shift_to = (_sources(keypoints, there, source_order, target, source) - at).round()
+    known = existing(keypoints, exists, size)
+    target, at = _targets(keypoints, known, order[:, 0], count)
+    shift_to = (_sources(keypoints, known, source_order, target, source) - at).round()
     return blend(image, at + jitter, half_size, shift_to, source, kept[..., 0])
 
 
-def _targets(keypoints: Tensor, there: Tensor, order: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Index (B, R) and place (B, R, 2) of `count` keypoints that are `there` (B, K), those highest in `order` (B, K).
+def _targets(keypoints: Tensor, known: Tensor, order: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Index (B, R) and position (B, R, 2) of the `count` keypoints of `known` (B, K) highest in `order` (B, K).
 
-    Nowhere where there are too few, and all of them where there are fewer than two.
+    The position is `NOWHERE` for those missing, and for all where fewer than two are known.
     """
-    there = there & (there.sum(1, keepdim=True) > 1)
-    index = torch.where(there, order, -1.0).topk(count, dim=1).indices
-    known = torch.where(there[..., None], keypoints, constant(NOWHERE, keypoints.device))
-    return index, known.gather(1, index[..., None].expand(-1, -1, 2))
+    known = known & (known.sum(1, keepdim=True) > 1)
+    index = torch.where(known, order, -1.0).topk(count, dim=1).indices
+    positions = torch.where(known[..., None], keypoints, constant(NOWHERE, keypoints.device))
+    return index, positions.gather(1, index[..., None].expand(-1, -1, 2))
 
 
-def _sources(keypoints: Tensor, there: Tensor, order: Tensor, target: Tensor, source: Tensor) -> Tensor:
-    """Place (B, R, 2) in image `source` (B, R) of the keypoint that is highest in `order` (B, R, K), among those there
-    and not of the same name as `target` (B, R); nowhere if there is none."""
+def _sources(keypoints: Tensor, known: Tensor, order: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    """Position (B, R, 2), in image `source` (B, R), of the keypoint highest in `order` (B, R, K).
+
+    It is `known` and of another name than `target` (B, R); `NOWHERE` where there is none.
+    """
     names = torch.arange(keypoints.shape[1], device=keypoints.device)
-    fit = there[source] & (names != target[..., None])
-    index = torch.where(fit, order, -1.0).argmax(-1, keepdim=True)[..., None]
-    known = torch.where(fit[..., None], keypoints[source], constant(NOWHERE, keypoints.device))
-    return known.gather(2, index.expand(-1, -1, 1, 2)).squeeze(2)
+    allowed = known[source] & (names != target[..., None])
+    index = torch.where(allowed, order, -1.0).argmax(-1, keepdim=True)[..., None]
+    positions = torch.where(allowed[..., None], keypoints[source], constant(NOWHERE, keypoints.device))
+    return positions.gather(2, index.expand(-1, -1, 1, 2)).squeeze(2)
 
 
 def blend(image: Tensor, centers: Tensor, half: Tensor, shift: Tensor, source: Tensor, own: Tensor) -> Tensor:
-    """`image` (B, 3, H, W) with R patches of itself or of others in the batch blended in.
+    """Blend R patches of the same or other images of the batch into `image` (B, 3, H, W).
 
     Patch r of image b covers the pixels in [center - half, center + half) of `centers` and `half` (B, R, 2), x first.
-    Each of them keeps `own` (B, R) of itself and gets the rest from the pixel `shift` (B, R, 2; whole numbers) away
-    in image `source` (B, R). Where that pixel does not exist nothing changes: near a border both patches shrink to
-    what they have in common. Of patches that overlap the last one counts, and all read the unchanged images.
+    Each pixel keeps the share `own` (B, R) of itself. The rest comes from image `source` (B, R), at the offset `shift`
+    (B, R, 2; whole numbers). Where that pixel does not exist nothing changes: near a border both patches shrink to
+    their common area. Where patches overlap the last one counts. All are read from the unchanged images.
     """
     count, channels, height, width = image.shape
     size = constant((width, height), image.device)
@@ -86,12 +88,14 @@ def blend(image: Tensor, centers: Tensor, half: Tensor, shift: Tensor, source: T
     index = torch.arange(max(height, width), device=image.device)
     covers = ((index >= low[..., None]) & (index < high[..., None])).to(torch.uint8)
     columns, rows = covers[:, :, 0, :width], covers[:, :, 1, :height]
-    # 0 where no patch is, else the number of the last one: the column of two tables, of where to read from (counted
-    # in pixels of all images one after the other) and how much to take.
+    # `number` is 0 outside of all patches, else the number of the last patch. It indexes two tables: the offset to read
+    # from (in the flattened batch) and the share to take.
     patches = constant(tuple(range(1, own.shape[1] + 1)), image.device, torch.uint8)
     number = ((rows * patches[:, None])[..., None] * columns[:, :, None]).amax(1).flatten(1).long()
-    away = (shift * constant((1.0, float(width)), image.device)).sum(-1).long()
-    away = away + (source - torch.arange(count, device=image.device)[:, None]) * (channels * height * width)
-    away, taken = (F.pad(table, (1, 0)).gather(1, number).view(count, 1, height, width) for table in (away, 1 - own))
-    place = torch.arange(image.numel(), device=image.device).view(image.shape)
-    return torch.lerp(image, image.take(place + away), taken)
+    offset = (shift * constant((1.0, float(width)), image.device)).sum(-1).long()
+    offset = offset + (source - torch.arange(count, device=image.device)[:, None]) * (channels * height * width)
+    offset, taken = (
+        F.pad(table, (1, 0)).gather(1, number).view(count, 1, height, width) for table in (offset, 1 - own)
+    )
+    position = torch.arange(image.numel(), device=image.device).view(image.shape)
+    return torch.lerp(image, image.take(position + offset), taken)

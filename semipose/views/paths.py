@@ -1,4 +1,7 @@
-"""Ways to make a view harder, by name, and chains of them: what the paths of MultiAugs (2024) do to their images."""
+"""Paths of MultiAugs (2024): named augmentations, and chains of them, that make a strong view harder.
+
+`multi_augs` uses joco and jccm by default; the others are the paper's ablations, for `--method.paths`.
+"""
 
 from collections.abc import Callable
 
@@ -17,7 +20,7 @@ Path = Callable[[Tensor, Tensor, RandomKey, str], Tensor]
 
 
 def yoco(image: Tensor, random: RandomKey, name: str, policy: Policy = "randaugment") -> Tensor:
-    """Two differently colored copies of `image` (B, 3, H, W), joined at the middle (You Only Cut Once, ICML 2022).
+    """Join two differently colored copies of `image` (B, 3, H, W) at the middle (You Only Cut Once, ICML 2022).
 
     The lower or the right half, with even chances for each image, comes from the second copy.
     """
@@ -30,16 +33,16 @@ def yoco(image: Tensor, random: RandomKey, name: str, policy: Policy = "randaugm
 
 
 def joco(image: Tensor, keypoints: Tensor, random: RandomKey, name: str) -> Tensor:
-    """Joint Cut-Occlude, then Cutout anywhere."""
+    """Apply Joint Cut-Occlude, then Cutout anywhere."""
     return cutout(cut_occlude(image, keypoints, random, f"{name}/occlude"), random, f"{name}/cutout")
 
 
 def jccm(image: Tensor, keypoints: Tensor, random: RandomKey, name: str) -> Tensor:
-    """Joint Cutout, then CutMix anywhere; the maps stay those of the image itself."""
+    """Apply Joint Cutout, then CutMix anywhere; targets are not mixed."""
     return cutmix(joint_cutout(image, keypoints, random, f"{name}/cutout"), random, f"{name}/mix")[0]
 
 
-# Name -> path: from images (B, 3, H, W), keypoints (B, K, 2) in their pixels, a draw and a name to harder images.
+# Each path takes images (B, 3, H, W), keypoints (B, K, 2) in their pixels, a random key and a name for its draws.
 PATHS: dict[str, Path] = {
     "mixup": lambda image, keypoints, random, name: mixup(image, random, name)[0],
     "cutout": lambda image, keypoints, random, name: cutout(image, random, name),
@@ -55,7 +58,7 @@ PATHS: dict[str, Path] = {
 
 
 def read_paths(text: str) -> list[str]:
-    """Names of `PATHS` from a comma-separated `text`, as `--method.paths` takes it; UsageError where one is none."""
+    """Parse the comma-separated path names of `--method.paths`. Raises UsageError for an unknown name."""
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in PATHS:

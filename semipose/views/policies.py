@@ -1,8 +1,8 @@
 """RandAugment and TrivialAugment: random color operations on whole batches, on the device.
 
-Every operation at every level is a row of the same few numbers (`Change`), so images that draw different operations go
-through the same arithmetic. What depends on a pixel's own level alone is one table of 256 entries per image and
-channel; tables are composed, and applied in one gather. Only saturation, sharpness and holes need the pixels.
+Every operation at every level is a row of the same few numbers (`Change`), so images with different operations go
+through the same arithmetic. Operations on a pixel's own level are a table of 256 entries per image and channel. Tables
+are composed and applied in one gather. Only saturation, sharpness and holes need the pixels.
 """
 
 from collections.abc import Sequence
@@ -22,24 +22,24 @@ Policy = Literal["randaugment", "trivialaugment"]
 # A `Change` for each image: its fields by name, each (B, 1, 1).
 Numbers = dict[str, Tensor]
 
-# Rec. 601 luma: what a gray picture keeps of red, green and blue.
+# Rec. 601 luma: the weights of red, green and blue in gray.
 LUMA = (0.299, 0.587, 0.114)
 # Xie et al.'s configuration: two operations, by default at magnitude 10 of 30.
 OPERATIONS: dict[Policy, int] = {"randaugment": 2, "trivialaugment": 1}
 STRENGTH: dict[Policy, float] = {"randaugment": 10 / 30, "trivialaugment": 1.0}
 # The hole's side of 80 px on a 256x192 crop at full strength, as a share of sqrt(H * W), halved.
 _HOLE = 80 / 221.7 / 2
-# Absorbs rounding to just below a whole level, before what is not whole is cut off.
+# Added before a level is truncated to a whole one, because rounding may leave it just below.
 _ABOVE = 1e-3
 
 
 class Change(NamedTuple):
     """One operation as numbers; the defaults change nothing. Levels are 0..255.
 
-    A level becomes `gain` * level + `offset` + `pull` * mean gray, or with `stretch` 1 what takes the darkest to 0 and
-    the brightest to 255, or with `equalize` 1 its place in the histogram; then the multiple of `step` below; from
-    `fold` on it is inverted. `saturation` mixes with the gray picture; `sharpening` is the share that is added of what
-    tells a pixel from the mean of the 3x3 around it; `hole` is half a side over sqrt(H * W).
+    A level becomes `gain` * level + `offset` + `pull` * mean gray. With `stretch` 1 the darkest level becomes 0 and the
+    brightest 255 instead; with `equalize` 1 a level becomes its rank in the histogram. It is then rounded down to a
+    multiple of `step`, and inverted from `fold` on. `saturation` blends with the gray picture. `sharpening` is the
+    weight of the difference of a pixel from its 3x3 mean. `hole` is half a hole's side over sqrt(H * W).
     """
 
     gain: float = 1.0
@@ -75,7 +75,7 @@ def operations(level: float, sign: float) -> dict[str, Change]:
 
 @lru_cache(maxsize=8)
 def choices(policy: Policy, strength: float) -> np.ndarray:
-    """(R, len(Change)) float32: an image's operation is one of these rows, each as likely as the others."""
+    """Return (R, len(Change)) float32: rows from which an image's operation is sampled uniformly."""
     if policy == "randaugment":
         rows = [change for sign in (-1, 1) for change in operations(strength, sign).values()]
     else:
@@ -156,7 +156,7 @@ def _tables(image: Tensor, changes: Sequence[Numbers]) -> Tensor:
 
 
 def _table(histogram: Tensor, change: Numbers, pixels: int) -> Tensor:
-    """(B, 3, 256): what each level becomes in images of so many `pixels` with this `histogram` (B, 3, 256)."""
+    """Return the new value (B, 3, 256) of each level, for images of `pixels` pixels and a `histogram` (B, 3, 256)."""
     level = torch.arange(256, device=histogram.device)
     below = histogram.cumsum(-1)
     unfinished = below < pixels

@@ -1,5 +1,7 @@
-"""Random numbers that depend only on (seed, update, stream, name): nothing to save, the same on any number of
-processes."""
+"""Random numbers keyed by (seed, update, stream, name).
+
+There is no state to save, and the numbers are the same on any number of processes.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from torch import Tensor
 
 
 def generator(*key: int | str) -> torch.Generator:
-    """A CPU generator whose numbers are a function of `key` alone."""
+    """Make a CPU generator that depends on `key` alone."""
     # Python's own hash() is salted per process; a seed made by adding would give neighbors the same stream.
     digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") & (2**63 - 1))
@@ -20,10 +22,10 @@ def generator(*key: int | str) -> torch.Generator:
 
 @dataclass(frozen=True)
 class RandomKey:
-    """Draws for one stream of one update: rows `start` to `start + count` of a global batch of `total` samples.
+    """Random numbers for one stream of one update: rows `start` to `start + count` of a global batch of `total`.
 
-    Numbers are drawn on the host for the global batch and sliced, so that two processes get what one would get. There
-    they stay until they are placed on the device: arithmetic on a few of them is cheaper than its launches.
+    Numbers are drawn on the host for the global batch and sliced, so two processes get the same as one. They stay on
+    the host until `to_device`: for so few numbers, arithmetic there is cheaper than kernel launches.
     """
 
     seed: int
@@ -35,25 +37,25 @@ class RandomKey:
     device: torch.device | str = "cpu"
 
     def uniform(self, name: str, *shape: int) -> NDArray[np.float32]:
-        """(count, *shape) in 0..1."""
+        """Draw (count, *shape) uniform numbers in 0..1."""
         return self._local(self.shared(name, self.total, *shape))
 
     def normal(self, name: str, *shape: int) -> NDArray[np.float32]:
-        """(count, *shape) of mean 0 and standard deviation 1."""
-        return self._local(_handed_over(torch.randn(self.total, *shape, generator=self._generator(name))))
+        """Draw (count, *shape) normal numbers of mean 0 and standard deviation 1."""
+        return self._local(_as_numpy(torch.randn(self.total, *shape, generator=self._generator(name))))
 
     def shared(self, name: str, *shape: int) -> NDArray[np.float32]:
-        """`shape` numbers in 0..1 for the batch as a whole: the same in all its parts and processes."""
-        return _handed_over(torch.rand(shape, generator=self._generator(name)))
+        """Draw uniform numbers in 0..1 of `shape` for the whole batch, the same in all its parts and processes."""
+        return _as_numpy(torch.rand(shape, generator=self._generator(name)))
 
     def beta(self, name: str, alpha: float) -> Tensor:
-        """(count,) in 0..1 from Beta(alpha, alpha), by its inverse distribution: one number each, none rejected."""
+        """Draw (count,) numbers in 0..1 from Beta(alpha, alpha), by its inverse distribution function."""
         from scipy.special import betaincinv  # slow to load, and few methods mix
 
         return self.to_device(betaincinv(alpha, alpha, self.uniform(name)).astype(np.float32))
 
     def to_device(self, values: NDArray[Any]) -> Tensor:
-        """What was computed from the host's numbers, on the device."""
+        """Copy an array computed from the host's numbers to the device."""
         return torch.from_numpy(values).to(self.device, non_blocking=True)
 
     def _generator(self, name: str) -> torch.Generator:
@@ -63,7 +65,7 @@ class RandomKey:
         return values[self.start : self.start + self.count]
 
 
-def _handed_over(values: Tensor) -> NDArray[np.float32]:
-    """The same memory without a detour through autograd, which `Tensor.numpy` takes."""
+def _as_numpy(values: Tensor) -> NDArray[np.float32]:
+    """View a tensor as an array, without the detour through autograd that `Tensor.numpy` takes."""
     numbers: NDArray[np.float32] = np.from_dlpack(values)  # type: ignore[assignment]
     return numbers

@@ -1,6 +1,6 @@
-"""What a network sees: crops of people, and views of them made on the device by one affine map each.
+"""Crops of people, and augmented views of them, each made on the device by one affine map.
 
-A view remembers the map from its crop, so that `weak.to(strong)` carries a teacher's answer into the student's view.
+A view keeps the map from its crop, so `weak.to(strong)` maps a teacher's output to the student's view.
 Xie et al. (ICCV 2021) call weak and strong views easy and hard.
 """
 
@@ -19,14 +19,14 @@ from semipose.views.random_key import RandomKey
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far views differ from the crop.
+    """Ranges of the random augmentations; the defaults are those of Xie et al. (2021) and SimpleBaseline.
 
-    `rotation` is the standard deviation in degrees, clipped at twice that and applied to 60 % of the samples (80 % for
-    the strong view's second turn); 180 turns every view by any angle, all as likely, as befits people seen from
-    overhead. `scale` the standard deviation and bound of the enlargement around 1; `flip` the
-    share of mirrored views (Xie et al. 2021 and SimpleBaseline: 30 degrees, 0.25, 0.5). `color` is how the strong
-    view's colors change and `strength` 0..1 how much, None for its usual one. `shift` is how far a view is moved at
-    most, as a share of its sides.
+    - `rotation`: standard deviation in degrees, clipped at twice that. It applies to 60 % of the samples, and to 80 %
+      for the strong view's second rotation. 180 rotates every view by a uniform angle, for people seen from overhead.
+    - `scale`: standard deviation and bound of the scale around 1.
+    - `flip`: probability of a mirrored view, 0 to 1.
+    - `color`: color augmentation of the strong view; `strength` 0..1, None for the policy's default.
+    - `shift`: largest translation, as a share of the view's sides.
     """
 
     rotation: float = 30.0
@@ -50,11 +50,11 @@ class View:
         return self.image.shape[-2], self.image.shape[-1]
 
     def to(self, other: "View") -> Affine:
-        """The map from this view's pixels to another's of the same crops."""
+        """Return the map from this view's pixels to those of another view of the same crops."""
         return self.affine.to(other.affine)
 
     def with_image(self, image: Tensor) -> "View":
-        """The same place with other pixels."""
+        """Return the view with another image of the same geometry."""
         return replace(self, image=image)
 
 
@@ -78,18 +78,18 @@ class Crops:
         return len(self.images)
 
     def canonical(self, scale: float = 1.0, mirrored: bool = False) -> View:
-        """The person's box without anything random: as it is, enlarged by `scale`, or mirrored."""
+        """Make the view of the person's box without random augmentation, scaled by `scale`, or mirrored."""
         still = np.zeros(len(self))
         return self._view(self._affine(still, still + scale, (still == 0) == mirrored))
 
     def weak(self, name: str = "weak") -> View:
-        """A view turned, scaled and perhaps mirrored; `name` keys its random numbers."""
+        """Make a randomly rotated, scaled and mirrored view; `name` keys its random numbers."""
         angle, scale = self._turn(name, share=0.6)
         mirrored = self.random.uniform(name, 2)[:, 0] < self.augmentation.flip
         return self._view(self._affine(angle, scale, mirrored, name))
 
     def strong(self, weak: View, name: str = "strong") -> View:
-        """A harder view of what `weak` shows: turned and scaled once more, with changed colors."""
+        """Make a harder view from `weak`: rotated and scaled once more, with changed colors."""
         angle, scale = self._turn(name, share=0.8)
         still = np.zeros(len(self), bool)
         further = Affine.about(angle, scale, still, self._middle(), self._middle(name), self.images.device)
@@ -104,7 +104,7 @@ class Crops:
         return view.affine.keypoints(self.keypoints, flip)
 
     def _turn(self, name: str, share: float) -> tuple[np.ndarray, np.ndarray]:
-        """Angle (B,) in radians and enlargement (B,) of a random view."""
+        """Draw angle (B,) in radians and scale (B,) of a random view."""
         normal = self.random.normal(f"{name}/turn", 2).clip(-2, 2)
         chance = self.random.uniform(f"{name}/turned")
         policy = self.augmentation
@@ -114,7 +114,7 @@ class Crops:
         return angle, 1 + (normal[:, 1] * policy.scale).clip(-policy.scale, policy.scale)
 
     def _middle(self, name: str = "") -> np.ndarray:
-        """The middle of a view, x and y (2,); of a random view `name` (2, B), where views are moved."""
+        """Return the center of a view, x and y (2,), or (2, B) where the random view `name` is shifted."""
         height, width = self.size
         middle = np.array([(width - 1) / 2, (height - 1) / 2])
         if not name or self.augmentation.shift == 0:
@@ -123,7 +123,7 @@ class Crops:
         return middle[:, None] + step * self.augmentation.shift * np.array([[width], [height]])
 
     def _affine(self, angle: np.ndarray, scale: np.ndarray, mirrored: np.ndarray, name: str = "") -> Affine:
-        """Crop pixels to pixels of the view `name`, the crop's center at its middle."""
+        """Map crop pixels to pixels of the view `name`, the crop's center to the view's."""
         tall, wide = self.images.shape[1:3]
         center = ((wide - 1) / 2, (tall - 1) / 2)
         device = self.images.device
@@ -176,7 +176,7 @@ def _certain(valid: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a method gets each update; `unlabeled` is None in a run without unlabeled images."""
+    """The input of a method at each update; `unlabeled` is None in a run without unlabeled images."""
 
     labeled: Crops
     unlabeled: Crops | None

@@ -144,7 +144,7 @@ def test_few_groups_at_a_time_give_the_same_and_the_same_gradients(
     parts = [part.requires_grad_() for part in made()]
     expected = adaptive_convolution(*parts)
     gradients = torch.autograd.grad(expected.square().sum(), parts)
-    monkeypatch.setattr(adaptive, "_AT_ONCE", kept)
+    monkeypatch.setattr(adaptive, "_MAX_SAMPLES", kept)
     calls: list[int] = []
     sampled = adaptive._sampled
     monkeypatch.setattr(adaptive, "_sampled", lambda *piece: calls.append(1) or sampled(*piece))

@@ -99,7 +99,7 @@ def test_every_keypoint_that_exists_is_drawn_as_often_and_no_other(exists: list[
 def test_the_least_and_the_greatest_chance_draw_one_that_exists_too() -> None:
     exists = torch.tensor([[False, True, True, False, True, False]])
     chance = torch.tensor([[[0.0], [1 / 3], [BELOW_ONE]]])
-    found = occlude.drawn(SPREAD[None], exists, chance)
+    found = occlude.sample_keypoints(SPREAD[None], exists, chance)
     assert torch.equal(found[0], SPREAD[[1, 2, 4]])
 
 

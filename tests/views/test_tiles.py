@@ -164,7 +164,7 @@ def test_the_usual_grid_is_near_4_and_of_whole_cells(size: tuple[int, int], grid
 def test_a_grid_is_read_from_its_text() -> None:
     assert read_grid("4x3") == read_grid(" 4X3 ") == (4, 3)
     for text in ("4", "0x3", "4x3x2", "4x-3", "-4x3", "axb", ""):
-        with pytest.raises(UsageError, match="expected tiles down x across, such as 4x3"):
+        with pytest.raises(UsageError, match="expected rows x columns, such as 4x3"):
             read_grid(text)
 
 
