@@ -37,7 +37,17 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     return Stores.read(data, SETTINGS, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("name", methods.methods_for("mobilenet_v1"))
+# Of each way to teach one in the quick suite: labels alone, an average as teacher.
+QUICK = ("supervised", "mean_teacher")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in methods.methods_for("mobilenet_v1")
+    ],
+)
 def test_a_method_learns_the_people_it_is_shown(name: str, stores: Stores, tmp_path: Path) -> None:
     trainer = make_trainer(
         SETTINGS.chosen("flag", "", method=name), {}, stores.labeled.people.skeleton, stores, tmp_path

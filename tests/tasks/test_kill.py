@@ -97,6 +97,19 @@ def same(whole: Path, broken: Path) -> None:
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
+def test_a_run_killed_while_it_writes_ends_with_the_same_files(files: Demo, tmp_path: Path) -> None:
+    kills = [
+        ["after last.safetensors", 1],  # the best networks of update 2 have not taken their place
+        ["half of .last.safetensors", 1],  # the checkpoint of update 4
+        ["half a row", 3],
+        ["before metrics.json", 1],
+    ]
+    codes = play(scenario(files, tmp_path / "whole", kills=[]), scenario(files, tmp_path / "broken", kills=kills))
+    assert codes == [[0], [-9] * len(kills) + [0]]
+    same(tmp_path / "whole", tmp_path / "broken")
+
+
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(files: Demo, tmp_path: Path) -> None:
     kills = [
         ["before run.json", 1],
