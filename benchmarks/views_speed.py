@@ -85,7 +85,7 @@ def operations(batch: int) -> dict[str, tuple[str, Callable[[], object]]]:
         "keypoint_mix": ("rectangles", lambda: keypoint_mix(image, there, draw, "c")),
         "cut_occlude": ("rectangles", lambda: cut_occlude(image, there, draw, "c")),
         "mixup": ("rectangles", lambda: mixup(image, draw, "c")),
-        "tiles": ("rectangles", lambda: Tiles.drawn(draw, "c", (4, 3)).mix(image)),
+        "tiles": ("rectangles", lambda: Tiles.sampled(draw, "c", (4, 3)).mix(image)),
         "jitter": ("color", lambda: jitter(image, draw, "c", 0.4)),
         "randaugment": ("color", lambda: augment(image, draw, "c", "randaugment")),
         "trivialaugment": ("color", lambda: augment(image, draw, "c", "trivialaugment")),

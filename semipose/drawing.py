@@ -31,7 +31,7 @@ PEOPLE_COLORS: tuple[Color, ...] = (
     (213, 60, 30),
     (120, 90, 220),
 )
-EDGE: Color = (20, 22, 28)
+OUTLINE_COLOR: Color = (20, 22, 28)
 PAPER: Color = (38, 42, 48)
 
 SHIFT = 3  # OpenCV draws at 1/8 px
@@ -142,15 +142,15 @@ def _draw_person(
     fixed = [_fixed(point) if levels[index] >= 0 else (0, 0) for index, point in enumerate(keypoints)]
     marks = body_sides(skeleton)
     bones = [(a, b) for a, b in skeleton.bones if min(levels[a], levels[b]) == level]
-    # The dark edge lies under all bones, so that the pose stays readable on any background.
+    # The dark outline is under all bones, so that the pose stays readable on any background.
     for a, b in bones:
-        cv2.line(layer, fixed[a], fixed[b], EDGE, thickness + 2, cv2.LINE_AA, SHIFT)
+        cv2.line(layer, fixed[a], fixed[b], OUTLINE_COLOR, thickness + 2, cv2.LINE_AA, SHIFT)
     for a, b in bones:
         outer = b if marks[a] == "center" else a
         cv2.line(layer, fixed[a], fixed[b], colors[outer], thickness, cv2.LINE_AA, SHIFT)
     radius = (thickness + 1) * (1 << SHIFT)
     for index in np.flatnonzero(levels == level).tolist():
-        cv2.circle(layer, fixed[index], radius + (1 << SHIFT), EDGE, -1, cv2.LINE_AA, SHIFT)
+        cv2.circle(layer, fixed[index], radius + (1 << SHIFT), OUTLINE_COLOR, -1, cv2.LINE_AA, SHIFT)
         cv2.circle(layer, fixed[index], radius, colors[index], -1, cv2.LINE_AA, SHIFT)
 
 
@@ -171,15 +171,17 @@ def write_text(
 ) -> None:
     """Write `text` on `canvas` in place, with its baseline starting at `at` (x, y) px. Non-ASCII becomes "?"."""
     plain = text.encode("ascii", "replace").decode()
-    # Four shifted copies make the edge. Thicker letters would not lie beneath: OpenCV 5 sets them wider apart.
+    # Four shifted copies make the outline. Thicker letters would not match: OpenCV 5 sets them wider apart.
     for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        cv2.putText(canvas, plain, (at[0] + dx, at[1] + dy), cv2.FONT_HERSHEY_SIMPLEX, scale, EDGE, 1, cv2.LINE_AA)
+        cv2.putText(
+            canvas, plain, (at[0] + dx, at[1] + dy), cv2.FONT_HERSHEY_SIMPLEX, scale, OUTLINE_COLOR, 1, cv2.LINE_AA
+        )
     cv2.putText(canvas, plain, at, cv2.FONT_HERSHEY_SIMPLEX, scale, color, 1, cv2.LINE_AA)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Part of an image as `pixels` (H, W, 3); the image point (x, y) lies at `(xy - origin) * scale` in it."""
+    """Part of an image as `pixels` (H, W, 3); the image point (x, y) is at `(xy - origin) * scale` in it."""
 
     pixels: Image
     origin: NDArray[Any]

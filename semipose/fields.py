@@ -1,4 +1,4 @@
-"""What a network returns: named maps, each with its kind, stride and flip partners."""
+"""Outputs of a network: named maps, each with its kind, stride and flip partners."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from semipose.geometry import Affine, constant
 
-Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
+ComputeMaps = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-# Distance of predicted probabilities from 0 and 1: losses take their logarithm.
-EDGE = 1e-4
+# Smallest distance of predicted probabilities from 0 and 1: losses take their logarithm.
+PROBABILITY_MARGIN = 1e-4
 
 
 @dataclass(frozen=True)
 class Field:
     """One map of a network.
 
-    `maps` (B, C, h, w); cell i of it lies at input pixel `stride * i + (stride - 1) / 2`. `kind` says what may be
-    done with it: a "scalar" map (heatmap) moves under any affine map; a "vector" map would have to turn with it and
-    an "embedding" has no meaning between images, so neither is moved here. `flip[c]` is the channel that takes
-    channel c's place in a mirrored image.
+    `maps` (B, C, h, w); cell i is at input pixel `stride * i + (stride - 1) / 2`. `flip[c]` is the channel that takes
+    channel c's place in a mirrored image. `kind` says whether the maps can be moved into another view. "scalar" maps
+    (heatmaps) can be moved by any affine map. "vector" maps would have to turn with it, and an "embedding" has no
+    meaning in another image.
     """
 
     maps: Tensor
@@ -33,7 +33,7 @@ class Field:
     def moved(self, affine: Affine, size: tuple[int, int] | None = None) -> "Field":
         """Resample into another view; `affine` (B) takes input pixels of this view to input pixels of the other.
 
-        `size` (h, w) of the new maps, default the same. Outside of this view the result is 0.
+        `size` (h, w) is that of the new maps, by default the same. Outside of this view the result is 0.
         """
         if self.kind != "scalar":
             raise ValueError(f"a {self.kind} field cannot be resampled; move target poses instead")
@@ -48,24 +48,24 @@ class Fields(dict[str, Field]):
     """The fields of one network by name, e.g. `fields["heatmap"].maps`."""
 
     def moved(self, affine: Affine) -> "Fields":
-        """Move every scalar field by `affine`; the others are left out, as nothing may be compared with them."""
+        """Move every scalar field by `affine`, and leave out the others: they cannot be compared between views."""
         return Fields({name: field.moved(affine) for name, field in self.items() if field.kind == "scalar"})
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> "Fields":
-        """The fields with `change` applied to all maps."""
+        """Apply `change` to all maps."""
         return Fields({name: replace(field, maps=change(field.maps)) for name, field in self.items()})
 
     def detach(self) -> "Fields":
-        """The same fields without their graph."""
+        """Detach all maps from their graph."""
         return self.changed(Tensor.detach)
 
     def split(self, first: int) -> "tuple[Fields, Fields]":
-        """The fields of the first `first` samples of the batch, and those of the others."""
+        """Split the batch into its first `first` samples and the others."""
         return self.changed(lambda maps: maps[:first]), self.changed(lambda maps: maps[first:])
 
 
 def heatmap_and_center(maps: Tensor, flip: tuple[int, ...]) -> Fields:
-    """Fields "heatmap" and "center" of stride 4 from keypoint maps and, last, a map of people's centers."""
+    """Make fields "heatmap" and "center" of stride 4 from keypoint maps and, last, a map of people's centers."""
     return Fields(
         {
             "heatmap": Field(maps[:, :-1], "scalar", 4, flip),
@@ -77,52 +77,52 @@ def heatmap_and_center(maps: Tensor, flip: tuple[int, ...]) -> Fields:
 class InstanceFields(Fields):
     """Fields of a network that also computes the maps of one person at a time (CID), at cells chosen later.
 
-    `features` (B, C, h, w) describe the person centered at a cell, `shared` (B, D, h, w) are what all people's maps are
-    computed from, both of the fields' stride. `draw(parameters (n, C), shared (B, D, h, w), cells (n, 2))`, of n / B
-    people of each image, one image after the other, returns their maps (n, K, h, w). All maps are probabilities, at
-    least EDGE away from 0 and 1. `moved` gives plain fields: people are moved as poses.
+    `features` (B, C, h, w) describe the person centered at a cell; `shared` (B, D, h, w) are the input of all people's
+    maps. Both have the fields' stride. `compute_maps(parameters (n, C), shared (B, D, h, w), cells (n, 2))` returns the
+    maps (n, K, h, w) of n / B people of each image, one image after the other. All maps are probabilities, at least
+    PROBABILITY_MARGIN away from 0 and 1. `moved` returns plain fields: people are moved as poses.
     """
 
-    def __init__(self, fields: Fields, features: Tensor, shared: Tensor, draw: Draw) -> None:
+    def __init__(self, fields: Fields, features: Tensor, shared: Tensor, compute_maps: ComputeMaps) -> None:
         super().__init__(fields)
-        self.features, self.shared, self._draw = features, shared, draw
+        self.features, self.shared, self._compute_maps = features, shared, compute_maps
 
     def parameters(self, index: Tensor) -> Tensor:
-        """The features (B * P, C) of P people of each image, at the cells `index` (B, P) int64, counted row by row."""
+        """Features (B * P, C) of P people of each image, at the cells `index` (B, P) int64, counted row by row."""
         count, _, height, width = self.features.shape
         start = height * width * torch.arange(count, device=index.device)[:, None]
         return self._features_at((index + start).flatten())
 
-    def drawn(self, parameters: Tensor, cells: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Maps (n, K, h, w) in 0..1 of people of these `parameters` (n, C) and centered at `cells` (n, 2), x and y.
+    def person_maps(self, parameters: Tensor, cells: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Maps (n, K, h, w) in 0..1 of people with these `parameters` (n, C), centered at `cells` (n, 2), x and y.
 
-        They are as many people of each image, one image after the other, or one of each of the images `rows` (n,).
+        Each image has the same number of people, one image after the other; or `rows` (n,) is each person's image.
         """
         shared = self.shared if rows is None else self.shared.index_select(0, rows)
         # Maps of detached fields have no graph either.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.shared.requires_grad):
-            return self._draw(parameters, shared, cells)
+            return self._compute_maps(parameters, shared, cells)
 
     def instances(self, rows: Tensor, cells: Tensor) -> Tensor:
         """Maps (n, K, h, w) in 0..1 of the people centered at `cells` (n, 2), x and y, of the images `rows` (n,)."""
         x, y = cells.unbind(1)
         index = (rows * self.features.shape[2] + y) * self.features.shape[3] + x
-        return self.drawn(self._features_at(index), cells, rows)
+        return self.person_maps(self._features_at(index), cells, rows)
 
     def _features_at(self, index: Tensor) -> Tensor:
-        # Row by row of channels_last maps, so that their gradient is of that layout, too: adding up two is slow.
+        # Row by row of channels_last maps: the gradient has that layout, too. Adding gradients of two layouts is slow.
         return self.features.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, index)
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> "InstanceFields":
-        """The fields with `change` applied to all maps, also to what people's maps are computed from."""
-        return InstanceFields(super().changed(change), change(self.features), change(self.shared), self._draw)
+        """Apply `change` to all maps, and to the inputs of people's maps."""
+        return InstanceFields(super().changed(change), change(self.features), change(self.shared), self._compute_maps)
 
 
 def mirrored_mean(fields: Fields, flipped: Fields, width: int) -> Fields:
-    """Merge `fields` with those of the mirrored image, moved back: the flip test. `width` of the input in pixels.
+    """Merge `fields` with those of the mirrored image, moved back (flip test); `width` of the input in pixels.
 
-    Scalar maps and vectors are averaged. Embeddings are stacked, the flipped ones' channels after the others, as they
-    can only be compared within one image. Maps of one person are the mean of both.
+    Scalar maps, vectors and maps of one person are averaged. Embeddings can only be compared within one image. They are
+    stacked, the flipped ones' channels last.
     """
     maps = next(iter(fields.values())).maps
     mirror = Affine.mirror(width, len(maps), maps.device)
@@ -133,7 +133,7 @@ def mirrored_mean(fields: Fields, flipped: Fields, width: int) -> Fields:
 
 
 def _with_mirrored(field: Field, flipped: Field, mirror: Affine) -> Field:
-    """Merge two fields; where embeddings are stacked, each keeps its partners."""
+    """Merge two fields; stacked embeddings keep their flip partners."""
     cells = (field.maps.shape[-2], field.maps.shape[-1])
     back = mirror.at_stride(field.stride).image(flipped.maps, cells, "bicubic")
     back = mirror.exchanged(back, field.flip).to(field.maps.dtype)
@@ -150,7 +150,7 @@ class _MirroredInstances(InstanceFields):
     """Fields whose maps of people are the mean over `fields` and `flipped`."""
 
     def __init__(self, both: Fields, fields: InstanceFields, flipped: InstanceFields) -> None:
-        super().__init__(both, fields.features, fields.shared, fields._draw)
+        super().__init__(both, fields.features, fields.shared, fields._compute_maps)
         self._straight, self._flipped = fields, flipped
 
     def instances(self, rows: Tensor, cells: Tensor) -> Tensor:

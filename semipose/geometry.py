@@ -1,7 +1,7 @@
-"""Affine maps between pixel frames: the one place where coordinates change hands.
+"""Affine maps between pixel frames, and the convention for coordinates.
 
-A pixel's center has integer coordinates; (0, 0) is the center of the top-left pixel. Cell i of a map with stride s
-lies at image pixel s * i + (s - 1) / 2. Affine maps live on the CPU in float64. Composing them there avoids kernel
+A pixel's center has integer coordinates; (0, 0) is the center of the top-left pixel. Cell i of a map with stride s is
+at image pixel s * i + (s - 1) / 2. Affine maps are kept on the CPU in float64. Composing them there avoids kernel
 launches, and autocast and TF32 cannot round them (by up to a pixel).
 """
 
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 class Affine:
     """B affine maps: `rows` (B, 3, 3) float64 on the CPU take homogeneous source pixels to destination pixels.
 
-    The last row is 0 0 1. Points and images that they move lie on `device`, where matrices are float32.
+    The last row is 0 0 1. Points and images that they move are on `device`, where matrices are float32.
     """
 
     rows: NDArray[np.float64]
@@ -33,12 +33,12 @@ class Affine:
 
     @staticmethod
     def identity(count: int, device: torch.device | str = "cpu") -> "Affine":
-        """The map that leaves every pixel where it is, `count` times."""
+        """Make `count` maps that leave every pixel in place."""
         return Affine(np.broadcast_to(np.eye(3), (count, 3, 3)), torch.device(device))
 
     @staticmethod
     def mirror(width: int, count: int, device: torch.device | str = "cpu") -> "Affine":
-        """Left and right exchanged in an image `width` pixels wide, `count` times."""
+        """Make `count` maps that mirror an image `width` pixels wide in x."""
         rows = np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
         return Affine(np.broadcast_to(rows, (count, 3, 3)), torch.device(device))
 
@@ -51,8 +51,10 @@ class Affine:
         destination: Sequence[float] | NDArray[Any],
         device: torch.device | str = "cpu",
     ) -> "Affine":
-        """Rotate by `angle` (B,) radians (clockwise on the screen), enlarge by `scale` (B,), then mirror in x where
-        `mirrored` (B,) bool, taking the point `source` (x, y) to the point `destination` (x, y), or to B points (2, B).
+        """Make maps that take the point `source` (x, y) to `destination`, a point (x, y) or B points (2, B).
+
+        They rotate by `angle` (B,) radians (clockwise on the screen), enlarge by `scale` (B,), then mirror in x where
+        `mirrored` (B,) bool.
         """
         turn, size = np.asarray(angle, np.float64), np.asarray(scale, np.float64)
         cos, sin, sign = np.cos(turn) * size, np.sin(turn) * size, np.where(np.asarray(mirrored), -1.0, 1.0)
@@ -64,19 +66,19 @@ class Affine:
 
     @staticmethod
     def stacked(maps: "Sequence[Affine]") -> "Affine":
-        """Those of all `maps`, one after the other."""
+        """Concatenate all `maps`."""
         return Affine(np.concatenate([each.rows for each in maps]), maps[0].device)
 
     def __matmul__(self, first: "Affine") -> "Affine":
-        """`first`, then this map, on this map's device."""
+        """Compose: `first`, then this map, on this map's device."""
         return Affine(self.rows @ first.rows, self.device)
 
     def inverse(self) -> "Affine":
-        """The map from destination to source."""
+        """Invert: map destination to source."""
         return Affine(self._inverse, self.device)
 
     def to(self, other: "Affine") -> "Affine":
-        """The map from this one's destination to that of `other`, both from the same source."""
+        """Map this one's destination to that of `other`; both have the same source."""
         return other @ self.inverse()
 
     @cached_property
@@ -85,27 +87,27 @@ class Affine:
 
     @property
     def matrix(self) -> Tensor:
-        """(B, 3, 3) float32 on the device."""
+        """Matrices (B, 3, 3) float32 on the device."""
         return self._placed(self.rows)
 
     @property
     def _determinant(self) -> NDArray[np.float64]:
-        """(B,) signed change of area; negative exactly when the map mirrors."""
+        """Signed change of area (B,), negative exactly where the map mirrors."""
         return np.linalg.det(self.rows)
 
     @cached_property
     def mirrored(self) -> Tensor:
-        """(B,) bool on the device: left and right are exchanged."""
+        """(B,) bool on the device: the map exchanges left and right."""
         return self._given(self._determinant < 0)
 
     @property
     def host_scale(self) -> NDArray[np.float64]:
-        """(B, 1, 1) on the CPU: how much longer things become."""
+        """Factor (B, 1, 1) by which lengths change, on the CPU."""
         return np.sqrt(np.abs(self._determinant))[:, None, None]
 
     @cached_property
     def scale(self) -> Tensor:
-        """(B, 1, 1) on the device: how much longer things become."""
+        """Factor (B, 1, 1) by which lengths change, on the device."""
         return self._placed(self.host_scale)
 
     def _placed(self, values: NDArray[np.float64]) -> Tensor:
@@ -122,7 +124,7 @@ class Affine:
         return torch.addcmul(torch.addcmul(shift, of_y, y), of_x, x)
 
     def keypoints(self, xy: Tensor, flip: Sequence[int]) -> Tensor:
-        """Move keypoints (B, K, 2); where the map mirrors, left and right ones are exchanged."""
+        """Move keypoints (B, K, 2), and exchange left and right ones where the map mirrors."""
         return self.exchanged(self.points(xy), flip)
 
     def exchanged(self, values: Tensor, flip: Sequence[int], dim: int = 1) -> Tensor:
@@ -134,28 +136,28 @@ class Affine:
         return torch.where(mirrored, values.index_select(dim, partners), values)
 
     def order(self, flip: Sequence[int]) -> NDArray[np.int64]:
-        """(B, C) on the CPU: the channel that takes each one's place, `flip` where the map mirrors."""
+        """Order (B, C) of channels after the move, on the CPU: `flip` where the map mirrors."""
         return np.where(self._determinant[:, None] < 0, flip, np.arange(len(flip)))
 
     def host_points(self, xy: NDArray[Any]) -> NDArray[np.float32]:
-        """Move points (B, ..., 2) that lie on the CPU."""
+        """Move points (B, ..., 2) on the CPU."""
         rows = self.rows.reshape(-1, *[1] * (xy.ndim - 3), 3, 3)
         moved = xy @ rows[..., :2, :2].swapaxes(-1, -2) + rows[..., :2, 2][..., None, :]
         return moved.astype(np.float32)
 
     def at_stride(self, stride: int) -> "Affine":
-        """The same map between the cells of two maps of `stride`, instead of between their input pixels."""
+        """Convert to a map between cells of `stride`, instead of between input pixels."""
         return self.between(stride, stride)
 
     def between(self, source_stride: int, destination_stride: int) -> "Affine":
-        """The same map from cells of a map with one stride to cells of a map with another."""
+        """Convert to a map from cells of one stride to cells of another."""
         to_pixels, to_cells = _pixels_of_cells(source_stride), np.linalg.inv(_pixels_of_cells(destination_stride))
         return Affine(to_cells @ self.rows @ to_pixels, self.device)
 
     def image(self, source: Tensor, size: tuple[int, int], mode: Sampling = "bilinear") -> Tensor:
         """Resample `source` (B, C, H, W) into the destination frame of `size` (H, W), zeros outside.
 
-        The sampling grid is float32 whatever autocast says; the result has the dtype of `source`.
+        The sampling grid is float32 even under autocast; the result has the dtype of `source`.
         """
         with torch.autocast(source.device.type, enabled=False):
             grid = self._grid((source.shape[-2], source.shape[-1]), size).permute(0, 2, 3, 1)
@@ -163,7 +165,7 @@ class Affine:
         return moved.to(source.dtype)
 
     def _grid(self, source_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        """The source of each destination pixel, x and y in the -1..1 of `grid_sample`: (B, 2, H, W)."""
+        """Source (B, 2, H, W) of each destination pixel, x and y in the -1..1 of `grid_sample`."""
         (tall, wide), (height, width), device = source_size, size, self.device
         # 2 (p + 0.5) / span - 1 turns pixel p into grid coordinates without align_corners.
         back = self._inverse[:, :2] * (2 / np.array([[wide], [tall]]))
@@ -176,7 +178,7 @@ class Affine:
         """Share (B, 1, H, W) in 0..1 of each destination pixel that the source image of `source_size` covers."""
         tall, wide = source_size
         far = self._grid(source_size, size).abs()
-        # Bilinear weights of the pixels that exist: whole up to the outermost center, none a pixel further out.
+        # Sum of the bilinear weights of existing pixels: 1 up to the outermost center, 0 a pixel further out.
         reach = constant((((wide / 2 + 0.5,),), ((tall / 2 + 0.5,),)), far.device)
         slope = constant((((-wide / 2,),), ((-tall / 2,),)), far.device)
         return torch.addcmul(reach, far, slope).clamp_(0, 1).prod(1, keepdim=True)
@@ -185,10 +187,10 @@ class Affine:
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)
 def constant(values: tuple[object, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Nested tuples as a cached tensor on the device: a new one would be a copy that the host waits for."""
+    """Return nested tuples as a cached tensor on the device: for a new copy the host would wait."""
     return torch.tensor(values, device=device, dtype=dtype)
 
 
 def _pixels_of_cells(stride: int) -> NDArray[np.float64]:
-    """(3, 3): from the cells of a map of `stride` to pixels."""
+    """Matrix (3, 3) from the cells of a map of `stride` to pixels."""
     return np.array([[stride, 0.0, (stride - 1) / 2], [0.0, stride, (stride - 1) / 2], [0.0, 0.0, 1.0]])

@@ -1,4 +1,4 @@
-"""All people in a batch of images: tensors padded to as many people as the fullest image may hold.
+"""All people in a batch of images: tensors padded to the largest number of people that an image may hold.
 
 Keypoints and boxes are in pixels of the view, a pixel's center at integer coordinates.
 """
@@ -21,8 +21,8 @@ REGION_STRIDE = 4
 class Labels:
     """All labeled people in B images, padded to M people with K keypoints: arrays on the CPU.
 
-    `keypoints` (B, M, K, 2) in pixels; `visible` (B, M, K) bool, which of them have a label; `box_size` (B, M, 2) width
-    and height of the person's box in pixels.
+    `keypoints` (B, M, K, 2) in pixels; `visible` (B, M, K) bool: the keypoint is labeled. `box_size` (B, M, 2) is the
+    width and height of the person's box in pixels.
     """
 
     keypoints: NDArray[np.float32]
@@ -33,11 +33,11 @@ class Labels:
         return len(self.keypoints)
 
     def __getitem__(self, rows: slice) -> "Labels":
-        """The people of some of the images."""
+        """Labels of some of the images."""
         return Labels(self.keypoints[rows], self.visible[rows], self.box_size[rows])
 
     def moved(self, affine: Affine, flip: tuple[int, ...], size: tuple[int, int]) -> "Labels":
-        """The same people in a view of `size` (H, W); see `Scene.moved`.
+        """Move the people into a view of `size` (H, W); see `Scene.moved`.
 
         Runs on the CPU: for so few points a kernel launch costs more than the arithmetic.
         """
@@ -50,14 +50,17 @@ class Labels:
 
 @dataclass(frozen=True)
 class Scene:
-    """All people in B views, padded to M people with K keypoints; all tensors lie on one device.
+    """All people in B views, padded to M people with K keypoints; all tensors are on one device.
 
-    `keypoints` (B, M, K, 2) in pixels of the view. `visible` (B, M, K) float in 0..1: the confidence in each keypoint,
-    1 for a label, 0 where there is none, beyond the view, and of people of weight 0. `weight` (B, M) float in 0..1: the
-    confidence in the person, 0 for padding. `box_size` (B, M, 2): width and height of the person's box in pixels of the
-    view. `valid` (B, 1, H/4, W/4) float: 1 where labels are complete, 0 in crowds, on people without labels, in gray
-    zones and beyond the image. `extent`, of detected people only: least and greatest x and y (B, M, 2
-    each) in pixels of all their detected keypoints, confident or not; it is not carried into other views.
+    - `keypoints` (B, M, K, 2) in pixels of the view.
+    - `visible` (B, M, K) float in 0..1: the confidence in each keypoint, 1 for a label. 0 without a label, beyond the
+      view, and for people of weight 0.
+    - `weight` (B, M) float in 0..1: the confidence in the person, 0 for padding.
+    - `box_size` (B, M, 2): width and height of the person's box in pixels of the view.
+    - `valid` (B, 1, H/4, W/4) float: 1 where labels are complete, 0 in crowds, on people without labels, in uncertain
+      boxes and beyond the image.
+    - `extent`, of detected people only: smallest and largest x and y (B, M, 2 each) in pixels of all their detected
+      keypoints, confident or not. Views that are moved from this one have none.
     """
 
     keypoints: Tensor
@@ -72,7 +75,7 @@ class Scene:
 
     @property
     def people(self) -> int:
-        """M, the same for every image; see `present` for padding."""
+        """M, the same for every image, including padding; see `present`."""
         return self.keypoints.shape[1]
 
     @cached_property
@@ -82,40 +85,40 @@ class Scene:
 
     @cached_property
     def present(self) -> Tensor:
-        """(B, M) bool: people with at least one such keypoint."""
+        """(B, M) bool: people with a keypoint whose confidence is above 0."""
         return self.shown.any(-1)
 
     @cached_property
     def centers(self) -> Tensor:
-        """(B, M, 2) mean of each person's visible keypoints in pixels; 0 for padding."""
+        """Mean (B, M, 2) of each person's visible keypoints in pixels; 0 for padding."""
         shown = self.shown[..., None]
         return (self.keypoints * shown).sum(2) / shown.sum(2).clamp_min(1)
 
     @property
     def area(self) -> Tensor:
-        """(B, M) of each person's box in square pixels."""
+        """Areas (B, M) of people's boxes in square pixels."""
         return self.box_size.prod(-1)
 
     @property
     def hull(self) -> Tensor:
-        """(B, M, 2) width and height in pixels of the box around each person's visible keypoints; 0 for padding."""
+        """Width and height (B, M, 2) in pixels of the box around each person's visible keypoints; 0 for padding."""
         low, high = _corners(self.keypoints, self.visible)
         return (high - low).clamp_min(0)
 
     @staticmethod
-    def detected(keypoints: Tensor, scores: Tensor, person: Tensor, valid: Tensor, least: float = 0.0) -> "Scene":
-        """People detected by a network, from `keypoints`, their `scores` (0: not detected) and `person` scores.
+    def detected(keypoints: Tensor, scores: Tensor, person: Tensor, valid: Tensor, min_score: float = 0.0) -> "Scene":
+        """Make the scene of detected people from `keypoints`, their `scores` (0: not detected) and `person` scores.
 
-        Keypoints scoring below `least` are not confident. A person's box holds all detected keypoints nevertheless.
+        Keypoints that score below `min_score` get a confidence of 0; the person's box still holds them.
         """
         low, high = _corners(keypoints, scores)
-        return Scene(keypoints, scores * (scores >= least), person, (high - low).clamp_min(0), valid, (low, high))
+        return Scene(keypoints, scores * (scores >= min_score), person, (high - low).clamp_min(0), valid, (low, high))
 
     def moved(self, affine: Affine, flip: tuple[int, ...], size: tuple[int, int] | None = None) -> "Scene":
-        """The same people in another view of `size` (H, W), default this one's; `affine` (B) takes pixels to pixels.
+        """Move the people into another view of `size` (H, W), default this one's; `affine` (B) takes pixels to pixels.
 
-        Where it mirrors, left and right keypoints are exchanged by `flip`. Keypoints that fall outside are not visible
-        there, people without a keypoint inside have weight 0, and the area beyond this view is unknown.
+        Where it mirrors, left and right keypoints are exchanged by `flip`. Keypoints outside of the view are not
+        visible, people without a keypoint inside have weight 0, and the area beyond this view is unknown.
         """
         height, width = size or (self.valid.shape[-2] * REGION_STRIDE, self.valid.shape[-1] * REGION_STRIDE)
         keypoints, visible = (
@@ -130,7 +133,7 @@ class Scene:
 
 
 def _corners(keypoints: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-    """Least and greatest x and y (B, M, 2 each) of visible keypoints; of none infinity and minus infinity."""
+    """Smallest and largest x and y (B, M, 2 each) of visible keypoints; infinity and minus infinity without any."""
     hidden = (visible <= 0)[..., None]
     return keypoints.masked_fill(hidden, torch.inf).amin(2), keypoints.masked_fill(hidden, -torch.inf).amax(2)
 
@@ -139,8 +142,8 @@ def _corners(keypoints: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
 class DetectedPeople:
     """People detected in B views for an evaluation, padded to M: float32 tensors on the CPU, without NaN.
 
-    `keypoints` (B, M, K, 2) in pixels of the view, `scores` (B, M, K) of the keypoints and `person` (B, M) of the
-    people, best first; the person's score of padding is 0.
+    `keypoints` (B, M, K, 2) are in pixels of the view. `scores` (B, M, K) are the keypoints' scores, `person` (B, M)
+    the people's, best first and 0 for padding.
     """
 
     keypoints: Tensor

@@ -29,7 +29,7 @@ SIZE = (64, 64)
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Files of drawn people: labels, images, unlabeled, val, val_images."""
+    """Files of synthetic people: labels, images, unlabeled, val, val_images."""
     folder = tmp_path_factory.mktemp("pictures")
     demo = write_demo(folder, labeled=6, unlabeled=14, val=12, seed=3, size=(96, 72))
     return SimpleNamespace(

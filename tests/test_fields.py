@@ -31,15 +31,17 @@ def test_only_scalar_fields_are_moved() -> None:
     torch.testing.assert_close(moved["heatmap"].maps, maps()[:, [0, 2, 1]].flip(-1))
 
 
-def test_fields_that_draw_people_are_split_and_detached_as_others_are() -> None:
+def test_fields_with_maps_of_single_people_are_split_and_detached_as_others_are() -> None:
     both = maps().requires_grad_()
     fields = InstanceFields(heatmap_and_center(both, FLIP), 2 * both, 3 * both, lambda parameters, shared, _: shared)
     one, other = fields.split(1)
     assert torch.equal(one["center"].maps, both[:1, 3:])
     assert torch.equal(other.features, 2 * both[1:])
     cells = torch.zeros(1, 2)
-    drawn = other.drawn(other.parameters(torch.zeros(1, 1, dtype=torch.int64)), cells)
-    assert torch.equal(drawn, 3 * both[1:])
-    assert drawn.requires_grad
+    person = other.person_maps(other.parameters(torch.zeros(1, 1, dtype=torch.int64)), cells)
+    assert torch.equal(person, 3 * both[1:])
+    assert person.requires_grad
     still = other.detach()
-    assert not any(each.requires_grad for each in (still["heatmap"].maps, still.features, still.drawn(cells, cells)))
+    assert not any(
+        each.requires_grad for each in (still["heatmap"].maps, still.features, still.person_maps(cells, cells))
+    )

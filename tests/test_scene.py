@@ -32,7 +32,7 @@ def test_centers_and_hulls_are_those_of_visible_keypoints_and_zero_for_nobody() 
     assert here.present.tolist() == [[True, False], [False, False]]
 
 
-def test_a_mirror_exchanges_partners_and_their_trust() -> None:
+def test_a_mirror_exchanges_partners_and_their_confidence() -> None:
     here = scene()
     there = here.moved(Affine.mirror(48, 2), FLIP)
     assert there.keypoints[0, 0].tolist() == [[37, 20], [7, 10], [17, 40]]
@@ -105,7 +105,7 @@ def test_the_box_of_detected_people_survives_a_replace_and_is_not_taken_into_ano
     """It holds all their keypoints, also those that are not confident."""
     keypoints = torch.tensor([[10.0, 10], [20, 30], [50, 40]]).view(1, 1, 3, 2)
     scores = torch.tensor([0.9, 0.8, 0.2]).view(1, 1, 3)
-    detected = Scene.detected(keypoints, scores, torch.ones(1, 1), torch.ones(1, 1, 16, 16), least=0.3)
+    detected = Scene.detected(keypoints, scores, torch.ones(1, 1), torch.ones(1, 1, 16, 16), min_score=0.3)
     other = replace(detected, valid=torch.zeros(1, 1, 16, 16), visible=0 * detected.visible)
     for scene_of in (detected, other):
         assert scene_of.extent is not None

@@ -1,4 +1,4 @@
-"""Short trainings of tiny networks on drawn people, in one process or as one of several."""
+"""Short trainings of tiny networks on synthetic people, in one process or as one of several."""
 
 import hashlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from semipose.formats.labels import load_labels
 from semipose.formats.load import Data
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
-from tests import drawn
+from tests import synthetic_people
 
 CPU = torch.device("cpu")
 SETTINGS = Settings.from_values(
@@ -41,17 +41,22 @@ SETTINGS = Settings.from_values(
 
 def people(folder: Path) -> Path:
     """Draw them into `folder` once, for all that train on them."""
-    drawn.people(folder, 12)
+    synthetic_people.people(folder, 12)
     return folder
 
 
 def trainer(people: Path, out: Path, updates: int | None = None, **changes: Any) -> Trainer:
-    """A trainer on the people drawn in `people`; `changes` are settings."""
+    """A trainer on the synthetic people in `people`; `changes` are settings."""
     settings = SETTINGS.chosen("flag", "", **changes)
-    everybody = load_labels(people / "labels.json", people / "images")
-    data = Data(everybody.select(np.arange(4)), drawn.unlabeled(everybody), everybody.select(np.arange(8, 12)), "given")
+    people_in_file = load_labels(people / "labels.json", people / "images")
+    data = Data(
+        people_in_file.select(np.arange(4)),
+        synthetic_people.unlabeled(people_in_file),
+        people_in_file.select(np.arange(8, 12)),
+        "given",
+    )
     stores = Stores.read(data, settings, CPU)
-    return make_trainer(settings, {}, everybody.skeleton, stores, out, updates)
+    return make_trainer(settings, {}, people_in_file.skeleton, stores, out, updates)
 
 
 def steps(trainer: Trainer, count: int) -> None:

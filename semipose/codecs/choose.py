@@ -17,9 +17,9 @@ def tells_people_apart(fields: Fields) -> bool:
 def scene_codec(
     fields: Fields, size: tuple[int, int], skeleton: Skeleton, rescorer: Rescorer | None = None
 ) -> SceneCodec:
-    """The codec of the network that returned `fields` for images of `size` (H, W) in pixels.
+    """Choose the codec of the network that returned `fields` for images of `size` (H, W) in pixels.
 
-    `CenterOffset` takes the `rescorer`. Raises ValueError where no codec knows the fields.
+    `CenterOffset` takes the `rescorer`. Raises ValueError where no codec fits the fields.
     """
     if "tags" in fields:
         return AssociativeEmbedding(size, skeleton, fine="fine_heatmap" in fields)

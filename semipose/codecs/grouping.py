@@ -1,6 +1,6 @@
-"""Candidates for keypoints, with tags, of one image -> people, on the host (associative embedding).
+"""Group one image's keypoint candidates into people by their tags, on the host (associative embedding).
 
-Newell et al. 2017, with the steps and numbers of HigherHRNet's public code (Cheng et al. 2020).
+Newell et al. 2017, with the steps and constants of HigherHRNet's public code (Cheng et al. 2020).
 """
 
 import numpy as np
@@ -10,55 +10,56 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from semipose.codecs.heatmap import highest
-from semipose.codecs.peaks import LEAST_KEYPOINT
+from semipose.codecs.peaks import MIN_KEYPOINT_SCORE
 
-# Tags of one person differ by less than this.
-NEAR = 1.0
-# Head and trunk first: they are found best, and limbs join them.
+# Tags of one person differ by less.
+MAX_TAG_DISTANCE = 1.0
+# Head and trunk first: they are detected best, and limbs join them.
 _COCO_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 
 
 def grouped(score: NDArray[np.float32], tag: NDArray[np.float32], people: int = 30) -> NDArray[np.int64]:
-    """Members (G, K) of each person: the candidate's number for each keypoint, -1 where there is none.
+    """Members (G, K) of each person: the number of the candidate for each keypoint, or -1.
 
-    `score` (K, n) and `tag` (K, n, L) of the candidates, of which those scored above 0.1 count. Keypoint by keypoint
-    they join the people found so far at the least cost, 100 * round(tag distance) - score, or open a new one where
-    the distance is 1 or more. The first `people` can be joined; G may be larger, and 0. Differs from the public code:
-    of equal costs the one with nearer tags is chosen, and people with the very same tag stay two.
+    Candidates with a `score` (K, n) above 0.1 count; `tag` (K, n, L) are their tags. Keypoint by keypoint, candidates
+    are assigned to the people so far at the lowest total cost, 100 * round(tag distance) - score. A candidate at a
+    distance of 1 or more starts a new person. Only the first `people` can be joined; G may be larger, and 0. Differs
+    from the public code: of equal costs the one with nearer tags is chosen, and people with the same tag stay two.
     """
     count = len(score)
     members = np.full((0, count), -1)
-    total, size = np.zeros((0, tag.shape[-1])), np.zeros((0, 1))
+    tag_sum, size = np.zeros((0, tag.shape[-1])), np.zeros((0, 1))
     for keypoint in (*(k for k in _COCO_ORDER if k < count), *range(len(_COCO_ORDER), count)):
-        candidates = np.flatnonzero(score[keypoint] > LEAST_KEYPOINT)
+        candidates = np.flatnonzero(score[keypoint] > MIN_KEYPOINT_SCORE)
         tags = tag[keypoint, candidates].astype(np.float64)
-        mean = (total / np.maximum(size, 1))[:people]
+        mean = (tag_sum / np.maximum(size, 1))[:people]
         distance = np.linalg.norm(tags[:, None] - mean, axis=-1)
         cost = 100 * distance.round() - score[keypoint, candidates, None] + 1e-3 * distance
         which, person = linear_sum_assignment(cost)
-        accepted = distance[which, person] < NEAR
+        accepted = distance[which, person] < MAX_TAG_DISTANCE
         which, person = which[accepted], person[accepted]
         members[person, keypoint] = candidates[which]
-        total[person] += tags[which]
+        tag_sum[person] += tags[which]
         size[person] += 1
         rest = np.setdiff1d(np.arange(len(candidates)), which)
-        opened = np.full((len(rest), count), -1)
-        opened[:, keypoint] = candidates[rest]
-        members, total = np.concatenate([members, opened]), np.concatenate([total, tags[rest]])
+        started = np.full((len(rest), count), -1)
+        started[:, keypoint] = candidates[rest]
+        members, tag_sum = np.concatenate([members, started]), np.concatenate([tag_sum, tags[rest]])
         size = np.concatenate([size, np.ones((len(rest), 1))])
     return members
 
 
 def refined(heat: Tensor, tags: Tensor, means: Tensor) -> Tensor:
-    """Where (P,) a map's cells, counted row by row, fit best to each of P people who lack this keypoint.
+    """Best cells (P,), counted row by row, for P people who lack this keypoint.
 
-    That is the highest heat - round(tag distance): `heat` (h, w), `tags` (L, h, w), the people's `means` (P, L).
+    The best cell has the highest heat - round(tag distance). `heat` (h, w), `tags` (L, h, w), the people's mean tags
+    `means` (P, L).
     """
-    # Person by person in one place, so that what is worked on stays in the processor's cache.
-    away, value, best = torch.empty_like(tags), torch.empty_like(heat), []
+    # Person by person, in place: the buffers stay in the processor's cache.
+    difference, value, best = torch.empty_like(tags), torch.empty_like(heat), []
     for mean in means:
-        torch.sub(tags, mean[:, None, None], out=away)
-        torch.sum(away.square_(), 0, out=value)
+        torch.sub(tags, mean[:, None, None], out=difference)
+        torch.sum(difference.square_(), 0, out=value)
         torch.sub(heat, value.sqrt_().round_(), out=value)
         best.append(highest(value[None, None])[1].flatten())
     return torch.cat(best)

@@ -1,7 +1,7 @@
-"""Keypoints in input pixels <-> one Gaussian heatmap per keypoint.
+"""Convert between keypoints in input pixels and Gaussian heatmaps, one for each keypoint.
 
-Cell i of a map with stride s lies at input pixel s * i + (s - 1) / 2 (see geometry.py); peaks are drawn where the
-keypoint is, not at the nearest cell.
+Cell i of a map with stride s is at input pixel s * i + (s - 1) / 2 (see geometry.py). Peaks are drawn at the exact
+position of the keypoint, not at the nearest cell.
 """
 
 import math
@@ -26,8 +26,8 @@ _BLUR_RADIUS = 3
 class HeatmapCodec:
     """Gaussian heatmaps of one network: `size` (H, W) of the input in pixels, `stride` of the map, `sigma` in cells.
 
-    `sigma` 2 on 64x48 maps is SimpleBaseline's (Xiao et al. 2018); `for_size` keeps that share of the height on
-    other sizes, but never below 1.5 cells: a narrower peak suffers from being moved between views.
+    `sigma` 2 on 64x48 maps is SimpleBaseline's (Xiao et al. 2018). `for_size` keeps that share of the height on
+    other sizes, but at least 1.5 cells. A narrower peak is blurred too much when it is moved between views.
     """
 
     size: tuple[int, int]
@@ -37,7 +37,7 @@ class HeatmapCodec:
 
     @classmethod
     def for_size(cls, size: tuple[int, int], flip: Sequence[int], stride: int = 4) -> "HeatmapCodec":
-        """The codec with the customary sigma for this input size."""
+        """Choose the customary sigma for this input size."""
         return cls(size, tuple(flip), stride, max(1.5, 2.0 * (size[0] / stride) / 64.0))
 
     @property
@@ -48,18 +48,18 @@ class HeatmapCodec:
     def encode(self, keypoints: Tensor, visible: Tensor) -> tuple[Fields, Tensor]:
         """Draw `keypoints` (B, K, 2) in input pixels; `visible` (B, K) > 0 where labeled.
 
-        Returns the fields and the weight (B, K, 1, 1) of each map: 0 where the keypoint is not labeled or lies
-        outside of the input, because an empty map would teach "not there". (Public code keeps weight 1 up to three
-        sigmas outside.)
+        Returns the fields and the weight (B, K, 1, 1) of each map. It is 0 where the keypoint is not labeled or is
+        outside of the input: an empty map would teach "not there". (Public code keeps weight 1 up to three sigmas
+        outside.)
         """
         height, width = self.cells
-        at = (keypoints.float() - (self.stride - 1) / 2) / self.stride
+        points = (keypoints.float() - (self.stride - 1) / 2) / self.stride
         # A Gaussian is a product of its profiles in x and y: a few exponentials instead of h * w.
-        offset = torch.arange(max(height, width), device=at.device) - at[..., None]
+        offset = torch.arange(max(height, width), device=points.device) - points[..., None]
         x, y = torch.exp(offset.square() * (-0.5 / self.sigma**2)).unbind(2)
         maps = y[..., :height, None] * x[..., None, :width]
         # The map's cells reach half a cell beyond their centers.
-        inside = ((at >= -0.5) & (at < constant((width - 0.5, height - 0.5), at.device))).all(-1)
+        inside = ((points >= -0.5) & (points < constant((width - 0.5, height - 0.5), points.device))).all(-1)
         weight = ((visible > 0) & inside).to(maps.dtype).view(*maps.shape[:2], 1, 1)
         return Fields({"heatmap": Field(maps * weight, "scalar", self.stride, self.flip)}), weight
 
@@ -69,8 +69,8 @@ class HeatmapCodec:
         "quarter" moves the highest cell a quarter cell toward its higher neighbors (Newell et al. 2016). "dark"
         takes the Taylor step of Zhang et al. (CVPR 2020, "Distribution-Aware coordinate Representation", eq. 8-9) on
         the logarithm of the blurred map, computed only around the peak. Differs from the paper: second differences
-        span one cell instead of two, and within the blur's reach of the border there is no blur; both are exact on
-        Gaussians, and so the step also works where the public code gives up.
+        span one cell instead of two, and there is no blur within its reach of the border. Both are exact on Gaussians,
+        so the step also works where the public code gives up.
         """
         maps = fields["heatmap"].maps.float()
         score, index = highest(maps)
@@ -105,23 +105,23 @@ class HeatmapCodec:
         step = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / determinant.clamp_min(1e-9)[..., None]
         return step.clamp_(-1, 1).masked_fill_(~peak[..., None], 0)
 
-    def _blurred(self, maps: Tensor, index: Tensor, room: Tensor) -> Tensor:
-        """Blurred map (B, K, 3, 3) around each peak; `room` (B, K, 2) are the cells between it and the border.
+    def _blurred(self, maps: Tensor, index: Tensor, border: Tensor) -> Tensor:
+        """Blurred map (B, K, 3, 3) around each peak, which is `border` (B, K, 2) cells from the border.
 
-        Where the blur would reach over the border, the cells are taken as they are along that axis.
+        Along an axis where the blur would reach beyond the border, cells are not blurred.
         """
         side = torch.arange(-_BLUR_RADIUS - 1, _BLUR_RADIUS + 2, device=maps.device)
         patch = _around(maps, index, (side[:, None] * maps.shape[-1] + side).flatten())
-        # One product with the blurs along neither, x, y and both, instead of two small ones per map.
+        # One product with all four blurs (neither axis, x, y, both) instead of two small ones per map.
         with torch.autocast(maps.device.type, enabled=False):
             each = (patch @ _blurs(self.sigma, maps.device)).unflatten(-1, (4, 9))
-        along = ((room > _BLUR_RADIUS) * constant((1, 2), maps.device, torch.int64)).sum(-1)
+        along = ((border > _BLUR_RADIUS) * constant((1, 2), maps.device, torch.int64)).sum(-1)
         return each.gather(2, along[..., None, None].expand(-1, -1, 1, 9)).unflatten(-1, (3, 3)).squeeze(2)
 
     def _beyond_border(self, log: Tensor, index: Tensor, cells: int) -> Tensor:
-        """Continue `log` (B, K, 3, 3) along its last axis where the peak is a border cell: a neighbor is missing.
+        """Continue `log` (B, K, 3, 3) along its last axis where the peak is a border cell and lacks a neighbor.
 
-        A Gaussian's logarithm is a parabola of curvature -1 / sigma^2, so two cells tell the third.
+        A Gaussian's logarithm is a parabola of curvature -1 / sigma^2, so two cells determine the third.
         """
         low, middle, high = log.unbind(-1)
         bend = 1.0 / self.sigma**2
@@ -132,14 +132,14 @@ class HeatmapCodec:
 
 
 def highest(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Height and place (B, K) of the highest cell of each map, counted row by row; of equals the first.
+    """Height and index (B, K) of the highest cell of each map, counted row by row; the first of equal ones.
 
-    What `maps.flatten(2).max(-1)` gives, which on a CPU compares cell by cell. Here vector units find the highest
-    of each block first, and one block is searched. In channels_last they lie across, where pooling uses them.
+    Equals `maps.flatten(2).max(-1)`, which compares cell by cell on a CPU. Here vector units find the maximum of each
+    block, and one block is searched. Pooling does the same for channels_last.
     """
     if maps.device.type == "cpu" and not maps.is_contiguous():
-        score, place = F.max_pool2d(maps, (maps.shape[-2], maps.shape[-1]), return_indices=True)
-        return score.flatten(1), place.flatten(1)
+        score, index = F.max_pool2d(maps, (maps.shape[-2], maps.shape[-1]), return_indices=True)
+        return score.flatten(1), index.flatten(1)
     size = math.gcd(maps.shape[-1] * maps.shape[-2], 128)
     blocks = maps.reshape(*maps.shape[:2], -1, size)
     score, block = blocks.amax(-1).max(-1)
@@ -148,7 +148,7 @@ def highest(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _around(maps: Tensor, index: Tensor, offset: Tensor) -> Tensor:
-    """Values (B, K, n) of the cells `index` (B, K) + `offset` (n,), counted row by row; beyond the border any cell."""
+    """Values (B, K, n) of the cells `index` (B, K) + `offset` (n,), counted row by row; any cell beyond the border."""
     cells = maps.shape[-1] * maps.shape[-2]
     return maps.flatten(2).gather(2, (index[..., None] + offset).clamp_(0, cells - 1))
 
@@ -159,7 +159,7 @@ def _last(maps: Tensor) -> Tensor:
 
 
 def _blurs(sigma: float, device: torch.device) -> Tensor:
-    """(81, 36): from a patch of 9x9 cells to its middle 3x3, blurred along neither axis, x, y, and both."""
+    """Matrix (81, 36) from a patch of 9x9 cells to its middle 3x3, blurred along neither axis, x, y, and both."""
     reach = torch.arange(-_BLUR_RADIUS - 1, _BLUR_RADIUS + 2, device=device)
     offset = reach - torch.arange(-1, 2, device=device)[:, None]
     kernel = torch.exp(offset.square() * (-0.5 / max(0.5, sigma / 2) ** 2)) * (offset.abs() <= _BLUR_RADIUS)

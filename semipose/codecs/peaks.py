@@ -10,16 +10,16 @@ from torch import Tensor
 from semipose.geometry import constant
 
 # Lowest score of a detected keypoint or center (HigherHRNet's and DEKR's detection thresholds).
-LEAST_KEYPOINT = 0.1
-LEAST_CENTER = 0.01
-# The layout of networks' maps, in which a CPU pools up to three times as fast.
-FAST = torch.channels_last
+MIN_KEYPOINT_SCORE = 0.1
+MIN_CENTER_SCORE = 0.01
+# Memory format of networks' maps, in which a CPU pools up to three times as fast.
+POOLING_FORMAT = torch.channels_last
 
 
 def peaks(maps: Tensor, count: int, kernel: int = 3) -> tuple[Tensor, Tensor]:
-    """Heights (B, C, count) and cells (B, C, count, 2) int64 of the highest cells of each map, best first.
+    """Heights (B, C, count) and cells (B, C, count, 2) int64 of the highest peaks of each map, best first.
 
-    Only cells that are the highest of the `kernel` x `kernel` around them count; if there are too few, heights are 0.
+    A peak is the highest of the `kernel` x `kernel` cells around it. Where there are too few, heights are 0.
     """
     height, index = tops(maps, count, kernel)
     return height, cells_of(index, maps.shape[-1])
@@ -27,18 +27,18 @@ def peaks(maps: Tensor, count: int, kernel: int = 3) -> tuple[Tensor, Tensor]:
 
 def tops(maps: Tensor, count: int, kernel: int = 3) -> tuple[Tensor, Tensor]:
     """Heights (B, C, count) of the `peaks`, and their cells (B, C, count) int64, counted row by row."""
-    maps = maps.contiguous(memory_format=FAST)
+    maps = maps.contiguous(memory_format=POOLING_FORMAT)
     height, index = maps.masked_fill(maps != F.max_pool2d(maps, kernel, 1, kernel // 2), 0).flatten(2).topk(count)
     return height, index
 
 
 def cells_of(index: Tensor, width: int) -> Tensor:
-    """(..., 2) x and y of the cells `index` (...), counted row by row in maps of this `width`."""
+    """Convert `index` (...), cells counted row by row in maps of this `width`, to x and y (..., 2)."""
     return torch.stack([index % width, torch.div(index, width, rounding_mode="floor")], -1)
 
 
 def center_kernel(size: tuple[int, int]) -> int:
-    """Cells within which two peaks of a center map of `size` (h, w) are one person (DEKR's public code)."""
+    """Distance in cells within which peaks of a center map of `size` (h, w) are one person (DEKR's public code)."""
     side = sum(size) / 2
     return 7 if side > 300 else 5 if side > 200 else 3
 
@@ -50,20 +50,20 @@ def at_cells(maps: Tensor, cells: Tensor) -> Tensor:
 
 
 def at_points(maps: Tensor, points: Tensor) -> Tensor:
-    """Values (B, C, n) of `maps` at `points` between the cells, bilinearly."""
+    """Values (B, C, n) of `maps` at `points`, bilinear between the cells."""
     points = points.clamp(*_edges(maps))
     low = points.floor()
-    (across, down), corner = (points - low).unbind(-1), low.long()
+    (right, below), corner = (points - low).unbind(-1), low.long()
     four = corner[..., None, :] + constant(((0, 0), (1, 0), (0, 1), (1, 1)), maps.device, torch.int64)
     value = at_cells(maps, four.flatten(2, 3)).unflatten(2, (-1, 4))
-    upper, lower = (torch.lerp(value[..., i], value[..., i + 1], across) for i in (0, 2))
-    return torch.lerp(upper, lower, down)
+    upper, lower = (torch.lerp(value[..., i], value[..., i + 1], right) for i in (0, 2))
+    return torch.lerp(upper, lower, below)
 
 
 def quarter(maps: Tensor, cells: Tensor) -> Tensor:
-    """Offsets (B, C, n, 2) of a quarter cell toward the higher neighbor on each axis, down where they are equal.
+    """Offsets (B, C, n, 2) of a quarter cell toward the higher neighbor on each axis, negative where they are equal.
 
-    As in HigherHRNet's public code; beyond the border lies the border's cell.
+    As in HigherHRNet's public code; cells beyond the border equal the border's cell.
     """
     step = constant(((1, 0), (-1, 0), (0, 1), (0, -1)), maps.device, torch.int64)
     near = at_cells(maps, (cells[..., None, :] + step).flatten(2, 3)).unflatten(2, (-1, 2, 2))
@@ -71,12 +71,12 @@ def quarter(maps: Tensor, cells: Tensor) -> Tensor:
 
 
 def smoothed(maps: Tensor) -> Tensor:
-    """The mean of `maps` and their 3x3 means; beyond the border they are 0."""
-    maps = maps.contiguous(memory_format=FAST)
+    """Average `maps` and their 3x3 means; cells beyond the border are 0."""
+    maps = maps.contiguous(memory_format=POOLING_FORMAT)
     return torch.lerp(maps, F.avg_pool2d(maps, 3, 1, 1), 0.5)
 
 
 def _edges(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and the last cell, x and y."""
+    """First and last cell, x and y."""
     last = (maps.shape[-1] - 1, maps.shape[-2] - 1)
     return constant((0, 0), maps.device, torch.int64), constant(last, maps.device, torch.int64)

@@ -1,4 +1,4 @@
-"""How good a found pose is, told by its shape and its keypoints' scores: DEKR's rescoring (Geng et al., 2021)."""
+"""Predict the OKS of a detected pose from its shape and its keypoints' scores (DEKR, Geng et al., 2021)."""
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,11 @@ _HIDDEN, _BATCH, _EPOCHS, _RATE = 256, 1024, 20, 1e-3
 
 
 def pose_features(keypoints: Tensor, scores: Tensor, skeleton: Skeleton) -> Tensor:
-    """(N, 3 * bones + K) of poses `keypoints` (N, K, 2) in pixels with `scores` (N, K): each bone's way in x and y and
-    its length, in units of the trunk's, and the scores. 74 numbers for COCO's 19 bones and 17 keypoints.
+    """Features (N, 3 * bones + K) of poses with `keypoints` (N, K, 2) in pixels and `scores` (N, K).
 
-    The unit is the mean of both sides from shoulder to hip, at least a pixel, or of all bones where the names tell of
-    no trunk. Differs from the public code: for CrowdPose it takes two bones of a leg by mistake.
+    They are each bone's x, y and length in units of the trunk's length, and the scores: 74 for COCO's 19 bones and 17
+    keypoints. The unit is the mean distance from shoulder to hip on both sides, at least a pixel. Without such names it
+    is the mean length of all bones. Differs from the public code: for CrowdPose it takes two bones of a leg by mistake.
     """
     ends = constant(skeleton.bones, keypoints.device, torch.int64)
     bones = keypoints[:, ends[:, 1]] - keypoints[:, ends[:, 0]]
@@ -29,7 +29,7 @@ def pose_features(keypoints: Tensor, scores: Tensor, skeleton: Skeleton) -> Tens
 
 
 class Rescorer(nn.Module):
-    """Tells a pose's OKS with the person who stands there; trained on poses found in labeled images.
+    """Predict a pose's OKS with the labeled person; trained on poses detected in labeled images.
 
     keypoints (N, K, 2) in pixels, scores (N, K) -> (N,).
     """
@@ -46,8 +46,10 @@ class Rescorer(nn.Module):
         return self.layers(pose_features(keypoints, scores, self.skeleton)).squeeze(1)
 
     def fit(self, keypoints: Tensor, scores: Tensor, oks: Tensor, seed: int = 0) -> None:
-        """Learn `oks` (N,), each pose's best among the people of its image, by the published recipe: Adam 1e-3,
-        batches of 1,024, 20 epochs, squared error."""
+        """Fit to `oks` (N,), each pose's highest OKS among the people of its image.
+
+        The recipe is the published one: Adam 1e-3, batches of 1,024, 20 epochs, squared error.
+        """
         features = pose_features(keypoints, scores, self.skeleton)
         optimizer = torch.optim.Adam(self.parameters(), _RATE)
         random = torch.Generator().manual_seed(seed)

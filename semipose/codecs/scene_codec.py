@@ -1,6 +1,6 @@
 """Convert between the people in a batch of images and the fields of a detector-free network: base of three codecs.
 
-Keypoints are in pixels of the network's input; cell i of a map with stride s lies at pixel s * i + (s - 1) / 2.
+Keypoints are in pixels of the network's input. Cell i of a map with stride s is at pixel s * i + (s - 1) / 2.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semipose.codecs.peaks import LEAST_KEYPOINT
+from semipose.codecs.peaks import MIN_KEYPOINT_SCORE
 from semipose.fields import Fields
 from semipose.losses.heatmap import total
 from semipose.pose.skeleton import Skeleton
@@ -30,7 +30,7 @@ class SceneCodec(ABC):
     skeleton: Skeleton
 
     stride: ClassVar[int] = 4
-    # Default score above which a person detected by `detect` is confident.
+    # Default score from which on a person detected by `detect` is confident.
     confident_score: ClassVar[float] = 0.3
 
     @property
@@ -42,14 +42,14 @@ class SceneCodec(ABC):
     def sigma(self) -> float:
         """Standard deviation of a keypoint's Gaussian, in cells of either resolution.
 
-        The published 2 on maps of 128 cells and the same share of smaller ones, but never below 1.5: a narrower peak
-        suffers from being moved between views.
+        The published 2 on maps of 128 cells, and the same share of smaller ones, but at least 1.5. A narrower peak is
+        blurred too much when it is moved between views.
         """
         return max(1.5, 2.0 * min(self.cells) / 128)
 
     @property
-    def least_side(self) -> float:
-        """Side in pixels of the smallest box, by area, whose person has a center.
+    def min_side(self) -> float:
+        """Smallest side in pixels of a square box whose person has a center; other boxes count by their area.
 
         The published 32 pixels of 512, and the same share of other sizes.
         """
@@ -57,30 +57,30 @@ class SceneCodec(ABC):
 
     @abstractmethod
     def targets(self, scene: Scene, negatives: bool = True) -> tuple[Fields, Fields]:
-        """Target of each scalar map, and the weight of each of its cells, both (B, C, h, w) by the fields' names.
+        """Encode `scene`: targets of the scalar maps, and the weights of their cells, both (B, C, h, w) by name.
 
         With `negatives` the weights are the published ones times `scene.valid`: background is a target, too. Without,
-        as for pseudo people, only cells around keypoints count, weighed by the keypoint's confidence.
+        as for pseudo people, only cells around keypoints count, weighted by the keypoint's confidence.
         """
 
     @abstractmethod
     def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:
-        """The published losses between scalar maps and their `targets`, by field name: scalars."""
+        """Return the published losses between scalar maps and their `targets`, by field name: scalars."""
 
     @abstractmethod
-    def instance_losses(self, fields: Fields, scene: Scene, chance: Tensor | None = None) -> dict[str, Tensor]:
-        """Losses of what tells people apart, times their published factors: scalars, 0 without people.
+    def instance_losses(self, fields: Fields, scene: Scene, uniform: Tensor | None = None) -> dict[str, Tensor]:
+        """Losses of the fields that tell people apart, times their published factors: scalars, 0 without people.
 
-        `scene.visible` and `scene.weight` are their weights. `chance` (B, M, 3) holds uniform random numbers in 0..1
-        for codecs that sample; None: nothing is random.
+        `scene.visible` and `scene.weight` are their weights. `uniform` (B, M, 3) holds random numbers in 0..1 for
+        codecs that sample; with None nothing is random.
         """
 
     def losses(
-        self, fields: Fields, scene: Scene, chance: Tensor | None = None, negatives: bool = True
+        self, fields: Fields, scene: Scene, uniform: Tensor | None = None, negatives: bool = True
     ) -> dict[str, Tensor]:
-        """All supervised losses of the people of `scene`; see `instance_losses` for `chance`."""
+        """All supervised losses of the people of `scene`; see `instance_losses` for `uniform`."""
         maps = self.map_losses(fields, *self.targets(scene, negatives))
-        return maps | self.instance_losses(fields, scene, chance)
+        return maps | self.instance_losses(fields, scene, uniform)
 
     def consistency(self, fields: Fields, targets: Fields, weights: Fields) -> Tensor:
         """Loss between scalar maps and a teacher's soft maps, on the scale of `map_losses`: a scalar."""
@@ -88,27 +88,27 @@ class SceneCodec(ABC):
 
     @abstractmethod
     def detect(
-        self, fields: Fields, people: int, valid: Tensor | None = None, least: float = LEAST_KEYPOINT
+        self, fields: Fields, people: int, valid: Tensor | None = None, min_score: float = MIN_KEYPOINT_SCORE
     ) -> tuple[Scene, Tensor]:
         """Detect the best `people` of each image, on the device, for a training step.
 
-        Returns a scene and (B, M) bool, which people the fields describe well enough to learn from, apart from their
-        score. In the scene `visible` are the keypoints' scores, 0 below `least` and where none was detected; `weight`
-        are the people's, 0 beyond those detected; `box_size` and `extent` are of all detected keypoints; `valid` is as
-        given, default 1 everywhere.
+        Returns a scene and (B, M) bool: the fields tell this person apart well enough to learn from, whatever the
+        score. In the scene `visible` are the keypoints' scores, 0 below `min_score` and where none was detected.
+        `weight` are the people's scores, 0 for padding. `box_size` and `extent` are of all detected keypoints. `valid`
+        is as given, default 1 everywhere.
         """
 
     def decode(self, fields: Fields, people: int = 30) -> DetectedPeople:
-        """Detect the best `people` of each image for an evaluation; waits for the device."""
+        """Detect the best `people` of each image for an evaluation. Waits for the device."""
         return self.decode_scales([fields], people)
 
     @abstractmethod
     def decode_scales(self, scales: Sequence[Fields], people: int = 30) -> DetectedPeople:
-        """`decode` from the fields of the same images at several sizes; the first has the codec's size."""
+        """Decode the fields of the same images at several sizes; the first has the codec's size."""
 
     def centered(self, scene: Scene) -> Tensor:
-        """(B, M) bool: people who are large enough to have a center."""
-        return scene.present & (scene.area >= self.least_side**2)
+        """(B, M) bool: the person is large enough to have a center."""
+        return scene.present & (scene.area >= self.min_side**2)
 
     def everywhere(self, valid: Tensor | None, like: Tensor) -> Tensor:
         """`valid`, or by default ones (B, 1, h, w) for the B images of `like`."""
@@ -123,19 +123,19 @@ class SceneCodec(ABC):
         return cells * stride + (stride - 1) / 2
 
 
-def weighed(trusted: Tensor, valid: Tensor, negatives: bool, empty: float = 1.0) -> Tensor:
-    """Weights (B, C, h, w) of cells, 0 where it is not `valid` who is there.
+def cell_weights(confidence: Tensor, valid: Tensor, negatives: bool, empty: float = 1.0) -> Tensor:
+    """Weights (B, C, h, w) of cells, 0 where labels are not `valid` (B, 1, h, w).
 
-    `trusted` (B, C, h, w) is the confidence of the keypoint around each cell, 0 away from keypoints; with `negatives`
-    a weight is at least `empty`.
+    `confidence` (B, C, h, w) is that of the keypoint around each cell, 0 away from keypoints. With `negatives` a weight
+    is at least `empty`.
     """
-    return (trusted.clamp_min(empty) if negatives else trusted) * valid
+    return (confidence.clamp_min(empty) if negatives else confidence) * valid
 
 
 def mean_maps(scales: Sequence[Fields], name: str) -> Tensor:
     """Mean of the scalar field `name` over `scales`, with the cells of the first.
 
-    Images of other sizes show the same, edge to edge.
+    Images of other sizes show the same content, edge to edge.
     """
     maps = [fields[name].maps.float() for fields in scales]
     if len(maps) == 1:
@@ -152,7 +152,7 @@ def rescaled(points: Tensor, fields: Fields, first: Fields) -> Tensor:
 
 
 def ranked(keypoints: Tensor, scores: Tensor, person: Tensor, people: int) -> DetectedPeople:
-    """The best `people` by `person` (B, M), best first and on the CPU; 0 beyond those detected, and in place of NaN."""
+    """Select the best `people` by `person` (B, M), best first and on the CPU; 0 for padding and in place of NaN."""
     person, order = person.nan_to_num().topk(min(people, person.shape[1]))
     detected = person > 0
     keypoints = keypoints.gather(1, order[..., None, None].expand(-1, -1, *keypoints.shape[2:]))

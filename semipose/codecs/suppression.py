@@ -6,15 +6,15 @@ from torch import Tensor
 from semipose.geometry import constant
 
 # Rounds of suppression in a training step: longer chains of duplicates are rare.
-FEW = 5
+TRAINING_ROUNDS = 5
 
 
 def survivors(same: Tensor, score: Tensor, rounds: int) -> Tensor:
     """(B, M) bool: the people that greedy suppression keeps, each unless a better duplicate is kept.
 
     `same[b, i, j]` (B, M, M) bool says that i and j are one person; `score` (B, M) is 0 for padding. All people are
-    judged at once, `rounds` times. That is exact where no chain of duplicates is longer, so M rounds are always enough.
-    After fewer rounds, an odd number, all people kept are right, and some may be missing.
+    updated at once, `rounds` times. This is exact where no chain of duplicates is longer, so M rounds are always
+    enough. After fewer rounds, an odd number, all people kept are right, and some may be missing.
     """
     suppresses, detected = same & better(score), score > 0
     kept = detected
@@ -30,7 +30,7 @@ def better(score: Tensor) -> Tensor:
 
 
 def near_poses(keypoints: Tensor, share: float) -> Tensor:
-    """(B, M, M) bool: more than half of the keypoints of i lie within `share` of pose j's diagonal from those of j.
+    """(B, M, M) bool: more than half of the keypoints of i are within `share` of pose j's diagonal from those of j.
 
     `keypoints` (B, M, K, 2). DEKR's rule: 8 of 17 or 7 of 14 are not yet enough.
     """
@@ -40,18 +40,18 @@ def near_poses(keypoints: Tensor, share: float) -> Tensor:
 
 
 def distances(one: Tensor, other: Tensor) -> Tensor:
-    """(..., n, m) of points `one` (..., n, d) from points `other` (..., m, d), exact however many there are."""
+    """Distances (..., n, m) of points `one` (..., n, d) from points `other` (..., m, d), exact for any number."""
     return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def oks_between(keypoints: Tensor, sigmas: tuple[float, ...]) -> Tensor:
-    """(B, M, M) similarity (OKS) of all people of an image, `keypoints` (B, M, K, 2) in pixels.
+    """OKS (B, M, M) of all pairs of people of an image, `keypoints` (B, M, K, 2) in pixels.
 
-    The area of two is the mean of their keypoints' extents, as the field's public code has it.
+    The area of a pair is the mean area of their keypoints' boxes, as in public code.
     """
     area = (keypoints.amax(2) - keypoints.amin(2)).prod(-1)
     area = (area[:, :, None] + area[:, None]).clamp_min(2e-6)
     each = keypoints.transpose(1, 2)
-    # Half of -8 sigma^2, as the area is the sum of two, not their mean.
+    # Half of -8 sigma^2, as the area is the sum of two instead of their mean.
     variance = constant(tuple(((-4 * sigma**2,),) for sigma in sigmas), keypoints.device)
     return torch.exp(distances(each, each).square() / (variance * area[:, None])).mean(1)

@@ -99,7 +99,7 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class KindRules:
-    """What the kind of network decides about settings: defaults that differ, and values that it does not allow.
+    """Rules for settings by the kind of network: defaults that differ, and values that it does not allow.
 
     `whole_images` is whether these networks see whole images. `reason` says why the defaults differ; it follows the
     network's name. `shift` is the default of that setting.
@@ -280,7 +280,7 @@ class Settings:
 
     @property
     def view_shift(self) -> float:
-        """How far views are moved, as a share of their sides: as set, or the default of the network's kind."""
+        """Largest shift of views as a share of their sides: as set, or the default of the network's kind."""
         return self.kind.shift if self.shift is None else self.shift
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Decoded crops on disk: one file that all runs on the same people share, complete or absent, within a limit of bytes.
 
-The file has a header with checksums, then the crops. It is read and written by position and not mapped into memory: a
-disk that is full or gone is then an error that can be caught, and does not end the process. The system keeps what was
+The file has a header with checksums, then the crops. It is read and written by position and not mapped into memory.
+A disk that is full or gone is then an error that can be caught, and does not end the process. The system keeps what was
 read in its file cache, once for all processes.
 """
 
@@ -128,8 +128,8 @@ def shared(
 ) -> CropFile:
     """Open the crops at `path`; if they are missing, damaged, or no longer hold, `fill` makes them.
 
-    `empty` makes a CropFile of an open file. One process fills it and the others wait. To stay within `limit` bytes in
-    all, the least recently used files of other crops are deleted; processes that have one open can still read it.
+    `empty` makes a CropFile of an open file. One process fills it and the others wait. If all files together exceed
+    `limit` bytes, the least recently used ones are deleted. Processes that have one open can still read it.
     """
     with locked(path.with_suffix(".lock")):
         found = _found(path, empty)

@@ -25,7 +25,7 @@ EDITION = 1
 
 @dataclass(frozen=True)
 class CropFrame:
-    """Where crops lie for a network input of `size` (H, W) pixels.
+    """Frame of crops for a network input of `size` (H, W) pixels.
 
     The canonical view shows `padding` times the box, the crop `margin` times that view; both are 1 for whole images.
     """

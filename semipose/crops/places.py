@@ -1,4 +1,4 @@
-"""Where decoded crops are kept: on the device, in memory, in memory that processes share, or in a file on disk."""
+"""Storage of decoded crops: on the device, in memory, in memory that processes share, or in a file on disk."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ _DEVICE_SHARE, _RAM_SHARE, _DISK_SHARE = 0.3, 0.4, 0.5
 
 
 class Sharing(NamedTuple):
-    """How the processes of one machine share crops in RAM: the one with `first` set makes them.
+    """Sharing of crops in RAM among the processes of one machine: the one with `first` set makes them.
 
     `from_first`, which all call, returns the two numbers that the first process gives to it.
     """

@@ -74,12 +74,12 @@ class CropStore:
 
     @staticmethod
     def frame_of(size: tuple[int, int]) -> CropFrame:
-        """Return where crops lie for a network input of `size` (H, W)."""
+        """Return the frame of crops for a network input of `size` (H, W)."""
         return CropFrame(size)
 
     @property
     def frame(self) -> CropFrame:
-        """Where these crops lie."""
+        """Frame of these crops."""
         return self.frame_of(self.size)
 
     @property

@@ -70,7 +70,7 @@ class WholeImageStore(CropStore):
 
     @staticmethod
     def frame_of(size: tuple[int, int]) -> CropFrame:
-        """Return where crops lie: the whole image and no more."""
+        """Return the frame of crops: the whole image and no more."""
         return CropFrame(size, padding=1.0, margin=1.0)
 
     @property

@@ -23,7 +23,7 @@ class Stream:
     """Labeled or unlabeled rows of a store (people or whole images) in batches of class `crops`.
 
     `labeled` is whether batches carry labels. This process gets the `part`-th of `parts` equal pieces of each batch of
-    `batch_size` rows, with the random numbers that the rows would have in a single process.
+    `batch_size` rows. Their random numbers are those of a single process.
     """
 
     crops: type[Crops]

@@ -37,10 +37,10 @@ _SAVE_SECONDS = 600
 
 @dataclass
 class Trainer:
-    """Trains `method` for `updates` updates in `folder`.
+    """Train `method` for `updates` updates in `folder`.
 
     The order of one update: batch, forward, backward, optimizer, teachers. A non-finite loss or gradient changes no
-    weight, optimizer moment or teacher: the fused optimizer reads a flag on the device, the CPU only when logging. Of
+    weight, optimizer moment or teacher. The fused optimizer reads a flag on the device, the CPU only when logging. Of
     several processes each trains on its part of the batches; only the first evaluates, prints and writes.
 
     - `evaluate`: scores one of the method's networks on val; None without validation.
@@ -259,8 +259,8 @@ class Trainer:
     def _promote(self) -> None:
         """Rename new networks that the checkpoint names as best to `best-NAME`, and remove all others.
 
-        Called only after the checkpoint is written: a run that is killed before goes on from the old checkpoint, and
-        its best networks must be the old ones.
+        Call only after the checkpoint is written. A run that is killed before goes on from the old checkpoint and needs
+        its best networks.
         """
         if not processes.is_first():
             return

@@ -36,7 +36,7 @@ def load_labels(
     detections: str | Path | None = None,
     include_ignored: bool = False,
 ) -> People:
-    """Load the labeled people of `path` and all of its images, which lie in `images_dir`.
+    """Load the labeled people of `path` and all of its images, which are in `images_dir`.
 
     `boxes`: "auto" takes the given box, else the hull of the labeled keypoints, else the whole image. The hull is
     enlarged on every side by 12 % of its longer side. The other rules take only what they name; "keypoints" takes the

@@ -39,7 +39,7 @@ class Data:
 
     @property
     def rows(self) -> RowKind:
-        """What one row of a stream is."""
+        """Kind of a stream's rows: people or whole images."""
         return rows_of(self.whole_images)
 
     def for_whole_images(self) -> "Data":

@@ -1,4 +1,4 @@
-"""What one row of a stream is: a person with a box, or a whole image.
+"""Kinds of rows in a stream: a person with a box, or a whole image.
 
 Each class reads label files, counts, holds out validation rows and describes streams for its kind of row.
 """

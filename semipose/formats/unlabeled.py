@@ -50,7 +50,7 @@ def load_unlabeled(
     - an image
     - a video: it stands for the frames that `sampling` keeps; None refuses videos. Folders, globs and lists may hold
       videos too.
-    - labels in any format, such as a COCO json: only images and boxes are read. The files lie in `images_dir`, or
+    - labels in any format, such as a COCO json: only images and boxes are read. The files are in `images_dir`, or
       beside the labels if the first image is not in `images_dir`.
 
     Boxes come from `detections` (COCO results; of `categories` if it has several), else from the labels, else each

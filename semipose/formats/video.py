@@ -38,8 +38,8 @@ _ABANDONED_AFTER = 24 * 3600  # seconds
 class Sampling:
     """Which frames of a video are used: every `stride`-th frame, from the first, except near-duplicates.
 
-    A near-duplicate differs from the last kept frame by less than `change` of the full range in the average color of
-    each cell (32 x 32 cells). 0 keeps every `stride`-th frame.
+    Frames are compared by the average color of each of 32 x 32 cells. A near-duplicate differs in all of them by less
+    than `change` of the full range from the last kept frame. 0 keeps every `stride`-th frame.
     """
 
     stride: int = 5

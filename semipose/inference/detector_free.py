@@ -64,7 +64,7 @@ class DetectorFree:
         return WholeImageStore(rows, size, all_people=truth, **options)
 
     def frame(self, size: tuple[int, int]) -> CropFrame:
-        """Return where crops lie: the whole image."""
+        """Return the frame of crops: the whole image."""
         return WholeImageStore.frame_of(size)
 
     def read_inputs(self, sources: list[FilePath], skeleton: Skeleton, detections: FilePath | None) -> People:

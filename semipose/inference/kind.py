@@ -36,7 +36,7 @@ class NetworkKind(Protocol):
 
     @property
     def rows(self) -> RowKind:
-        """What one row of its streams is, a person or an image; `rows.unit` is the unit of its batches."""
+        """Kind of its streams' rows, people or images; `rows.unit` is the unit of its batches."""
         ...
 
     @property
@@ -82,7 +82,7 @@ class NetworkKind(Protocol):
         ...
 
     def frame(self, size: tuple[int, int]) -> CropFrame:
-        """Return where the crops of such a store lie."""
+        """Return the frame of crops of such a store."""
         ...
 
     def read_inputs(self, sources: list[str | Path], skeleton: Skeleton, detections: str | Path | None) -> People:

@@ -95,15 +95,15 @@ class Model:
     ) -> Poses:
         """Predict the poses of all people in `source`, in pixels of the images.
 
-        - `source`: an image file, a folder, a glob, a list of files, a video file, or one image as an array (H, W, 3)
-          uint8 **RGB**. OpenCV reads BGR: give `image[..., ::-1]`.
+        - `source`: an image file, a folder, a glob, a list of files, a video file, or one image. An image is an array
+          (H, W, 3) uint8 **RGB**. OpenCV reads BGR: give `image[..., ::-1]`.
         - `boxes`: (N, 4) x, y, width, height px, for one image only.
         - `detections`: a json of boxes. Without boxes each whole image is one person. A detector-free network finds
           people itself and takes no boxes; its people's scores are `box_scores`.
         - `scales`: sizes in which a detector-free network sees an image, relative to its own input size.
 
-        `image_ids` of the result are the ids of a json, the frame numbers of a video (from 0), or the numbers of the
-        images, from 1, in the order given (in a folder: sorted by path).
+        `image_ids` of the result are the ids of a json or the frame numbers of a video (from 0). Other images are
+        numbered from 1 in the order given (in a folder: sorted by path).
 
         >>> model.predict("frames/").keypoints.shape  # doctest: +SKIP
         (120, 14, 2)
@@ -156,7 +156,7 @@ class Model:
 
     @property
     def kind(self) -> NetworkKind:
-        """What the network sees and returns: one person in a crop, or all people in a whole image."""
+        """Kind of the network: for one person in a crop, or for all people in a whole image."""
         return kind_of(self.network_name)
 
     @property

@@ -1,4 +1,4 @@
-"""How a network is applied: the options that evaluation and prediction share."""
+"""Options for applying a network, shared by evaluation and prediction."""
 
 from dataclasses import dataclass
 

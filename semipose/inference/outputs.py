@@ -21,8 +21,8 @@ def outputs_of(
 ) -> Iterator[tuple[NDArray[np.int64], list[Fields], Affine]]:
     """Apply `network` in eval mode to the rows of `store`, a batch at a time.
 
-    Yields the rows (B,), the fields of their unaugmented views in each of `sizes` (H, W), and the map from views of the
-    store's size to image pixels.
+    Yields the rows (B,) and the fields of their unaugmented views in each of `sizes` (H, W). With them comes the map
+    from views of the store's size to image pixels.
     """
     training = network.training
     network.eval()

@@ -52,7 +52,7 @@ class TopDown:
         return CropStore(rows, size, **options)
 
     def frame(self, size: tuple[int, int]) -> CropFrame:
-        """Return where crops lie: a margin around each box."""
+        """Return the frame of crops: a margin around each box."""
         return CropStore.frame_of(size)
 
     def read_inputs(self, sources: list[FilePath], skeleton: Skeleton, detections: FilePath | None) -> People:

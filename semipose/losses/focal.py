@@ -14,7 +14,7 @@ def focal(probability: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, 
     to the maps.
     """
     p, peak = probability.float(), target == 1
-    # The probability given to what is true of a cell: that it is a peak, or that it is none.
+    # Predicted probability of the true class of a cell: peak or no peak.
     right = torch.where(peak, p, 1 - p)
     # Squared twice: a general power is slow on a CPU.
     weight = weight * torch.where(peak, 1, (1 - target).square().square())
@@ -32,8 +32,8 @@ def quality_focal(probability: Tensor, target: Tensor, weight: Tensor) -> Tensor
 def contrast(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Contrastive loss of people's `features` (B, P, C) and the people's `weight` (B, P), both summed: scalars.
 
-    Cross entropy of cosines / 0.05, where each person should be most similar to themselves among the people of the
-    image that have a weight above 0. One person alone has loss 0.
+    Cross entropy of cosines / 0.05: of all people in an image with a weight above 0, each should be most similar to
+    themselves. One person alone has loss 0.
     """
     with torch.autocast(weight.device.type, enabled=False):
         unit = F.normalize(features.float(), dim=-1)

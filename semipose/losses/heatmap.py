@@ -11,7 +11,7 @@ from semipose.fields import Fields
 def heatmap_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """0.5 * mean over all B * K * h * w cells of (weight * (predicted - target))^2, as a scalar.
 
-    `predicted` and `target` (B, K, h, w); `weight` broadcasts to them and lies in 0..1. Cells of weight 0 count in
+    `predicted` and `target` (B, K, h, w); `weight` broadcasts to them and is in 0..1. Cells of weight 0 count in
     the mean, and a weight between 0 and 1 acts squared, as in the field's public code (JointsMSELoss).
     """
     return 0.5 * F.mse_loss(weight * predicted.float(), weight * target.float())
@@ -26,13 +26,13 @@ def squared_error(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:
-    """The sum of scalars, at least one; added one by one, which asks nothing of the backward pass."""
+    """Sum one or more scalars, one by one: stacking them would cost a backward pass."""
     first, *rest = losses.values()
     return sum(rest, start=first)
 
 
 def field_loss(predicted: Fields, target: Fields, weight: Tensor) -> Tensor:
-    """`heatmap_loss` summed over the scalar maps that both sides have."""
+    """Sum `heatmap_loss` over the scalar maps that both sides have."""
     shared = [name for name, field in target.items() if field.kind == "scalar" and name in predicted]
     if not shared:
         raise ValueError(f"nothing to compare: predicted {sorted(predicted)}, target {sorted(target)}")

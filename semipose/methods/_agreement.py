@@ -8,7 +8,7 @@ from torch import Tensor
 from semipose.codecs.heatmap import highest
 from semipose.fields import Fields
 
-# Two peaks agree when they lie within this distance, in cells.
+# Two peaks agree within this distance, in cells.
 AGREEMENT_CELLS = 2.0
 
 

@@ -30,7 +30,7 @@ class Corrected:
 
 
 def correct(now: tuple[Fields, Fields], before: tuple[Fields, Fields]) -> Corrected:
-    """Average, for each keypoint, the two heatmaps of different networks whose peaks lie nearest to each other.
+    """Average, for each keypoint, the two heatmaps of different networks whose peaks are nearest to each other.
 
     `now` holds the outputs of the first and the second network, `before` those of their earlier copies. Distances are
     measured between the highest cells. Of equal distances the first of `PAIRS` counts, so with `before` the same as

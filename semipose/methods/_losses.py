@@ -16,86 +16,91 @@ from semipose.views.view import Crops, SceneCrops, View
 
 
 class PoseLosses:
-    """Losses of people with one `skeleton`, for people in crops and, where networks are detector-free, whole images."""
+    """Losses for people with one `skeleton`, in crops or, with detector-free networks, in whole images."""
 
     skeleton: Skeleton
 
     def codec(self, view: View, fields: Fields) -> HeatmapCodec:
-        """The codec of a network's `fields` for input of the view's size."""
+        """Choose the codec of a network's `fields` for input of the view's size."""
         return HeatmapCodec.for_size(view.size, self.skeleton.flip, fields["heatmap"].stride)
 
     def labeled_loss(self, predicted: Fields, crops: Crops, view: View) -> Tensor:
         """Supervised loss of the fields `predicted` on a `view` of labeled crops; keypoints without a label weigh 0.
 
-        On whole images it is the sum of all losses with which the network was published.
+        On whole images it is the sum of all published losses of the network.
         """
         if isinstance(crops, SceneCrops):
             return self.people_loss(predicted, crops.scene(view, self.skeleton.flip), view, crops.random)
         return field_loss(predicted, *self.labeled_target(predicted, crops, view))
 
-    def people_loss(self, predicted: Fields, people: Scene, view: View, draw: RandomKey) -> Tensor:
+    def people_loss(self, predicted: Fields, people: Scene, view: View, random: RandomKey) -> Tensor:
         """Supervised loss of the fields `predicted` on a `view` of whole images with these `people`."""
         codec = scene_codec(predicted, view.size, self.skeleton)
-        return total(codec.losses(predicted, people, chances(people, draw)))
+        return total(codec.losses(predicted, people, uniform_numbers(people, random)))
 
     def labeled_target(self, predicted: Fields, crops: Crops, view: View) -> tuple[Fields, Tensor]:
         """Target of the fields `predicted`, and the weight of each map."""
         if crops.visible is None:
             raise ValueError("the labeled loss needs labeled crops")
         flip = self.skeleton.flip
-        # A mirrored view exchanges partners, and with them which of the two is labeled.
+        # A mirrored view exchanges partners, and their labels' visibility with them.
         visible = view.affine.exchanged(crops.visible, flip)
         return self.codec(view, predicted).encode(crops.labels(view, flip), visible)
 
     def consistency_loss(
         self,
         predicted: Fields,
-        answer: Fields,
+        teacher_output: Fields,
         weak: View,
         strong: View,
-        trusted: Tensor | None = None,
+        confidence_mask: Tensor | None = None,
         outside: str = "unknown",
     ) -> Tensor:
-        """Loss of the student's fields on `strong` against the teacher's `answer` on `weak`, moved there.
+        """Loss of the student's fields on `strong` against `teacher_output` on `weak`, moved to `strong`.
 
-        `trusted` (B, K) in 0..1 weighs whole maps. The area outside of the weak view is unknown and weighs 0; the
-        papers call it background (`outside="background"`: target 0 with weight 1). On whole images all scalar maps are
-        compared, on the scale of their supervised losses; `trusted` does not apply to people's centers.
+        `confidence_mask` (B, K) in 0..1 weighs whole maps. The area outside of the weak view is unknown and weighs 0.
+        In the papers it is background (`outside="background"`: target 0 with weight 1). On whole images all scalar
+        maps are compared, on the scale of their supervised losses. The mask does not apply to people's centers.
         """
-        if not tells_people_apart(answer):
-            return field_loss(predicted, *self.moved_target(answer, weak, strong, trusted, outside))
+        if not tells_people_apart(teacher_output):
+            return field_loss(predicted, *self.moved_target(teacher_output, weak, strong, confidence_mask, outside))
         move = weak.to(strong)
-        targets = answer.moved(move).detach()
+        targets = teacher_output.moved(move).detach()
         weights = Fields()
         for name, field in targets.items():
-            mask = None if name == "center" else trusted
+            mask = None if name == "center" else confidence_mask
             weights[name] = replace(field, maps=_moved_weight(field, move, mask, outside))
-        return scene_codec(answer, strong.size, self.skeleton).consistency(predicted, targets, weights)
+        return scene_codec(teacher_output, strong.size, self.skeleton).consistency(predicted, targets, weights)
 
     def moved_target(
-        self, answer: Fields, weak: View, strong: View, trusted: Tensor | None = None, outside: str = "unknown"
+        self,
+        teacher_output: Fields,
+        weak: View,
+        strong: View,
+        confidence_mask: Tensor | None = None,
+        outside: str = "unknown",
     ) -> tuple[Fields, Tensor]:
-        """The teacher's `answer` on `weak` moved to `strong`, and the weight of each cell; see `consistency_loss`.
+        """Move `teacher_output` from `weak` to `strong`; return it with each cell's weight (see `consistency_loss`).
 
         For networks whose scalar maps have one stride.
         """
         move = weak.to(strong)
-        target = answer.moved(move).detach()
-        return target, _moved_weight(next(iter(target.values())), move, trusted, outside)
+        target = teacher_output.moved(move).detach()
+        return target, _moved_weight(next(iter(target.values())), move, confidence_mask, outside)
 
 
-def chances(people: Scene, draw: RandomKey) -> Tensor:
-    """Random numbers (B, M, 3) in 0..1 for `people` in the images of `draw`; see `SceneCodec.instance_losses`."""
-    return draw.to_device(draw.uniform("person", people.people, 3))
+def uniform_numbers(people: Scene, random: RandomKey) -> Tensor:
+    """Random numbers (B, M, 3) in 0..1 for `people`; see `SceneCodec.instance_losses`."""
+    return random.to_device(random.uniform("person", people.people, 3))
 
 
-def _moved_weight(target: Field, move: Affine, trusted: Tensor | None, outside: str) -> Tensor:
-    """The weight of each cell of a `target` that was moved by `move`, in 0..1 or bool."""
+def _moved_weight(target: Field, move: Affine, confidence_mask: Tensor | None, outside: str) -> Tensor:
+    """Weight of each cell of a `target` that was moved by `move`, in 0..1 or bool."""
     cells = (target.maps.shape[-2], target.maps.shape[-1])
     if outside == "unknown":
         weight = move.at_stride(target.stride).inside(cells, cells) > 0.99
     else:
         weight = constant((1.0,), target.maps.device)
-    if trusted is not None:
-        weight = weight * move.exchanged(trusted, target.flip)[..., None, None]
+    if confidence_mask is not None:
+        weight = weight * move.exchanged(confidence_mask, target.flip)[..., None, None]
     return weight

@@ -11,47 +11,50 @@ from semipose.fields import Fields
 from semipose.scene import REGION_STRIDE, Labels, Scene
 from semipose.views.occlude import cover
 
-# Keypoints that a person must have to be learned from, and the enlargement of an uncertain person's box.
+# Keypoints that a pseudo person must have, and the enlargement of an uncertain person's box.
 MIN_KEYPOINTS, BOX_ENLARGEMENT = 3, 1.25
 
 
-def learnable(labels: Labels) -> float:
-    """Mean number of people per image with enough keypoints to be learned from."""
+def people_per_image(labels: Labels) -> float:
+    """Mean number of labeled people per image with enough keypoints for a pseudo person."""
     return float((labels.visible.sum(-1) >= MIN_KEYPOINTS).sum() / len(labels))
 
 
-def select_pseudo_people(found: Scene, reliable: Tensor, least: Tensor, doubt: float = 0.5) -> Scene:
-    """Select the pseudo people among those `found` by a teacher; the others get weight 0.
+def select_pseudo_people(detected: Scene, reliable: Tensor, threshold: Tensor, doubt: float = 0.5) -> Scene:
+    """Select pseudo people among those `detected` by a teacher; the others get weight 0.
 
-    Their scores reach `least`, they have FEWEST confident keypoints, and the teacher's fields describe them well:
-    `reliable` (B, M) bool. The boxes of other people whose score reaches the share `doubt` of `least` become unknown.
+    A pseudo person's score reaches `threshold`, MIN_KEYPOINTS keypoints are confident, and the person is `reliable`
+    (B, M) bool. Other people whose score reaches the share `doubt` of `threshold` are uncertain: their boxes become
+    unknown regions.
     """
-    confident = (found.shown.sum(-1) >= MIN_KEYPOINTS) & (found.weight >= least) & reliable
-    uncertain = ~confident & (found.weight >= doubt * least)
-    assert found.extent is not None, "people must be detected in this view"
-    low, high = found.extent
-    margin = found.box_size * ((BOX_ENLARGEMENT - 1) / 2) + REGION_STRIDE
-    # A box that begins at infinity covers nothing, as that of a person without keypoints.
+    confident = (detected.shown.sum(-1) >= MIN_KEYPOINTS) & (detected.weight >= threshold) & reliable
+    uncertain = ~confident & (detected.weight >= doubt * threshold)
+    assert detected.extent is not None, "people must be detected in this view"
+    low, high = detected.extent
+    margin = detected.box_size * ((BOX_ENLARGEMENT - 1) / 2) + REGION_STRIDE
+    # A box that begins at infinity covers nothing, like the box of a person without keypoints.
     low = (low - margin).masked_fill(~uncertain[..., None], torch.inf)
-    covered = cover(low, high + margin, (found.valid.shape[-2], found.valid.shape[-1]), REGION_STRIDE)
+    covered = cover(low, high + margin, (detected.valid.shape[-2], detected.valid.shape[-1]), REGION_STRIDE)
     return replace(
-        found,
-        weight=found.weight * confident,
-        visible=found.visible * confident[..., None],
-        valid=found.valid.masked_fill(covered[:, None], 0),
+        detected,
+        weight=detected.weight * confident,
+        visible=detected.visible * confident[..., None],
+        valid=detected.valid.masked_fill(covered[:, None], 0),
     )
 
 
-def signals(codec: SceneCodec, answer: Fields, found: Scene, pseudo: Scene, least: Tensor) -> dict[str, Tensor]:
-    """Signals to log: detected and pseudo people per image, their threshold, keypoints and distance in tags."""
+def signals(
+    codec: SceneCodec, teacher_output: Fields, detected: Scene, pseudo: Scene, threshold: Tensor
+) -> dict[str, Tensor]:
+    """Signals to log: detected and pseudo people per image, their threshold, keypoints and distance of tags."""
     values = {
-        "found": found.present.float().sum(1).mean(),
+        "found": detected.present.float().sum(1).mean(),
         "pseudo_people": pseudo.present.float().sum(1).mean(),
-        "threshold": least,
+        "threshold": threshold,
         "pseudo_keypoints": pseudo.shown.float().sum((1, 2)).mean(),
     }
     if isinstance(codec, AssociativeEmbedding):
-        margin = codec.margins(answer, pseudo)[1]
+        margin = codec.margins(teacher_output, pseudo)[1]
         several = margin.isfinite()
         values["tag_margin"] = torch.where(several, margin, 0).sum() / several.sum().clamp_min(1)
     return values

@@ -7,9 +7,9 @@ from torch import Tensor
 from semipose.codecs.choose import scene_codec
 from semipose.fields import Fields
 from semipose.losses.heatmap import total
-from semipose.methods._losses import chances
+from semipose.methods._losses import uniform_numbers
 from semipose.methods._people_threshold import PeopleThreshold
-from semipose.methods._pseudo_people import learnable, select_pseudo_people, signals
+from semipose.methods._pseudo_people import people_per_image, select_pseudo_people, signals
 from semipose.methods.method import Build, Method, Progress, Step, as_teacher
 from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
@@ -23,12 +23,20 @@ from semipose.views.view import Batch, SceneCrops, View
 class InstancePseudoLabel(Method):
     """Heatmap consistency and instance-specific pseudo annotations, end to end (Wang et al., MIR 2025).
 
-    Two losses: consistency with the teacher's heatmaps on a weak view, moved to the student's strong view, and the
-    supervised instance losses (tags, offsets, maps of one person) on the people that the teacher detects. Uncertain
-    people and regions are ignored. Teacher BatchNorm: averaged running statistics, eval mode (EMAN). EMA: warm-up
-    min(1 - 1/(t+1), decay). Deployed: the teacher; its best checkpoint on validation.
-    Not stated in what we have of the paper (its abstract); we choose: all of it but the two losses. `instances 0` is
-    heatmap consistency alone, `heatmaps 0` the pseudo people alone.
+    Two networks: the student, trained by gradient, and the teacher, its exponential moving average (EMA).
+
+    - Supervised loss: the network's published losses on weak labeled views.
+    - Consistency loss, `heatmaps`: the teacher's heatmaps on a weak view, moved to the student's strong view.
+    - Pseudo-label losses, `instances`: the supervised instance losses (tags, offsets, maps of one person) on the people
+      that the teacher detects. Uncertain people and regions are ignored.
+
+    With `instances 0` only the consistency loss remains, with `heatmaps 0` only the pseudo-label losses.
+
+    Teacher BatchNorm: averaged running statistics, eval mode (EMAN).
+    EMA: warm-up min(1 - 1/(t+1), decay).
+    Deployed: the teacher; its best checkpoint on validation.
+
+    Our choice, because the abstract of the paper does not state it: everything but the two losses.
     """
 
     deployed = "teacher"
@@ -41,18 +49,18 @@ class InstancePseudoLabel(Method):
         skeleton: Skeleton,
         *,
         decay: float | None = None,  # of the teacher; None: a horizon of 2 % of the run, at most 0.999
-        burn_in: float = 0.4,  # share of the run in which only the labels are learned
-        ramp: float = 0.1,  # share of the run over which both losses' weights grow from 0 after that
+        burn_in: float = 0.4,  # share of the run with the supervised loss alone
+        ramp: float = 0.1,  # share of the run after that over which the other losses' weights grow from 0
         heatmaps: float = 1.0,  # weight of the heatmap consistency
         instances: float = 1.0,  # weight of the losses on pseudo people
-        redrawn: float = 0.5,  # weight among them of Gaussians at their keypoints and centers
+        redrawn: float = 0.5,  # weight, among those, of the loss on Gaussians at pseudo people's keypoints and centers
         rule: Literal["matched", "mixture", "fixed"] = "matched",  # selects pseudo people: as many as labels have, ...
-        threshold: float = 0.0,  # least score of a person for the rule fixed; 0: the default of the network
-        keypoint: float = 0.3,  # least score of a keypoint
-        doubt: float = 0.5,  # people scoring between this share of the threshold and it are ignored
-        people: int = 20,  # the most in an image
+        threshold: float = 0.0,  # lowest score of a pseudo person for the rule fixed; 0: the default of the network
+        keypoint: float = 0.3,  # lowest score of a confident keypoint
+        doubt: float = 0.5,  # people with a score between this share of the threshold and the threshold are ignored
+        people: int = 20,  # people per image at most
         cutouts: int = 5,  # rectangles cut around keypoints of the student's view
-        outside: Literal["unknown", "background"] = "unknown",  # what lies beyond the teacher's view
+        outside: Literal["unknown", "background"] = "unknown",  # the area beyond the teacher's view
     ) -> None:
         super().__init__(build, skeleton)
         self.student = build("student")
@@ -78,7 +86,7 @@ class InstancePseudoLabel(Method):
         codec = scene_codec(teacher_output, weak.size, self.skeleton)
         detected, reliable = codec.detect(teacher_output, self.people, unlabeled.valid_region(weak), self.keypoint)
 
-        self.threshold.update(detected.weight, learnable(labeled.labeled_in(labeled_view, self.skeleton.flip)))
+        self.threshold.update(detected.weight, people_per_image(labeled.labeled_in(labeled_view, self.skeleton.flip)))
         threshold = self.threshold(codec.confident_score)
         pseudo = select_pseudo_people(detected, reliable, threshold, self.doubt)
         in_strong = pseudo.moved(weak.to(strong), self.skeleton.flip, strong.size)
@@ -95,13 +103,13 @@ class InstancePseudoLabel(Method):
             losses["heatmaps"] = consistency * (weight * self.heatmaps)
         return Step(losses, signals(codec, teacher_output, detected, pseudo, threshold) if progress.logged else {})
 
-    def pseudo_label_losses(self, output: Fields, people: Scene, view: View, draw: RandomKey) -> dict[str, Tensor]:
+    def pseudo_label_losses(self, output: Fields, people: Scene, view: View, random: RandomKey) -> dict[str, Tensor]:
         """Losses of the student's `output` on a `view` with these pseudo `people`; background is no target.
 
-        They are the losses of what tells people apart, and "redrawn" on Gaussians around their keypoints.
+        They are the codec's instance losses, and "redrawn" on Gaussians around keypoints and centers.
         """
         codec = scene_codec(output, view.size, self.skeleton)
-        losses = codec.instance_losses(output, people, chances(people, draw))
+        losses = codec.instance_losses(output, people, uniform_numbers(people, random))
         if self.redrawn > 0:
             maps = codec.map_losses(output, *codec.targets(people, negatives=False))
             losses["redrawn"] = total(maps) * self.redrawn

@@ -20,8 +20,8 @@ class MeanTeacherLevels(Method):
     While it trains, the student has auxiliary heads on two earlier stages of its backbone.
 
     - Supervised loss: the student on weak labeled views, at every level.
-    - Consistency loss: the teacher's mean heatmaps over several test-time augmentation views of the unlabeled crop,
-      warped to the strong view of the student, at every level.
+    - Consistency loss: the teacher's mean heatmaps over several test-time augmentation views of the unlabeled crop.
+      They are warped to the strong view of the student and compared at every level.
 
     Teacher BatchNorm: averaged running statistics, eval mode (EMAN, Cai et al., CVPR 2021).
     EMA: as in `mean_teacher`.

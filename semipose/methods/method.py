@@ -1,4 +1,4 @@
-"""The contract of a method: networks in roles, and a step that returns named losses; and rules for teachers."""
+"""Interface of a method: its networks, and a step that returns named losses. Also helpers for teachers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
@@ -32,8 +32,8 @@ class Build(Protocol):
 class Progress:
     """Progress of a run: `update` of `updates` done.
 
-    `healthy`, set after an update, is 1.0 on the device, or 0.0 when its loss or gradient was not finite: teachers
-    must then stay as they are. `logged` says whether this update's signals will be read.
+    `healthy`, set after an update, is 1.0 on the device, or 0.0 if its loss or gradient was not finite. Teachers must
+    not change then. `logged` says whether this update's signals will be read.
     """
 
     update: int
@@ -43,11 +43,11 @@ class Progress:
 
     @property
     def fraction(self) -> float:
-        """In 0..1."""
+        """Share of the updates that are done, in 0..1."""
         return self.update / max(1, self.updates)
 
     def ramp(self, share: float, start: float = 0.0) -> float:
-        """0 until the share `start` of the run is done, 1 after a further `share`, a straight line between."""
+        """Ramp from 0 at the share `start` of the run to 1 after a further `share`, linear between."""
         done = self.fraction - start
         return float(done >= 0) if share <= 0 else min(1.0, max(0.0, done / share))
 
@@ -66,15 +66,15 @@ class Step:
 class Method(PoseLosses, nn.Module, ABC):
     """A way of training: its networks, the views that they get, and the losses between their outputs.
 
-    A subclass calls `super().__init__(build, skeleton)`, keeps its networks as attributes and takes hyper-parameters
-    as keyword-only arguments with types, defaults and a trailing comment each: they become `--method.NAME` flags.
-    It knows no files, devices, optimizer or log.
+    A subclass calls `super().__init__(build, skeleton)` and keeps its networks as attributes. Its keyword-only
+    arguments are hyper-parameters and become `--method.NAME` flags; each has a type, a default and a trailing comment.
+    A method knows no files, devices, optimizer or log.
     """
 
-    # The network that is used after training; None: the one of `networks()` that is best on validation.
+    # Network to use after training; None: the one of `networks()` that is best on validation.
     deployed: str | None = None
     uses_unlabeled = True
-    # Whether a trained network may get no gradient in some updates, as in a burn-in: DDP must be told.
+    # Whether a trained network may get no gradient in some updates, as in a burn-in: DDP has to know.
     networks_wait = False
     # Whether it can train networks for one person in a crop, and detector-free networks on whole images.
     top_down = True
@@ -89,35 +89,35 @@ class Method(PoseLosses, nn.Module, ABC):
         self.skeleton = skeleton
 
     def prepare(self, updates: int) -> None:
-        """Called once before training with its number of updates; EMA copies choose their decay from it."""
+        """Prepare for a run of `updates`, once before training: EMA copies choose their decay."""
         for part in self.modules():
             if isinstance(part, Ema):
                 part.prepare(updates)
 
     def check(self, size: tuple[int, int], unlabeled: int) -> None:
-        """Called once before training with the `size` (H, W) of views and the number of `unlabeled` people in a pass.
+        """Check the `size` (H, W) of views and the number of `unlabeled` people in a pass, once before training.
 
-        Raises UsageError where the method cannot work with them.
+        Raises UsageError if the method cannot work with them.
         """
 
     @abstractmethod
     def forward(self, batch: Batch, progress: Progress) -> Step:
-        """The losses of one update."""
+        """Compute the losses of one update."""
 
     def after_update(self, progress: Progress) -> None:
-        """Called after the optimizer has stepped: update teachers here."""
+        """Update teachers; called after the optimizer's step."""
 
     def after_evaluation(self, improved: Collection[str]) -> None:
-        """Called after an evaluation, in every process, with those `networks()` that were the best so far."""
+        """React to an evaluation that `improved` some of `networks()`; called in every process."""
 
     @abstractmethod
     def networks(self) -> dict[str, PoseNetwork]:
-        """Networks that can be evaluated and deployed, by name."""
+        """Return the networks that can be evaluated and deployed, by name."""
 
     def pseudo_labels(self, image: Tensor) -> tuple[Fields, Fields] | None:
-        """Pseudo-labels of `image` (B, 3, H, W) before and after correction, from a method that corrects them.
+        """Pseudo-labels of `image` (B, 3, H, W) before and after correction; None from methods without a correction.
 
-        Training does not use them: the report shows both.
+        Only the report uses them.
         """
         return None
 
@@ -126,7 +126,7 @@ class Method(PoseLosses, nn.Module, ABC):
 def as_teacher(network: nn.Module, batch_statistics: bool = False) -> Iterator[None]:
     """Run `network` as a teacher: no graph, and BatchNorm by its running statistics unless `batch_statistics`.
 
-    `no_grad`, not `inference_mode`: tensors of the latter cannot enter a loss.
+    Uses `no_grad`: tensors of `inference_mode` cannot enter a loss.
     """
     training = network.training
     network.train(batch_statistics)
@@ -138,13 +138,13 @@ def as_teacher(network: nn.Module, batch_statistics: bool = False) -> Iterator[N
 
 
 def teacher_forward(network: nn.Module, view: View) -> Fields:
-    """Output of `network` for `view` as a teacher, by its running statistics."""
+    """Apply `network` to `view` as a teacher, by its running statistics."""
     with as_teacher(network):
         return network(view.image)
 
 
 def forward_pair(network: nn.Module, first: View, second: View, joined: bool) -> tuple[Fields, Fields]:
-    """Fields of two views, from one joined batch, which shares its BatchNorm statistics, or from a pass each."""
+    """Apply `network` to two views: `joined` in one batch with common BatchNorm statistics, or in a pass each."""
     if joined:
         return network(torch.cat([first.image, second.image])).split(len(first.image))
     return network(first.image), network(second.image)
@@ -153,7 +153,7 @@ def forward_pair(network: nn.Module, first: View, second: View, joined: bool) ->
 def confidence_mask(confidence: Tensor, threshold: float = 0.0, quantile: float = 0.0) -> Tensor:
     """Confidence mask (U, K) of peaks with this `confidence` (U, K): 1 where a peak is confident, else 0.
 
-    A peak must reach `threshold` (FixMatch's rule), and not be among the share `quantile` of its keypoint's lowest
+    A confident peak reaches `threshold` (FixMatch's rule). It is not in the lowest share `quantile` of its keypoint's
     peaks in this process's part of the batch. Heights are no probabilities: one threshold for all keypoints would
     remove most wrists and ankles.
     """

@@ -29,7 +29,7 @@ class PoseCons(Method):
 
     - The consistency weight ramps up, as in `pose_dual`, which collapses without (`ramp 0` restores the paper's).
     - The teacher's pass uses running statistics (`batch_statistics` restores the batch's).
-    - What lies beyond the teacher's view is unknown (`outside background` restores the paper's).
+    - The area beyond the teacher's view is unknown (`outside background` restores the paper's).
     - The rotation is a true rotation, the strong view changes colors, and its cutouts are upright.
     """
 

@@ -16,8 +16,8 @@ class PoseDual(Method):
     Two networks, each the teacher of the other. The paper's easy and hard views are our weak and strong views.
 
     - Supervised loss: the mean of both networks' losses on weak labeled views.
-    - Consistency loss of each network: the other's heatmaps on a weak unlabeled view, without gradient, warped to a
-      strong view that is cut at the other's keypoints (Joint Cutout).
+    - Consistency loss of each network: the other's heatmaps on a weak unlabeled view, without gradient. They are
+      warped to a strong view that is cut at the other's keypoints (Joint Cutout).
 
     Teacher BatchNorm: the other network's running statistics.
     EMA: none.

@@ -151,7 +151,7 @@ class PoseMum(Method):
     def _random_tiles(self, random: RandomKey, name: str, size: tuple[int, int]) -> Tiles:
         """Return a random exchange of tiles, with the given grid and group or the usual ones."""
         grid = self.grid or usual_grid(size, STRIDE_MULTIPLE)
-        return Tiles.drawn(random, name, grid, self.group or usual_group(random.count))
+        return Tiles.sampled(random, name, grid, self.group or usual_group(random.count))
 
     def after_update(self, progress: Progress) -> None:
         """Move the teacher toward the student."""

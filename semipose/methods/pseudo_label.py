@@ -20,7 +20,7 @@ from semipose.pose.skeleton import Skeleton
 from semipose.views.occlude import cutout
 from semipose.views.view import Batch, Crops, SceneCrops, View
 
-# People in a whole image at most, and the least score of a keypoint.
+# Of pseudo-labels in whole images: people per image at most, and the lowest score of a confident keypoint.
 PEOPLE, KEYPOINT = 30, 0.3
 
 
@@ -35,8 +35,8 @@ class PseudoLabel(Method):
     - Stage two adds the pseudo-label loss: the labeler's mean heatmaps over test-time augmentation views of each
       unlabeled crop, learned in a weak or strong view. They are computed when needed. The labeler only changes with the
       period, so they equal labels kept in a file.
-    - In whole images the pseudo-labels are people, detected in one canonical view, with a score of at least
-      `threshold` (0: the threshold of the network's codec).
+    - In whole images the pseudo-labels are people, detected in one canonical view. Their scores reach `threshold`
+      (0: the threshold of the network's codec).
 
     Teacher BatchNorm: the labeler's running statistics.
     EMA: the average follows the running statistics too (EMAN).

@@ -27,8 +27,8 @@ class TeacherReviewerStudent(Method):
     moving average (EMA). While it trains, the student has auxiliary heads on two earlier stages of its backbone.
 
     - Supervised loss: the mean of student (at every level) and teacher on weak labeled views.
-    - Student's consistency losses, `teacher` and `reviewer`: their heatmaps on a weak unlabeled view, warped to a
-      strong view with Keypoint-Mix and Joint Cutout, at every level.
+    - Student's consistency losses, `teacher` and `reviewer`: their heatmaps on a weak unlabeled view. They are warped
+      to a strong view with Keypoint-Mix and Joint Cutout and compared at every level.
     - Teacher's consistency loss, `teacher_consistency`: the mean heatmaps of student and reviewer on the weak view,
       warped to a strong view with other cutouts.
 

@@ -67,11 +67,11 @@ class AdaptiveBlock(nn.Module):
 def adaptive_convolution(x: Tensor, weight: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     """Convolve `x` (B, G C, H, W) within G groups by `weight` (G D, C, 3, 3) to (B, G D, H, W).
 
-    `matrix` (B, 4 G, H, W) holds A of every group and pixel row by row, y before x, `shift` (B, 2 G, H, W) its t as y,
-    x, in pixels of the map.
+    `matrix` (B, 4 G, H, W) holds A of every group and pixel row by row, y before x. `shift` (B, 2 G, H, W) holds its t
+    as y, x, in pixels of the map.
 
     torchvision's operator is used where it works, which is tested once. Otherwise at most 256 MB of samples are held
-    at once: where there are more, groups are computed in turn, and again in the backward pass.
+    at once. Where there are more, groups are computed in turn, and again in the backward pass.
     """
     if torch.compiler.is_exporting():
         # For any batch size, and with operators that every runtime has.

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from semipose.fields import EDGE, InstanceFields, heatmap_and_center
+from semipose.fields import PROBABILITY_MARGIN, InstanceFields, heatmap_and_center
 from semipose.networks.backbone import Backbone, initialize_low
 from semipose.networks.heads import ONE_EACH, SceneHead
 from semipose.networks.neck import neck_of
@@ -44,7 +44,7 @@ class CidHead(SceneHead):
 
 def _probability(logits: Tensor) -> Tensor:
     """Apply the sigmoid in float32: bfloat16 has no value between 0.996 and 1, and the loss takes logarithms."""
-    return logits.float().sigmoid().clamp(EDGE, 1 - EDGE)
+    return logits.float().sigmoid().clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
 
 
 class _Centers(nn.Module):

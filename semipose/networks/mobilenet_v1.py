@@ -14,7 +14,7 @@ _FEATURES = (2, 4, 10, 12)
 class ConvBN(nn.Module):
     """Convolution without bias, batch norm (eps 0.001), ReLU6, with TensorFlow's SAME padding.
 
-    SAME gives ceil(n / stride) outputs and puts an odd pixel of padding at the bottom and right: at stride 2
+    SAME gives ceil(n / stride) outputs and puts an odd pixel of padding at the bottom and right. At stride 2
     an even side is padded by (0, 1), an odd one by (1, 1). Padding (1, 1) throughout would shift the features
     of weights trained this way by half a step.
     """

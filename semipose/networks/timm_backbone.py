@@ -22,8 +22,8 @@ class TimmBackbone(Backbone):
 
     Its mean and std are those of its published weights. Differs from timm: dropout and stochastic depth are off,
     because they would draw from the global random state and break exact resume. Raises UsageError where timm is
-    not installed or knows no such name, and where the network does not take images of any size to maps of strides
-    4, 8, 16 and 32.
+    not installed or knows no such name. Also raises UsageError where the network cannot take images of any size to
+    maps of strides 4, 8, 16 and 32.
     """
 
     def __init__(self, name: str) -> None:

@@ -1,7 +1,8 @@
 """Load public or earlier weights into a PoseNetwork, and report what matched.
 
-A file holds a backbone under its public names (ImageNet), a whole network of ours, or one in the form of Simple
-Baselines, HigherHRNet, DEKR or CID. Tensors are matched by name, and rows of the head by the keypoints' names.
+A file holds a backbone under its public names (ImageNet) or a whole network. The network is one of ours, or in the form
+of Simple Baselines, HigherHRNet, DEKR or CID. Tensors are matched by name, and rows of the head by the keypoints'
+names.
 """
 
 from collections.abc import Sequence
@@ -36,8 +37,8 @@ def load_weights(network: PoseNetwork, path: str | Path) -> WeightsReport:
     """Load the file's weights into `network`, in place; `report.text` is one line for the log.
 
     The head keeps what `build_network` gave it where the file has none, has other channels, or does not name
-    a keypoint. Raises DataError, with the network unchanged, where the file cannot be read, nothing in the
-    backbone matches, a shape of the backbone disagrees or a weight is not finite.
+    a keypoint. Raises DataError where the file cannot be read, nothing in the backbone matches,
+    a shape of the backbone disagrees or a weight is not finite. The network is then unchanged.
     """
     file = read_weights(path)
     file = replace(file, tensors=network.head.ours(file.tensors))

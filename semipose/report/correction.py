@@ -22,7 +22,7 @@ from semipose.methods.method import Method
 from semipose.metrics.score import score
 from semipose.networks.network import PoseNetwork
 from semipose.pose.poses import Poses
-from semipose.report.crops import MAX_UNLABELED, SHOWN, TILE, Predicted, file_name_of, image_of, person_errors
+from semipose.report.crops import CROPS_PER_GROUP, MAX_UNLABELED, TILE, Predicted, file_name_of, image_of, person_errors
 from semipose.report.html import Gallery, Picture
 from semipose.runs.run import Run
 from semipose.system.device import choose_device
@@ -55,7 +55,7 @@ def correction(run: Run, unlabeled: People, device: str) -> Correction | None:
     except SemiposeError as error:
         return Correction(Gallery(fault=str(error)), {})
     moved = person_errors(after.poses, before.poses)
-    order = np.argsort(-moved, kind="stable")[: 2 * SHOWN]
+    order = np.argsort(-moved, kind="stable")[: 2 * CROPS_PER_GROUP]
     noun = Noun.of(run.skeleton.name)
     intro = (
         f"Before correction on the left, after it on the right. Shown are those that changed most of {len(moved)} "

@@ -19,7 +19,7 @@ from semipose.system.device import choose_device
 
 MAX_VAL = 200  # validation people to choose the best and the worst from
 MAX_UNLABELED = 120
-SHOWN = 3
+CROPS_PER_GROUP = 3
 TILE = 176  # px
 
 
@@ -51,8 +51,12 @@ def val_people_gallery(model: Model, val: People, device: str) -> Gallery | None
         return Gallery(fault=str(error))
     errors = person_errors(sample.poses, sample.people.poses)
     order = np.argsort(errors, kind="stable")
-    middle = max(0, (len(order) - SHOWN) // 2)
-    groups = {"Best": order[:SHOWN], "Median": order[middle : middle + SHOWN], "Worst": order[::-1][: 2 * SHOWN]}
+    middle = max(0, (len(order) - CROPS_PER_GROUP) // 2)
+    groups = {
+        "Best": order[:CROPS_PER_GROUP],
+        "Median": order[middle : middle + CROPS_PER_GROUP],
+        "Worst": order[::-1][: 2 * CROPS_PER_GROUP],
+    }
     noun = Noun.of(model.skeleton.name)
     intro = (
         f"Labels on the left, predictions on the right; chosen from {len(sample.people)} of {sample.total} labeled "
@@ -75,7 +79,7 @@ def unlabeled_people_gallery(model: Model, unlabeled: People, device: str) -> Ga
         return Gallery(fault=str(error))
     confidence = sample.poses.scores.mean(1)
     order = np.argsort(-confidence, kind="stable")
-    count = 2 * SHOWN
+    count = 2 * CROPS_PER_GROUP
     groups = {
         "Most confident": order[:count],
         "Least confident": order[::-1][: min(count, max(0, len(order) - count))],

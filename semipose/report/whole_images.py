@@ -17,7 +17,7 @@ from semipose.report.html import Gallery, Picture
 
 MAX_VAL_IMAGES = 100  # to choose the best and the worst from
 MAX_UNLABELED_IMAGES = 60
-SHOWN_IMAGES = 3
+IMAGES_PER_GROUP = 3
 SIDE = 260  # px, the longer one of a picture
 
 
@@ -32,11 +32,11 @@ def val_image_gallery(model: Model, val: People, device: str) -> Gallery | None:
         return Gallery(fault=str(error))
     quality = [_quality(detected, people, row, model) for row in range(len(people.images))]
     order = np.argsort([-each for each in quality], kind="stable")
-    middle = max(0, (len(order) - SHOWN_IMAGES) // 2)
+    middle = max(0, (len(order) - IMAGES_PER_GROUP) // 2)
     groups = {
-        "Best": order[:SHOWN_IMAGES],
-        "Median": order[middle : middle + SHOWN_IMAGES],
-        "Worst": order[::-1][:SHOWN_IMAGES],
+        "Best": order[:IMAGES_PER_GROUP],
+        "Median": order[middle : middle + IMAGES_PER_GROUP],
+        "Worst": order[::-1][:IMAGES_PER_GROUP],
     }
     plural = Noun.of(model.skeleton.name).plural
     intro = (
@@ -61,8 +61,8 @@ def unlabeled_image_gallery(model: Model, unlabeled: People, device: str) -> Gal
     np.maximum.at(best, np.searchsorted(people.images.ids, detected.image_ids), detected.box_scores)
     order = np.argsort(-best, kind="stable")
     groups = {
-        "Most confident": order[:SHOWN_IMAGES],
-        "Least confident": order[::-1][: min(SHOWN_IMAGES, max(0, len(order) - SHOWN_IMAGES))],
+        "Most confident": order[:IMAGES_PER_GROUP],
+        "Least confident": order[::-1][: min(IMAGES_PER_GROUP, max(0, len(order) - IMAGES_PER_GROUP))],
     }
     intro = f"Chosen from {len(people.images)} random images of {len(unlabeled.images)}."
     pictures = {

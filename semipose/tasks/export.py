@@ -39,7 +39,7 @@ class Heatmaps(nn.Module):
 def export(run: Run | Model | str | Path, out: str | Path, which: str = "best") -> Path:
     """Write network `which` of a run to the ONNX file `out` and return its path.
 
-    The graph takes "image" (B, 3, H, W), RGB in 0..1, of the run's input size and any B, and returns "heatmap"
+    The graph takes "image" (B, 3, H, W), RGB in 0..1, of the run's input size and any B. It returns "heatmap"
     (B, K, h, w). The file's metadata names the keypoints, input size and stride. Raises SemiposeError when
     onnxruntime and torch disagree by more than 1e-4; nothing is written then.
     """

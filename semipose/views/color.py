@@ -28,7 +28,7 @@ def jitter(image: Tensor, random: RandomKey, name: str, strength: float) -> Tens
     """Change brightness, contrast, saturation and color cast of `image` (B, 3, H, W) in 0..1; the result stays there.
 
     All four are linear in the color, so each image gets one 3x3 matrix and one offset. `strength` 0 changes nothing;
-    at 0.4 brightness, contrast and saturation lie in 0.6..1.4 and each channel's gain in 0.9..1.1.
+    at 0.4 brightness, contrast and saturation are in 0.6..1.4 and each channel's gain in 0.9..1.1.
     """
     if strength == 0:
         return image

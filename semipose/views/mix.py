@@ -14,9 +14,9 @@ from semipose.views.random_key import RandomKey
 
 @dataclass(frozen=True)
 class Mix:
-    """How each image was mixed: with which `partner` (B,), a row of this batch, and how much of it is its `own`.
+    """Mix of each image with its partner in the batch.
 
-    `own` (B, 1, H, W) or (B, 1, 1, 1) is the share in 0..1 that the image keeps.
+    `partner` (B,) is the partner's row. `own` (B, 1, H, W) or (B, 1, 1, 1) is the share in 0..1 that the image keeps.
     """
 
     partner: Tensor
@@ -43,7 +43,7 @@ def cutmix(
 ) -> tuple[Tensor, Mix]:
     """Fill `count` rectangles of `image` (B, 3, H, W) with the partner's pixels (Yun et al., ICCV 2019).
 
-    They lie anywhere or, as in `joint_cutout`, around `keypoints` (B, K, 2) in pixels. Differs from the paper, as in
+    They are anywhere or, as in `joint_cutout`, around `keypoints` (B, K, 2) in pixels. Differs from the paper, as in
     MultiAugs (2024): two rectangles of a body part's size instead of one of any size. MultiAugs does not mix the
     targets; `Mix.of` does.
     """
@@ -57,7 +57,7 @@ def cutmix(
 def mixup(image: Tensor, random: RandomKey, name: str, alpha: float = 0.2, share: float = 0.25) -> tuple[Tensor, Mix]:
     """Blend `image` (B, 3, H, W) with its partner, whose weight is `share` times a sample of Beta(alpha, alpha).
 
-    Zhang et al. (ICLR 2018), with at most a quarter of the partner as in MultiAugs (2024): two people in equal parts
+    Zhang et al. (ICLR 2018), with at most a quarter of the partner as in MultiAugs (2024). Two people in equal parts
     have no single pose. Differs from MultiAugs: each image has its own weight, and `Mix.of` can mix the targets.
     """
     mix = Mix(random.to_device(partners(random)), 1 - share * random.beta(f"{name}/share", alpha).view(-1, 1, 1, 1))

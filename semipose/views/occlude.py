@@ -48,7 +48,7 @@ def rectangles(
 ) -> Tensor:
     """Return the mask (B, 1, H, W) bool of `count` random rectangles in images of `size` (H, W).
 
-    Their centers lie anywhere, or at sampled `keypoints` (B, K, 2) of those `known` (B, K) bool. By default all
+    Their centers are anywhere, or at sampled `keypoints` (B, K, 2) of those `known` (B, K) bool. By default all
     keypoints inside of the image are known, see `existing`.
     """
     (height, width), (low, high) = size, HALF_SIZE
@@ -92,7 +92,7 @@ def fill_rectangles(image: Tensor, covered: Tensor) -> Tensor:
 
 
 def cover(low: Tensor, high: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
-    """Return (B, H, W) bool: whether each pixel lies in one of the rectangles [low, high), (B, R, 2) pixels, x first.
+    """Return (B, H, W) bool: whether each pixel is in one of the rectangles [low, high), (B, R, 2) pixels, x first.
 
     With a `stride` it is the cells of a map that are tested, by their centers; `size` is then in cells.
     """

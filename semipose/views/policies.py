@@ -91,7 +91,7 @@ def augment(image: Tensor, random: RandomKey, name: str, policy: Policy, strengt
 
     "randaugment" (Cubuk et al., NeurIPS 2020, in Xie et al.'s version, ICCV 2021): two operations of the eleven of
     `operations` at `strength` (magnitude / 30). "trivialaugment" (Mueller and Hutter, ICCV 2021, in MultiAugs' version,
-    2024): one of those without invert, solarize-add and cutout, or none, at one of 31 levels up to `strength`.
+    2024): one operation or none, at one of 31 levels up to `strength`. It has no invert, solarize-add and cutout.
     Histograms are those of the view, with the black around the crop, as in the public code.
     Differs from the paper: holes have ImageNet's mean color and a size relative to the view's.
     """

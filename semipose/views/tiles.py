@@ -18,15 +18,16 @@ _USUAL = 4
 class Tiles:
     """An exchange of tiles: tile (i, j) of image b comes from image `source[b, i, j]`.
 
-    `source` (B, h, w) of rows of the batch, on the host, for a grid of h x w tiles; for each tile a permutation of the
-    rows. A tile never changes its place in the picture, so maps of any stride are exchanged alike, and exactly undone.
+    `source` (B, h, w) on the host holds rows of the batch for a grid of h x w tiles. For each tile they are a
+    permutation. A tile never changes its place in the picture, so maps of any stride are exchanged alike, and exactly
+    undone.
     """
 
     source: np.ndarray
 
     @classmethod
-    def drawn(cls, random: RandomKey, name: str, grid: tuple[int, int], group: int = _USUAL) -> "Tiles":
-        """Draw MUM's mix: for each tile, permute each `group` of neighbors in the batch at random.
+    def sampled(cls, random: RandomKey, name: str, grid: tuple[int, int], group: int = _USUAL) -> "Tiles":
+        """Sample MUM's mix: for each tile, permute each `group` of neighbors in the batch at random.
 
         The sampler has shuffled the batch, so neighbors are random. Groups are counted in the global batch and
         never leave a process. Raises ValueError where the people do not divide into groups.
@@ -45,7 +46,7 @@ class Tiles:
         (height, width), (rows, columns) = maps.shape[-2:], self.source.shape[1:]
         if height % rows or width % columns:
             raise ValueError(f"a map of {height}x{width} cells does not divide into {rows}x{columns} tiles")
-        # The cells of one row of a tile lie together in memory, and are moved as a whole.
+        # The cells of one row of a tile are contiguous in memory, and move as a whole.
         row = self.source.repeat(height // rows, 1) * height + np.arange(height)[:, None]
         index = torch.from_numpy((row * columns + np.arange(columns)).ravel()).to(maps.device, non_blocking=True)
         tile_rows = maps.permute(0, 2, 3, 1).reshape(len(maps) * height * columns, -1)

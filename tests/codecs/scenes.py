@@ -1,4 +1,4 @@
-"""Small scenes for tests, and what a perfect network would answer to them."""
+"""Small scenes for tests, and what a perfect network would perfect_output to them."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from semipose.codecs.associative import AssociativeEmbedding
 from semipose.codecs.center_offset import CenterOffset
 from semipose.codecs.instance import Instance
 from semipose.codecs.scene_codec import SceneCodec
-from semipose.fields import EDGE, Field, Fields, InstanceFields
+from semipose.fields import PROBABILITY_MARGIN, Field, Fields, InstanceFields
 from semipose.geometry import Affine
 from semipose.pose.skeleton import Skeleton
 from semipose.scene import DetectedPeople, Scene
@@ -35,7 +35,7 @@ def scene(counts: tuple[int, ...] = (2, 4, 0), room: int = 4, seed: int = 0) -> 
     return Scene(keypoints, visible, weight, box_size, torch.ones(len(counts), 1, SIZE[0] // 4, SIZE[1] // 4))
 
 
-def answer(codec: SceneCodec, of: Scene) -> Fields:
+def perfect_output(codec: SceneCodec, of: Scene) -> Fields:
     """Fields that say exactly what is to be learned."""
     fields, _ = codec.targets(of)
     if isinstance(codec, AssociativeEmbedding):
@@ -75,8 +75,13 @@ def instance_fields(codec: SceneCodec, fields: Fields, of: Scene) -> InstanceFie
         return maps[torch.arange(len(maps)), parameters.argmax(1)]
 
     # As the network's own, probabilities keep away from 0 and 1.
-    sure = Fields({name: replace(field, maps=field.maps.clamp(EDGE, 1 - EDGE)) for name, field in fields.items()})
-    return InstanceFields(sure, (1 - 0.01 * away), each.clamp(EDGE, 1 - EDGE), draw)
+    sure = Fields(
+        {
+            name: replace(field, maps=field.maps.clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN))
+            for name, field in fields.items()
+        }
+    )
+    return InstanceFields(sure, (1 - 0.01 * away), each.clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN), draw)
 
 
 def apart(codec: SceneCodec, fields: Fields, people: Scene) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from semipose.codecs.associative import AssociativeEmbedding, pull_push
 from semipose.fields import Field, Fields
 from semipose.scene import Scene
 from tests.codecs import plain
-from tests.codecs.scenes import SIZE, SKELETON, answer, scene, twice, worst
+from tests.codecs.scenes import SIZE, SKELETON, perfect_output, scene, twice, worst
 
 CODEC = AssociativeEmbedding(SIZE, SKELETON)
 
@@ -91,15 +91,15 @@ def test_the_order_of_people_and_keypoints_and_a_common_shift_change_nothing_but
     assert not torch.allclose(torch.stack(pull_push(2 * tags, visible, weight)), before, rtol=0.1)
 
 
-def test_trust_weighs_keypoints_and_people() -> None:
+def test_confidence_weighs_keypoints_and_people() -> None:
     tags = torch.tensor([[[[0.0], [3.0]], [[1.0], [1.0]]]])
-    trust, weight = torch.tensor([[[1.0, 0.5], [1.0, 1.0]]]), torch.tensor([[0.5, 1.0]])
-    pull, push = pull_push(tags, trust, weight)
+    confidence, weight = torch.tensor([[[1.0, 0.5], [1.0, 1.0]]]), torch.tensor([[0.5, 1.0]])
+    pull, push = pull_push(tags, confidence, weight)
     # The first person's mean is 1, and the spread (1 * 1 + 0.5 * 4) / 1.5.
     assert pull.item() == pytest.approx(0.5 * 2 / 1.5)
     assert push.item() == pytest.approx(0.5)
-    trust, weight = torch.ones(1, 3, 1), torch.tensor([[1.0, 0.25, 1.0]])
-    push = pull_push(torch.tensor([0.0, 0.5, 3.0]).view(1, 3, 1, 1), trust, weight)[1]
+    confidence, weight = torch.ones(1, 3, 1), torch.tensor([[1.0, 0.25, 1.0]])
+    push = pull_push(torch.tensor([0.0, 0.5, 3.0]).view(1, 3, 1, 1), confidence, weight)[1]
     pairs = ((0.5, 0.5), (1.0, 3.0), (0.5, 2.5))
     expected = 0.5 * sum(share * math.exp(-(away**2)) for share, away in pairs) / 2
     assert push.item() == pytest.approx(expected)
@@ -109,7 +109,7 @@ def test_trust_weighs_keypoints_and_people() -> None:
 
 @pytest.mark.parametrize(("cells", "factor"), [(128, 1e-3), (64, 2.25e-3), (32, 9e-3)])
 def test_tags_count_as_published_on_128_cells_and_more_on_smaller_maps(cells: int, factor: float) -> None:
-    """A zero answer's heatmap loss for one person grows alike: the balance of the two is the published one."""
+    """A zero perfect_output's heatmap loss for one person grows alike: the balance of the two is the published one."""
     codec = AssociativeEmbedding((4 * cells, 4 * cells), SKELETON, fine=False)
     points = torch.tensor([[[[30.0, 30.0]] * 5, [[90.0, 90.0]] * 5]])
     ones = torch.ones(1, 2)
@@ -164,13 +164,13 @@ def test_the_finer_map_is_known_where_the_coarser_is() -> None:
     assert (weights["fine_heatmap"].maps[0] == 0).nonzero()[:4, 1:].tolist() == [[6, 10], [6, 11], [7, 10], [7, 11]]
 
 
-def test_everybody_comes_back_from_a_perfect_answer() -> None:
+def test_all_people_are_detected_in_a_perfect_output() -> None:
     here = scene()
-    found = CODEC.decode(answer(CODEC, here))
+    found = CODEC.decode(perfect_output(CODEC, here))
     assert worst(found, here) <= 2.2
     assert (found.person > 0).sum(1).tolist() == [2, 4, 0]
     assert found.keypoints.shape == (3, 30, 5, 2)
-    on_device = CODEC.detect(answer(CODEC, here), 6)[0]
+    on_device = CODEC.detect(perfect_output(CODEC, here), 6)[0]
     assert worst(on_device, here) <= 2.2
     assert (on_device.weight > 0).sum(1).tolist() == [2, 4, 0]
     assert on_device.people == 6
@@ -179,7 +179,7 @@ def test_everybody_comes_back_from_a_perfect_answer() -> None:
 def test_tags_of_the_flip_test_are_a_second_dimension_and_tell_people_apart_by_both() -> None:
     """Two people whom each dimension alone takes for one."""
     here = scene((3,), room=3)
-    fields = answer(CODEC, here)
+    fields = perfect_output(CODEC, here)
     first = fields["tags"].maps / 3
     stacked = torch.cat([2 * (first == 1), 2 * (first == 2)], 1)
     fields["tags"] = replace(fields["tags"], maps=stacked.float(), flip=(*SKELETON.flip, 5, 7, 6, 9, 8))
@@ -206,7 +206,7 @@ def test_people_in_a_chain_of_near_tags_are_told_apart() -> None:
 
 def test_a_missing_keypoint_is_filled_in_for_evaluation_and_not_for_training() -> None:
     here = scene((2,))
-    fields = answer(CODEC, here)
+    fields = perfect_output(CODEC, here)
     x, y = (CODEC.in_cells(here.keypoints[0, 1, 0], 2) + 0.5).long().tolist()
     for name, (column, row) in (("fine_heatmap", (x, y)), ("heatmap", (x // 2, y // 2))):
         fields[name].maps[0, 0, max(0, row - 12) : row + 12, column - 12 : column + 12] *= 0.05
@@ -219,8 +219,8 @@ def test_a_missing_keypoint_is_filled_in_for_evaluation_and_not_for_training() -
 
 def test_scales_are_averaged_in_heatmaps_and_tags_are_the_firsts() -> None:
     here = scene((2,))
-    fields = answer(CODEC, here)
-    large = answer(AssociativeEmbedding((256, 256), SKELETON), twice(here))
+    fields = perfect_output(CODEC, here)
+    large = perfect_output(AssociativeEmbedding((256, 256), SKELETON), twice(here))
     large["tags"] = replace(large["tags"], maps=torch.full_like(large["tags"].maps, math.nan))
     assert worst(CODEC.decode_scales([fields, large]), here) <= 2.2
     nobody = Fields({name: replace(field, maps=torch.zeros_like(field.maps)) for name, field in large.items()})
@@ -230,7 +230,7 @@ def test_scales_are_averaged_in_heatmaps_and_tags_are_the_firsts() -> None:
 
 def test_only_people_with_tags_of_their_own_are_reliable() -> None:
     here = scene((4,))
-    fields = answer(CODEC, here)
+    fields = perfect_output(CODEC, here)
 
     def reliable() -> list[float]:
         """By the mean of their tags, who is found and reliable."""

@@ -11,7 +11,7 @@ from semipose.fields import Fields
 from semipose.geometry import Affine
 from semipose.scene import Scene
 from tests.codecs import plain
-from tests.codecs.scenes import SIZE, SKELETON, answer, scene, twice, worst
+from tests.codecs.scenes import SIZE, SKELETON, perfect_output, scene, twice, worst
 
 CODEC = CenterOffset(SIZE, SKELETON)
 
@@ -102,7 +102,7 @@ def test_the_offset_loss_has_its_reference_value() -> None:
 
 def test_offsets_are_weighed_by_trust_in_keypoints_and_people() -> None:
     here = scene((2,))
-    fields = answer(CODEC, here)
+    fields = perfect_output(CODEC, here)
     fields["offsets"] = replace(fields["offsets"], maps=fields["offsets"].maps + 1)
     before = CODEC.instance_losses(fields, here)["offset"]
     half = CODEC.instance_losses(fields, replace(here, visible=0.5 * here.visible))["offset"]
@@ -111,12 +111,12 @@ def test_offsets_are_weighed_by_trust_in_keypoints_and_people() -> None:
     torch.testing.assert_close(half, before / 2)
 
 
-def test_everybody_comes_back_from_a_perfect_answer() -> None:
+def test_all_people_are_detected_in_a_perfect_output() -> None:
     here = scene()
-    found = CODEC.decode(answer(CODEC, here))
+    found = CODEC.decode(perfect_output(CODEC, here))
     assert worst(found, here) <= 0.01
     assert (found.person > 0).sum(1).tolist() == [2, 4, 0]
-    on_device = CODEC.detect(answer(CODEC, here), 6)[0]
+    on_device = CODEC.detect(perfect_output(CODEC, here), 6)[0]
     # Snapped to the nearest peak, which is known to a quarter of a cell.
     assert worst(on_device, here) <= 1.5
     assert (on_device.weight > 0).sum(1).tolist() == [2, 4, 0]
@@ -125,7 +125,7 @@ def test_everybody_comes_back_from_a_perfect_answer() -> None:
 
 def test_a_keypoint_is_snapped_only_to_a_peak_nearby() -> None:
     here = scene((1,))
-    fields = answer(CODEC, here)
+    fields = perfect_output(CODEC, here)
     for away, snapped in ((0.4, True), (1.5, False)):
         maps = fields["offsets"].maps.clone()
         maps[:, 0] -= away
@@ -137,7 +137,7 @@ def test_a_keypoint_is_snapped_only_to_a_peak_nearby() -> None:
 def test_people_found_twice_are_found_once() -> None:
     """A second peak of the center map beside the first, with the same pose."""
     here = scene((1,), room=1)
-    fields = answer(CODEC, here)
+    fields = perfect_output(CODEC, here)
     x, y = (CODEC.in_cells(here.centers[0, 0]) + 0.5).long().tolist()
     center = fields["center"].maps
     center[0, 0, y, x], center[0, 0, y + 3, x + 3] = 2.0, 1.5
@@ -150,7 +150,7 @@ def test_offsets_of_a_moved_scene_lead_to_the_moved_keypoints() -> None:
     here = scene((2, 3))
     turn = Affine.about([0.3, -0.2], [0.9, 1.1], [True, False], (63.5, 63.5), (60.0, 66.0))
     there = here.moved(turn, SKELETON.flip)
-    poses, height = CODEC._poses(answer(CODEC, there), 4)
+    poses, height = CODEC._poses(perfect_output(CODEC, there), 4)
     by_hand = turn.keypoints(here.keypoints[:, 0], SKELETON.flip)
     apart = (CODEC.in_pixels(poses) - by_hand[:, None]).norm(dim=-1).masked_fill(there.visible[:, :1] == 0, 0).amax(-1)
     assert (apart.masked_fill(height == 0, 99).amin(1) < 1e-3).all()
@@ -159,7 +159,7 @@ def test_offsets_of_a_moved_scene_lead_to_the_moved_keypoints() -> None:
 def test_scales_agree_on_people_and_other_scales_find_whom_the_first_does_not() -> None:
     here = scene((2,))
     large = CenterOffset((256, 256), SKELETON)
-    fields, other = answer(CODEC, here), answer(large, twice(here))
+    fields, other = perfect_output(CODEC, here), perfect_output(large, twice(here))
     alone, both = CODEC.decode(fields), CODEC.decode_scales([fields, other])
     assert worst(both, here) <= 0.1
     assert (both.person > 0).sum() == 2

@@ -9,7 +9,7 @@ from semipose.codecs.instance import Instance, gaussian_radius
 from semipose.fields import Fields, InstanceFields
 from semipose.losses.focal import contrast, focal
 from semipose.scene import Scene
-from tests.codecs.scenes import SIZE, SKELETON, answer, apart, scene, twice, worst
+from tests.codecs.scenes import SIZE, SKELETON, apart, perfect_output, scene, twice, worst
 
 CODEC = Instance(SIZE, SKELETON)
 
@@ -135,7 +135,7 @@ def test_of_two_people_in_one_cell_the_smaller_is_sampled_and_of_two_as_small_th
 
 @pytest.mark.parametrize("crowd", [(0, 4, 0), (4, 3, 2)])
 def test_at_most_so_many_of_an_image_are_sampled_and_each_as_often(crowd: tuple[int, ...]) -> None:
-    few, here, counts = replace(CODEC, most=2), scene(crowd), torch.zeros(3, 4)
+    few, here, counts = replace(CODEC, max_people=2), scene(crowd), torch.zeros(3, 4)
     for seed in range(400):
         order, cells, weight = few._sampled(here, chance(here, seed))
         assert cells.shape == (3, 2, 2)
@@ -149,7 +149,7 @@ def test_at_most_so_many_of_an_image_are_sampled_and_each_as_often(crowd: tuple[
 
 def test_of_more_people_than_are_sampled_the_losses_are_those_of_the_sampled_alone() -> None:
     here = scene((4, 3), room=4)
-    few, fields, random = replace(CODEC, most=2), answer(CODEC, here), chance(here)
+    few, fields, random = replace(CODEC, max_people=2), perfect_output(CODEC, here), chance(here)
     for name, field in fields.items():
         fields[name] = replace(field, maps=0.8 * field.maps + 0.05)
     weight = torch.zeros(2, 4).scatter(1, few._sampled(here, random).order, 1) * here.weight
@@ -162,7 +162,7 @@ def test_of_more_people_than_are_sampled_the_losses_are_those_of_the_sampled_alo
 
 def test_a_perfect_answer_has_hardly_any_loss_and_a_wrong_one_does() -> None:
     here = scene((2, 4, 0))
-    fields = answer(CODEC, here)
+    fields = perfect_output(CODEC, here)
     right = CODEC.losses(fields, here)
     wrong = CODEC.losses(fields, replace(here, keypoints=here.keypoints.roll(1, 2)))
     assert wrong["instance"] > 3 * right["instance"] > 0
@@ -171,7 +171,7 @@ def test_a_perfect_answer_has_hardly_any_loss_and_a_wrong_one_does() -> None:
 
 def test_own_maps_are_weighed_by_trust_in_keypoints_and_people() -> None:
     here = scene((4,))
-    fields = answer(CODEC, here)
+    fields = perfect_output(CODEC, here)
     losses = [
         apart(CODEC, fields, each)
         for each in (
@@ -190,13 +190,13 @@ def test_own_maps_are_weighed_by_trust_in_keypoints_and_people() -> None:
     assert none < little < 0.3 * first
 
 
-def test_everybody_comes_back_from_a_perfect_answer() -> None:
+def test_all_people_are_detected_in_a_perfect_output() -> None:
     here = scene()
-    found = CODEC.decode(answer(CODEC, here))
+    found = CODEC.decode(perfect_output(CODEC, here))
     # Peaks lie at whole cells, and flat neighbors give no quarter.
     assert worst(found, here) <= 3
     assert (found.person > 0).sum(1).tolist() == [2, 4, 0]
-    on_device = CODEC.detect(answer(CODEC, here), 6)[0]
+    on_device = CODEC.detect(perfect_output(CODEC, here), 6)[0]
     assert worst(on_device, here) <= 3
     assert (on_device.weight > 0).sum(1).tolist() == [2, 4, 0]
 
@@ -204,10 +204,10 @@ def test_everybody_comes_back_from_a_perfect_answer() -> None:
 def test_half_a_center_and_half_a_peak_are_half_a_person() -> None:
     """And not a quarter: what is hardly sure must mean the same for all networks."""
     here = scene((1,))
-    fields = answer(CODEC, here)
+    fields = perfect_output(CODEC, here)
     whole = CODEC.decode(fields)
     fields["center"].maps.mul_(0.5)
-    draw = fields._draw
+    draw = fields._compute_maps
     half = CODEC.decode(InstanceFields(fields, fields.features, fields.shared, lambda *where: 0.5 * draw(*where)))
     torch.testing.assert_close(half.person[0, 0], 0.5 * whole.person[0, 0])
     torch.testing.assert_close(half.scores[0, 0], 0.5 * whole.scores[0, 0])
@@ -215,20 +215,20 @@ def test_half_a_center_and_half_a_peak_are_half_a_person() -> None:
 
 def test_people_alike_are_one_person_also_from_two_scales() -> None:
     here = scene((1,), room=1)
-    fields = answer(CODEC, here)
+    fields = perfect_output(CODEC, here)
     x, y = (CODEC.in_cells(here.centers[0, 0]) + 0.5).long().tolist()
     fields["center"].maps[0, 0, y + 4, x + 4] = 0.99
     for person in (CODEC.decode(fields).person, CODEC.detect(fields, 4)[0].weight):
         assert (person > 0).sum() == 1
     large = Instance((256, 256), SKELETON)
-    both = CODEC.decode_scales([answer(CODEC, here), answer(large, twice(here))])
+    both = CODEC.decode_scales([perfect_output(CODEC, here), perfect_output(large, twice(here))])
     assert (both.person > 0).sum() == 1
     assert worst(both, here) <= 3
 
 
-def test_fields_that_draw_nobody_are_refused() -> None:
+def test_fields_without_maps_of_single_people_are_refused() -> None:
     here = scene()
-    moved = Fields(answer(CODEC, here))
+    moved = Fields(perfect_output(CODEC, here))
     assert not isinstance(moved, InstanceFields)
-    with pytest.raises(ValueError, match="draw no people"):
+    with pytest.raises(ValueError, match="no maps of single people"):
         apart(CODEC, moved, here)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semipose.fields import EDGE, Fields, heatmap_and_center
+from semipose.fields import PROBABILITY_MARGIN, Fields, heatmap_and_center
 from semipose.losses.focal import contrast, focal
 from tests.codecs.scenes import CODECS, SKELETON
 
@@ -62,7 +62,7 @@ def test_the_contrastive_loss_and_its_gradient_are_those_of_the_formula() -> Non
 
 def test_the_quality_focal_loss_of_cids_consistency_and_its_gradient_are_those_of_the_formula() -> None:
     """Divided by the heights of the teacher's peaks; with weights that broadcast."""
-    student, teacher = 0.98 * rand(2, 6, 32, 32) + 0.01, 0.0899 * rand(2, 6, 32, 32, seed=1) + EDGE
+    student, teacher = 0.98 * rand(2, 6, 32, 32) + 0.01, 0.0899 * rand(2, 6, 32, 32, seed=1) + PROBABILITY_MARGIN
     teacher[0, 1, 4, 5], teacher[1, 5, 0, 31] = 0.9, 0.6
     weight = rand(2, 1, 32, 32, seed=2)
 

@@ -36,35 +36,38 @@ def test_windows_equal_loops_over_cells_also_at_borders_and_where_people_overlap
     size, sigma = (20, 28), 1.5
     at = torch.rand(2, 3, 2, 2, generator=random) * 34 - 3
     at[0, 0, 0] = torch.tensor([5.0, 7.0])
-    trust = torch.rand(2, 3, 2, generator=random)
-    trust[1, 0] = 0
+    confidence = torch.rand(2, 3, 2, generator=random)
+    confidence[1, 0] = 0
     there = on_map(at, size)
-    windows = Windows.around(at, trust * there, sigma, 3 * sigma + 1, 3 * sigma + 1, size)
-    maps, covered = windows.gaussians(), windows.trusted()
+    windows = Windows.around(at, confidence * there, sigma, 3 * sigma + 1, 3 * sigma + 1, size)
+    maps, covered = windows.gaussians(), windows.confidences()
     assert there.any()
     assert not there.all()
     for image in range(2):
         for k in range(2):
             drawn, near = np.zeros(size), np.zeros(size)
             for person in range(3):
-                if trust[image, person, k] > 0 and there[image, person, k]:
+                if confidence[image, person, k] > 0 and there[image, person, k]:
                     heat, window = plain.gaussian(*at[image, person, k].tolist(), sigma, size)
-                    drawn, near = np.maximum(drawn, heat), np.maximum(near, window * trust[image, person, k].item())
+                    drawn, near = (
+                        np.maximum(drawn, heat),
+                        np.maximum(near, window * confidence[image, person, k].item()),
+                    )
             np.testing.assert_allclose(maps[image, k], drawn, atol=1e-6)
             np.testing.assert_allclose(covered[image, k], near, atol=1e-7)
 
 
-def of_widths(at: torch.Tensor, reach: torch.Tensor, trust: torch.Tensor, size: tuple[int, int]) -> Windows:
+def of_widths(at: torch.Tensor, reach: torch.Tensor, confidence: torch.Tensor, size: tuple[int, int]) -> Windows:
     """Windows of people around whole cells that end at each one's `reach`, three times the standard deviation."""
     wide = reach[..., None, None, None].float()
-    return Windows.around(at, trust, (2 * wide + 1) / 6, wide, 9, size)
+    return Windows.around(at, confidence, (2 * wide + 1) / 6, wide, 9, size)
 
 
 def test_each_person_may_have_a_width_of_their_own() -> None:
     at = torch.tensor([[[[10.0, 10.0]], [[30.0, 10.0]]]])
-    reach, trust = torch.tensor([[2, 5]]), torch.tensor([[[0.7], [0.4]]])
-    windows = of_widths(at, reach, trust, (20, 40))
-    maps, covered = windows.gaussians(), windows.trusted()
+    reach, confidence = torch.tensor([[2, 5]]), torch.tensor([[[0.7], [0.4]]])
+    windows = of_widths(at, reach, confidence, (20, 40))
+    maps, covered = windows.gaussians(), windows.confidences()
     assert covered.sum().item() == pytest.approx(0.7 * 5**2 + 0.4 * 11**2)
     torch.testing.assert_close(maps[0, 0, 10, [12, 35]], torch.tensor([-18 * 4 / 25, -18 * 25 / 121]).exp())
     assert maps[0, 0, 10, [10, 30]].tolist() == [1, 1]
@@ -77,13 +80,13 @@ def test_windows_of_many_widths_equal_loops_over_cells_also_at_borders_and_where
         [torch.randint(-3, 17, (2, 3, 2), generator=random), torch.randint(-3, 12, (2, 3, 2), generator=random)], -1
     ).float()
     at[0, 0], at[0, 1, 0] = torch.tensor([5.0, 7.0]), torch.tensor([7.0, 6.0])
-    reach, trust = torch.randint(0, 5, (2, 3), generator=random), torch.ones(2, 3, 2)
-    trust[1, 0] = 0
-    maps = of_widths(at, reach, trust, size).gaussians()
+    reach, confidence = torch.randint(0, 5, (2, 3), generator=random), torch.ones(2, 3, 2)
+    confidence[1, 0] = 0
+    maps = of_widths(at, reach, confidence, size).gaussians()
     for image in range(2):
         for k in range(2):
             each = [
-                stamp(at[image, person, k], reach[image, person].item(), size) * trust[image, person, k].item()
+                stamp(at[image, person, k], reach[image, person].item(), size) * confidence[image, person, k].item()
                 for person in range(3)
             ]
             np.testing.assert_allclose(maps[image, k], np.max(each, 0), atol=1e-6)
@@ -102,5 +105,5 @@ def stamp(at: torch.Tensor, reach: int, size: tuple[int, int]) -> np.ndarray:
 
 def test_nobody_leaves_empty_maps() -> None:
     windows = Windows.around(torch.zeros(2, 3, 4, 2), torch.zeros(2, 3, 4), 2.0, 7.0, 7.0, (8, 8))
-    maps, covered = windows.gaussians(), windows.trusted()
+    maps, covered = windows.gaussians(), windows.confidences()
     assert maps.abs().sum() == covered.abs().sum() == 0

@@ -8,7 +8,7 @@ import torch
 from semipose.codecs.center_offset import CenterOffset
 from semipose.codecs.rescoring import Rescorer, pose_features
 from semipose.pose.skeleton import PRESETS
-from tests.codecs.scenes import SIZE, SKELETON, answer, scene
+from tests.codecs.scenes import SIZE, SKELETON, perfect_output, scene
 
 # The published list of CrowdPose has the shoulders' bone, which ours lacks.
 CROWDPOSE = replace(PRESETS["crowdpose_14"], bones=(*PRESETS["crowdpose_14"].bones, (0, 1)))
@@ -45,6 +45,8 @@ def test_a_trained_rescorer_prefers_better_poses_and_orders_people_by_it() -> No
     assert torch.corrcoef(told)[0, 1] > 0.6
     here = scene((2,))
     codec = CenterOffset(SIZE, SKELETON)
-    before, after = (each.decode(answer(codec, here)).person[0] for each in (codec, replace(codec, rescorer=rescorer)))
+    before, after = (
+        each.decode(perfect_output(codec, here)).person[0] for each in (codec, replace(codec, rescorer=rescorer))
+    )
     assert ((before > 0) == (after > 0)).all()
     assert not torch.allclose(before, after)

@@ -1,4 +1,4 @@
-"""What holds for all detector-free networks: empty images, trust, mirrors, and no read from the device in training."""
+"""All detector-free networks: empty images, confidence, mirrors, and no read from the device in training."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from semipose.geometry import Affine
 from semipose.methods.mean_teacher import MeanTeacher
 from semipose.scene import Scene
 from semipose.views.view import View
-from tests.codecs.scenes import CODECS, SIZE, SKELETON, answer, apart, mirrored, scene, worst
+from tests.codecs.scenes import CODECS, SIZE, SKELETON, apart, mirrored, perfect_output, scene, worst
 from tests.networks.named import small_scene
 from tests.people import builder
 
@@ -42,9 +42,9 @@ def soft(parameters: Tensor, shared: Tensor, _: Tensor) -> Tensor:
 
 
 def noise(codec: SceneCodec, here: Scene) -> Fields:
-    """An answer as far off as that of an untrained network."""
+    """An perfect_output as far off as that of an untrained network."""
     torch.manual_seed(0)
-    fields = answer(codec, here)
+    fields = perfect_output(codec, here)
     for name, field in fields.items():
         fields[name] = replace(field, maps=(field.maps + torch.randn_like(field.maps)).clamp(0.01, 0.99))
     return fields
@@ -64,7 +64,7 @@ def test_images_without_people_cost_nothing_but_their_maps_and_gradients_stay_fi
     sum(losses.values(), torch.zeros(())).backward()
     assert all(grad is None or torch.isfinite(grad).all() for grad in (each.grad for each in asked.values()))
     assert asked["heatmap"].grad.abs().sum() > 0  # type: ignore[union-attr]
-    found = codec.decode(answer(codec, here))
+    found = codec.decode(perfect_output(codec, here))
     assert found.person.sum() == found.keypoints.abs().sum() == found.scores.sum() == 0
 
 
@@ -81,7 +81,7 @@ def test_every_field_learns(codec: SceneCodec) -> None:
 
 
 @by_codec
-def test_fully_trusted_people_weigh_as_labels_do(codec: SceneCodec) -> None:
+def test_fully_confident_people_weigh_as_labels_do(codec: SceneCodec) -> None:
     here = scene()
     fields = noise(codec, here)
     losses = codec.losses(fields, here)
@@ -93,7 +93,7 @@ def test_fully_trusted_people_weigh_as_labels_do(codec: SceneCodec) -> None:
 @by_codec
 def test_a_perfect_answer_costs_no_more_than_any_near_it(codec: SceneCodec) -> None:
     here = scene()
-    right, wrong = codec.losses(answer(codec, here), here), codec.losses(noise(codec, here), here)
+    right, wrong = codec.losses(perfect_output(codec, here), here), codec.losses(noise(codec, here), here)
     assert right["heatmap"] < 0.3 * wrong["heatmap"]
     if not isinstance(codec, Instance):
         assert right["heatmap"] == 0
@@ -117,7 +117,7 @@ def test_the_less_sure_a_teacher_is_the_less_its_maps_weigh(codec: SceneCodec) -
 @by_codec
 def test_a_teacher_frozen_at_background_teaches_nobody(codec: SceneCodec) -> None:
     here = scene()
-    fields = answer(codec, here)
+    fields = perfect_output(codec, here)
     empty = Fields({name: replace(field, maps=torch.zeros_like(field.maps)) for name, field in fields.items()})
     if isinstance(fields, InstanceFields):
         empty = InstanceFields(empty, fields.features, torch.zeros_like(fields.shared), soft)
@@ -133,7 +133,7 @@ def test_a_teacher_frozen_at_background_teaches_nobody(codec: SceneCodec) -> Non
 @by_codec
 def test_found_people_are_as_good_as_labels_where_the_answer_is_perfect(codec: SceneCodec) -> None:
     here = scene((2, 4))
-    found, reliable = codec.detect(answer(codec, here), 6)
+    found, reliable = codec.detect(perfect_output(codec, here), 6)
     assert (reliable & found.present).sum() == 6
     assert (found.weight > 0).sum() == 6
     assert found.visible[found.weight == 0].sum() == 0
@@ -193,14 +193,14 @@ def test_the_order_of_people_changes_nothing(codec: SceneCodec) -> None:
 
 
 @by_codec
-def test_without_negatives_only_what_is_trusted_counts_and_as_much(codec: SceneCodec) -> None:
+def test_without_negatives_only_confident_keypoints_count_and_as_much(codec: SceneCodec) -> None:
     here = scene((2,))
     here = replace(here, visible=here.visible * torch.tensor([1.0, 0.3, 0.5, 0, 1]))
     here.valid[:, :, :, 16:] = 0
     maps, weights = codec.targets(here, negatives=False)
-    for k, trust in enumerate((1.0, 0.3, 0.5, 0, 1)):
+    for k, confidence in enumerate((1.0, 0.3, 0.5, 0, 1)):
         weight, heat = weights["heatmap"].maps[0, k], maps["heatmap"].maps[0, k]
-        assert weight.unique().tolist() == torch.tensor(sorted({0.0, trust})).tolist()
+        assert weight.unique().tolist() == torch.tensor(sorted({0.0, confidence})).tolist()
         assert (weight[:, 16:] == 0).all()
         assert (heat[weight == 0][:, None] * here.valid[0, 0][weight == 0][:, None] == 0).all()
     assert 0 < (weights["heatmap"].maps > 0).float().mean() < 0.5
@@ -209,7 +209,7 @@ def test_without_negatives_only_what_is_trusted_counts_and_as_much(codec: SceneC
 @by_codec
 def test_the_flip_test_of_a_mirrored_answer_is_the_answer(codec: SceneCodec) -> None:
     here = scene()
-    straight, flipped = answer(codec, here), answer(codec, mirrored(here))
+    straight, flipped = perfect_output(codec, here), perfect_output(codec, mirrored(here))
     both = mirrored_mean(straight, flipped, SIZE[1])
     if not isinstance(codec, AssociativeEmbedding):
         for name, field in straight.items():
@@ -228,8 +228,8 @@ def test_the_flip_test_of_a_mirrored_answer_is_the_answer(codec: SceneCodec) -> 
 @by_codec
 def test_half_precision_answers_have_losses_and_people_in_full(codec: SceneCodec) -> None:
     here = scene()
-    fields, _ = leaves(answer(codec, here), dtype=torch.bfloat16)
-    exact = codec.losses(leaves(answer(codec, here))[0], here)
+    fields, _ = leaves(perfect_output(codec, here), dtype=torch.bfloat16)
+    exact = codec.losses(leaves(perfect_output(codec, here))[0], here)
     for name, loss in codec.losses(fields, here).items():
         assert loss.dtype == torch.float32
         torch.testing.assert_close(loss, exact[name], rtol=0.05, atol=5e-3)
@@ -241,8 +241,8 @@ def test_half_precision_answers_have_losses_and_people_in_full(codec: SceneCodec
 @pytest.mark.parametrize("number", [torch.nan, torch.inf])
 def test_a_network_gone_bad_is_read_without_harm(codec: SceneCodec, number: float) -> None:
     here = scene()
-    for broken in answer(codec, here):
-        fields = answer(codec, here)
+    for broken in perfect_output(codec, here):
+        fields = perfect_output(codec, here)
         fields[broken] = replace(fields[broken], maps=torch.full_like(fields[broken].maps, number))
         found, on_device = codec.decode(fields), codec.detect(fields, 5)[0]
         assert all(torch.isfinite(each).all() for each in (found.keypoints, on_device.keypoints))
@@ -304,7 +304,7 @@ def test_the_codec_is_chosen_by_what_a_network_answers() -> None:
 def test_sizes_are_the_published_ones_at_512_pixels_and_in_proportion_elsewhere() -> None:
     for side, sigma, least in ((512, 2.0, 32), (1024, 4.0, 64), (128, 1.5, 8)):
         codec = CenterOffset((side, side), SKELETON)
-        assert (codec.sigma, codec.least_side, codec.cells) == (sigma, least, (side // 4, side // 4))
+        assert (codec.sigma, codec.min_side, codec.cells) == (sigma, least, (side // 4, side // 4))
 
 
 @pytest.mark.parametrize("name", ["higher_hrnet", "dekr", "cid"])
@@ -326,18 +326,18 @@ def test_a_network_answers_in_its_codecs_terms(name: str) -> None:
     assert codec.decode(both, 7).keypoints.shape == (2, 7, 5, 2)
 
 
-def consistency(codec: SceneCodec, student: Fields, teacher: Fields, trusted: Tensor | None = None) -> Tensor:
-    """Of an answer to mirrored images with a teacher's answer to them as they are."""
+def consistency(codec: SceneCodec, student: Fields, teacher: Fields, confidence_mask: Tensor | None = None) -> Tensor:
+    """Of an perfect_output to mirrored images with a teacher's perfect_output to them as they are."""
     method = MeanTeacher(builder(0, SKELETON), SKELETON)
     mirror = Affine.mirror(SIZE[1], 2)
     weak, strong = (View(torch.zeros(2, 3, *SIZE), affine) for affine in (Affine.identity(2), mirror))
-    return method.consistency_loss(student, teacher, weak, strong, trusted)
+    return method.consistency_loss(student, teacher, weak, strong, confidence_mask)
 
 
 @by_codec
 def test_a_teachers_maps_are_mirrored_with_their_partners_exchanged(codec: SceneCodec) -> None:
     here = scene((2, 4))
-    teacher, student = answer(codec, here), answer(codec, mirrored(here))
+    teacher, student = perfect_output(codec, here), perfect_output(codec, mirrored(here))
     right = consistency(codec, student, teacher)
     for name in set(student) & {"heatmap", "fine_heatmap"}:
         student[name] = replace(student[name], maps=student[name].maps[:, list(SKELETON.flip)])
@@ -345,15 +345,15 @@ def test_a_teachers_maps_are_mirrored_with_their_partners_exchanged(codec: Scene
 
 
 @by_codec
-def test_of_a_teachers_distrusted_maps_only_centers_are_learned(codec: SceneCodec) -> None:
+def test_only_centers_are_learned_where_a_teachers_maps_are_not_confident(codec: SceneCodec) -> None:
     here = scene((2, 4))
     fields, asked = leaves(noise(codec, mirrored(here)))
-    consistency(codec, fields, answer(codec, here), torch.zeros(2, len(SKELETON))).backward()
+    consistency(codec, fields, perfect_output(codec, here), torch.zeros(2, len(SKELETON))).backward()
     learned = {name for name, leaf in asked.items() if leaf.grad is not None and leaf.grad.abs().sum() > 0}
     assert learned == ({"center"} if "center" in fields else set())
     fields, asked = leaves(noise(codec, mirrored(here)))
     only = torch.tensor([[0.0, 1, 0, 0, 0]]).expand(2, -1)
-    consistency(codec, fields, answer(codec, here), only).backward()
+    consistency(codec, fields, perfect_output(codec, here), only).backward()
     grad = asked["heatmap"].grad
     assert grad is not None
     # In a mirrored view the left hand takes the right one's place.

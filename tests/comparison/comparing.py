@@ -1,4 +1,4 @@
-"""Small comparisons of drawn people, whose jobs run one after the other in this process."""
+"""Small comparisons on synthetic people, whose jobs run one after the other in this process."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,7 @@ class Here:
 
 
 def people(folder: Path, count: int, seed: int = 0) -> tuple[Path, Path]:
-    """(labels, images) of drawn people."""
+    """(labels, images) of synthetic people."""
     return write_people(folder, count, seed=seed, size=(72, 64), difficulty=0.2), folder / "images"
 
 

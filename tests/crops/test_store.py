@@ -17,7 +17,7 @@ from semipose.crops.places import Sharing, choose_cache
 from semipose.crops.store import CropStore
 from semipose.data.people import People
 from semipose.errors import DataError, UsageError
-from tests import drawn
+from tests import synthetic_people
 
 SIZE = (64, 64)
 FRAME = CropFrame(SIZE)
@@ -50,7 +50,7 @@ def several(people: People) -> People:
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_every_place_gives_the_same_people_and_crops(tmp_path: Path, broken: bool) -> None:
-    people = drawn.people(tmp_path, 6)
+    people = synthetic_people.people(tmp_path, 6)
     if broken:
         Path(people.images.files[2]).write_bytes(b"not a picture")
     rows = np.array([4, 0, 2, 4])
@@ -70,7 +70,7 @@ def test_every_place_gives_the_same_people_and_crops(tmp_path: Path, broken: boo
 
 @pytest.mark.parametrize("place", PLACES)
 def test_an_image_of_several_people_is_decoded_once(tmp_path: Path, read: list[str], place: str) -> None:
-    people = several(drawn.people(tmp_path, 3))
+    people = several(synthetic_people.people(tmp_path, 3))
     store = CropStore(people, SIZE, place, disk_limit=DISK)
     assert sorted(read) == sorted(people.images.files)
     read.clear()
@@ -82,7 +82,7 @@ def test_an_image_of_several_people_is_decoded_once(tmp_path: Path, read: list[s
 
 
 def test_an_epoch_from_disk_decodes_nothing_in_the_next_run(tmp_path: Path, read: list[str]) -> None:
-    people = drawn.people(tmp_path, 5)
+    people = synthetic_people.people(tmp_path, 5)
     CropStore(people, SIZE, "disk", disk_limit=DISK)
     read.clear()
     again = CropStore(people, SIZE, "disk", disk_limit=DISK)
@@ -91,7 +91,7 @@ def test_an_epoch_from_disk_decodes_nothing_in_the_next_run(tmp_path: Path, read
 
 
 def test_runs_that_divide_the_same_people_otherwise_share_a_file(tmp_path: Path, folder: Path, read: list[str]) -> None:
-    people = several(drawn.people(tmp_path, 3))
+    people = several(synthetic_people.people(tmp_path, 3))
     crops = CropStore(people, SIZE, "ram").get(np.arange(6))
     for cut in (2, 4):
         parts = people.select(slice(None, cut)), people.select(slice(cut, None))
@@ -105,7 +105,7 @@ def test_runs_that_divide_the_same_people_otherwise_share_a_file(tmp_path: Path,
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="elsewhere than on Linux each process has its own crops")
 def test_processes_share_crops_in_memory(tmp_path: Path, read: list[str]) -> None:
-    people = drawn.people(tmp_path, 4)
+    people = synthetic_people.people(tmp_path, 4)
     Path(people.images.files[1]).write_bytes(b"not a picture")
     told: list[tuple[int, int]] = []
 
@@ -142,7 +142,7 @@ def test_auto_takes_the_fastest_place_with_room(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_more_than_the_disk_limit_is_refused(tmp_path: Path, folder: Path) -> None:
-    people = drawn.people(tmp_path, 3)
+    people = synthetic_people.people(tmp_path, 3)
     with pytest.raises(UsageError, match=r"--cache disk: the crops take .* Use a larger --cache-limit"):
         CropStore(people, SIZE, "disk", disk_limit=2 * CROP_BYTES)
 
@@ -150,13 +150,13 @@ def test_more_than_the_disk_limit_is_refused(tmp_path: Path, folder: Path) -> No
 def test_a_cache_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(DataError, match="SEMIPOSE_CACHE"):
-        CropStore(drawn.people(tmp_path, 3), SIZE, "disk", disk_limit=DISK)
+        CropStore(synthetic_people.people(tmp_path, 3), SIZE, "disk", disk_limit=DISK)
 
 
 def test_crops_that_were_damaged_on_disk_are_decoded_and_made_anew(
     tmp_path: Path, folder: Path, read: list[str]
 ) -> None:
-    people = drawn.people(tmp_path, 4)
+    people = synthetic_people.people(tmp_path, 4)
     expected = CropStore(people, SIZE, "disk", disk_limit=DISK).get(np.arange(4))
     (file,) = folder.glob("*.crops")
     with open(file, "r+b") as stream:
@@ -173,7 +173,7 @@ def test_crops_that_were_damaged_on_disk_are_decoded_and_made_anew(
 
 @pytest.mark.parametrize("place", PLACES[1:])
 def test_keypoints_lie_on_the_same_pixels_of_the_crop(tmp_path: Path, place: str) -> None:
-    people = drawn.people(tmp_path, 4)
+    people = synthetic_people.people(tmp_path, 4)
     store = CropStore(people, SIZE, place, disk_limit=DISK)
     back = store.affines.inverse() @ torch.cat([store.keypoints(), torch.ones(4, 14, 1)], -1).mT
     found = back.mT[..., :2].numpy()
@@ -182,7 +182,7 @@ def test_keypoints_lie_on_the_same_pixels_of_the_crop(tmp_path: Path, place: str
 
 @pytest.mark.parametrize("place", ["ram", "disk"])
 def test_unreadable_labeled_images_are_refused(tmp_path: Path, place: str) -> None:
-    people = drawn.people(tmp_path, 3)
+    people = synthetic_people.people(tmp_path, 3)
     Path(people.images.files[1]).write_bytes(b"")
     for _ in range(2):
         with pytest.raises(DataError, match=r"1 labeled image.*0000001\.jpg"):
@@ -191,7 +191,7 @@ def test_unreadable_labeled_images_are_refused(tmp_path: Path, place: str) -> No
 
 @pytest.mark.parametrize("place", ["disk", "ram"])
 def test_an_image_that_was_mended_is_used_by_the_next_run(tmp_path: Path, place: str) -> None:
-    people = drawn.people(tmp_path, 3)
+    people = synthetic_people.people(tmp_path, 3)
     file = Path(people.images.files[1])
     content, times = file.read_bytes(), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
     file.write_bytes(b"?" * len(content))
@@ -204,7 +204,7 @@ def test_an_image_that_was_mended_is_used_by_the_next_run(tmp_path: Path, place:
 
 
 def test_a_file_that_vanishes_during_training_is_named(tmp_path: Path) -> None:
-    people = drawn.people(tmp_path, 3)
+    people = synthetic_people.people(tmp_path, 3)
     store = CropStore(people, SIZE, "none")
     Path(people.images.files[1]).unlink()
     store.get(np.array([0, 2]))
@@ -213,7 +213,7 @@ def test_a_file_that_vanishes_during_training_is_named(tmp_path: Path) -> None:
 
 
 def test_a_fault_in_a_decoding_thread_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = CropStore(drawn.people(tmp_path, 3), SIZE, "none")
+    store = CropStore(synthetic_people.people(tmp_path, 3), SIZE, "none")
 
     def dies(*_: object) -> None:
         raise MemoryError("no room for the picture")
@@ -225,7 +225,7 @@ def test_a_fault_in_a_decoding_thread_ends_the_run(tmp_path: Path, monkeypatch: 
 
 def test_crops_are_in_memory_once(tmp_path: Path) -> None:
     """270 MB of them, in a process of its own; also where an unreadable image leaves a gap."""
-    drawn.people(tmp_path, 3)
+    synthetic_people.people(tmp_path, 3)
     script = """
 import json, resource, sys
 import numpy as np, torch

@@ -23,7 +23,7 @@ from semipose.engine.trainer import Trainer
 from semipose.formats.load import Data
 from semipose.networks import DETECTOR_FREE
 from semipose.networks.backbone import Backbone
-from tests import drawn, scenes
+from tests import scenes, synthetic_people
 
 ALL = methods.methods_for("resnet18")
 # Operators of a step, to those of its networks' bare passes: against loops, as torch.compile takes care of launches.
@@ -32,7 +32,7 @@ MOST = 2.5
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> People:
-    return drawn.people(tmp_path_factory.mktemp("drawn"), 12)
+    return synthetic_people.people(tmp_path_factory.mktemp("drawn"), 12)
 
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def late(people: People, name: str, batch_size: int = 4, device: torch.device = 
             **changes,
         }
     )
-    data = Data(people.select(np.arange(8)), drawn.unlabeled(people), None, "given")
+    data = Data(people.select(np.arange(8)), synthetic_people.unlabeled(people), None, "given")
     stores = Stores.read(data, settings, device)
     trainer = make_trainer(settings, {}, people.skeleton, stores, Path("nowhere"))
     trainer.update = 900

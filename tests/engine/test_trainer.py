@@ -24,7 +24,7 @@ from semipose.methods.method import Method, Progress, Step
 from semipose.metrics.score import Score
 from semipose.system.tensor_file import load, read_record
 from semipose.views.view import Batch
-from tests import drawn
+from tests import synthetic_people
 
 SETTINGS = Settings.from_values(
     {
@@ -43,8 +43,10 @@ SETTINGS = Settings.from_values(
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
-    people = drawn.people(tmp_path_factory.mktemp("drawn"), 12)
-    data = Data(people.select(np.arange(4)), drawn.unlabeled(people), people.select(np.arange(8, 12)), "given")
+    people = synthetic_people.people(tmp_path_factory.mktemp("drawn"), 12)
+    data = Data(
+        people.select(np.arange(4)), synthetic_people.unlabeled(people), people.select(np.arange(8, 12)), "given"
+    )
     return Stores.read(data, SETTINGS, torch.device("cpu"))
 
 

@@ -17,7 +17,7 @@ from semipose.crops.crop import read_image
 from semipose.errors import DataError, UsageError, WriteError
 from semipose.formats import video
 from semipose.formats.video import Clip, Frames, Sampling, frame_files, frame_name
-from tests.drawn import people
+from tests.synthetic_people import people
 
 SIZE = (120, 160)
 Picture = np.ndarray
@@ -25,7 +25,7 @@ Picture = np.ndarray
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
-    """Six drawn people, all different."""
+    """Six synthetic people, all different."""
     found = people(tmp_path_factory.mktemp("drawn"), 6, size=SIZE)
     return [cv2.imread(file) for file in found.images.files]
 

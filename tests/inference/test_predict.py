@@ -12,7 +12,7 @@ from semipose.crops.store import CropStore
 from semipose.fields import Fields
 from semipose.inference.options import EvalOptions
 from semipose.inference.top_down import predict_people
-from tests import drawn
+from tests import synthetic_people
 
 SIZE = (96, 64)
 
@@ -41,7 +41,7 @@ class Oracle(nn.Module):
 
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_a_perfect_network_gives_the_labels_back(tmp_path: Path, flip_test: bool) -> None:
-    people = drawn.people(tmp_path, 7)
+    people = synthetic_people.people(tmp_path, 7)
     store = CropStore(people, SIZE)
     found = predict_people(Oracle(store), store, people.skeleton, EvalOptions(batch_size=7, flip_test=flip_test))
     seen = (people.poses.visible > 0) & (found.scores > 0.3)
@@ -51,7 +51,7 @@ def test_a_perfect_network_gives_the_labels_back(tmp_path: Path, flip_test: bool
 
 
 def test_the_batch_size_does_not_matter(tmp_path: Path) -> None:
-    people = drawn.people(tmp_path, 5)
+    people = synthetic_people.people(tmp_path, 5)
     store = CropStore(people, SIZE)
     one, all_ = (
         predict_people(Oracle(store), store, people.skeleton, EvalOptions(batch_size=size)) for size in (2, 64)

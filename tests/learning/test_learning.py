@@ -1,4 +1,4 @@
-"""Does it learn? Every method, on a handful of drawn people that it is then asked about again."""
+"""Does it learn? Every method, on a handful of synthetic people that it is then asked about again."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from semipose.config.settings import Settings
 from semipose.engine.setup import Stores, make_trainer
 from semipose.formats.load import Data
 from semipose.networks.network import PoseNetwork
-from tests import drawn
+from tests import synthetic_people
 
 SETTINGS = Settings.from_values(
     {
@@ -32,8 +32,8 @@ SETTINGS = Settings.from_values(
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
-    people = drawn.people(tmp_path_factory.mktemp("drawn"), 12)
-    data = Data(people, drawn.unlabeled(people), people, "the labeled people")
+    people = synthetic_people.people(tmp_path_factory.mktemp("drawn"), 12)
+    data = Data(people, synthetic_people.unlabeled(people), people, "the labeled people")
     return Stores.read(data, SETTINGS, torch.device("cpu"))
 
 

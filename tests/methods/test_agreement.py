@@ -1,4 +1,4 @@
-"""Two answers made one: the mean where their peaks are near, else the higher one (T-R4 of the spec)."""
+"""Two predictions merged: the mean where their peaks are near, else the higher one (T-R4 of the spec)."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from semipose.fields import Field, Fields
 from semipose.methods._agreement import agreement, blend
 
 
-def answer(cell: tuple[int, int], height: float) -> Fields:
+def one_peak(cell: tuple[int, int], height: float) -> Fields:
     maps = torch.zeros(1, 1, 16, 12)
     maps[0, 0, cell[1], cell[0]] = height
     return Fields({"heatmap": Field(maps, "scalar", 4, (0,))})
@@ -28,7 +28,7 @@ def answer(cell: tuple[int, int], height: float) -> Fields:
 def test_near_peaks_are_averaged_and_of_others_the_higher_one_is_taken(
     cell: tuple[int, int], height: float, share: float
 ) -> None:
-    first, second = answer((5, 8), 0.5), answer(cell, height)
+    first, second = one_peak((5, 8), 0.5), one_peak(cell, height)
     expected = (1 - share) * first["heatmap"].maps + share * second["heatmap"].maps
     torch.testing.assert_close(agreement(first, second, torch.ones(()))["heatmap"].maps, expected)
     assert torch.equal(agreement(first, second, torch.zeros(()))["heatmap"].maps, first["heatmap"].maps)

@@ -11,7 +11,7 @@ from semipose.methods._correction import Corrected, correct
 SIZE = (64, 48)
 
 
-def answer(positions: list[tuple[int, int]], value: float) -> Fields:
+def prediction(positions: list[tuple[int, int]], value: float) -> Fields:
     """One image's maps of `value` with a slightly higher cell at each position (x, y)."""
     maps = torch.full((1, len(positions), *SIZE), value)
     for keypoint, (x, y) in enumerate(positions):
@@ -23,10 +23,10 @@ def as_fields(maps: Tensor) -> Fields:
     return Fields({"heatmap": Field(maps, "scalar", 4, tuple(range(maps.shape[1])))})
 
 
-FIRST = answer([(10, 10), (20, 30), (5, 5), (0, 0)], 1.0)
-SECOND = answer([(13, 14), (20, 33), (5, 5), (47, 63)], 2.0)
-FIRST_BEFORE = answer([(12, 14), (20, 31), (6, 5), (40, 60)], 3.0)
-SECOND_BEFORE = answer([(10, 11), (26, 38), (5, 5), (1, 1)], 5.0)
+FIRST = prediction([(10, 10), (20, 30), (5, 5), (0, 0)], 1.0)
+SECOND = prediction([(13, 14), (20, 33), (5, 5), (47, 63)], 2.0)
+FIRST_BEFORE = prediction([(12, 14), (20, 31), (6, 5), (40, 60)], 3.0)
+SECOND_BEFORE = prediction([(10, 11), (26, 38), (5, 5), (1, 1)], 5.0)
 
 
 def golden() -> Corrected:
@@ -73,9 +73,9 @@ def random(seed: int, count: int = 6) -> Fields:
 
 
 def test_it_equals_the_loop_over_images_and_keypoints() -> None:
-    answers = [random(seed) for seed in range(4)]
-    found = correct((answers[0], answers[1]), (answers[2], answers[3]))
-    maps = [each["heatmap"].maps for each in answers]
+    predictions = [random(seed) for seed in range(4)]
+    found = correct((predictions[0], predictions[1]), (predictions[2], predictions[3]))
+    maps = [each["heatmap"].maps for each in predictions]
     for image in range(6):
         for keypoint in range(5):
             cells = [divmod(int(each[image, keypoint].argmax()), 12) for each in maps]
@@ -91,9 +91,9 @@ def test_it_equals_the_loop_over_images_and_keypoints() -> None:
 def test_it_is_a_few_operators_for_any_batch_and_reads_nothing_back() -> None:
     counts = []
     for images in (4, 16):
-        answers = [random(seed, images) for seed in range(4)]
+        predictions = [random(seed, images) for seed in range(4)]
         with Operators() as seen:
-            correct((answers[0], answers[1]), (answers[2], answers[3]))
+            correct((predictions[0], predictions[1]), (predictions[2], predictions[3]))
         counts.append(seen.count)
         assert not seen.blocking
     assert counts[0] == counts[1] <= 80

@@ -11,9 +11,9 @@ from semipose import methods
 from semipose.codecs.choose import scene_codec
 from semipose.errors import UsageError
 from semipose.losses.heatmap import total
-from semipose.methods._losses import chances
+from semipose.methods._losses import uniform_numbers
 from semipose.methods._people_threshold import MOMENTUM
-from semipose.methods._pseudo_people import learnable, select_pseudo_people
+from semipose.methods._pseudo_people import people_per_image, select_pseudo_people
 from semipose.methods.instance_pseudo_label import InstancePseudoLabel
 from semipose.methods.method import Progress
 from semipose.methods.pseudo_label import PseudoLabel
@@ -46,7 +46,7 @@ def test_people_that_are_surely_right_teach_what_labels_would(network: str) -> N
     scene = batch.labeled.scene(view, SKELETON.flip)
     fields = method.student(view.image)
     codec = scene_codec(fields, view.size, SKELETON)
-    supervised = codec.losses(fields, scene, chances(scene, batch.labeled.random))
+    supervised = codec.losses(fields, scene, uniform_numbers(scene, batch.labeled.random))
     torch.testing.assert_close(method.labeled_loss(fields, batch.labeled, view), total(supervised))
     learned = method.pseudo_label_losses(fields, scene, view, batch.labeled.random)
     assert any(loss > 0 for loss in learned.values())
@@ -99,8 +99,8 @@ def test_the_threshold_is_told_how_many_people_labels_show() -> None:
     method, batch = made("dekr"), batch_of("x@dekr")
     method(batch, LATE)
     labels = batch.labeled.labeled_in(batch.labeled.weak(), SKELETON.flip)
-    assert learnable(labels) > 0
-    assert method.threshold.labeled.item() == pytest.approx(MOMENTUM * learnable(labels))
+    assert people_per_image(labels) > 0
+    assert method.threshold.labeled.item() == pytest.approx(MOMENTUM * people_per_image(labels))
 
 
 @pytest.mark.parametrize("network", DETECTOR_FREE)
@@ -156,12 +156,12 @@ def test_the_sure_are_believed_the_doubtful_unknown_and_the_rest_nobody() -> Non
         assert (cells.flip(0) - edge).abs().max() <= 4
 
 
-def test_keypoints_that_are_not_trusted_belong_to_what_a_doubtful_person_hides() -> None:
+def test_keypoints_that_are_not_confident_belong_to_what_a_doubtful_person_hides() -> None:
     sure = found(0.3)
     keypoints, scores = sure.keypoints.clone(), torch.full_like(sure.visible, 0.9)
     keypoints[0, 0, 0], scores[0, 0, 0] = 44, 0.2
     sure = Scene.detected(keypoints, torch.ones_like(scores), sure.weight, sure.valid)
-    unsure = Scene.detected(keypoints, scores, sure.weight, sure.valid, least=0.3)
+    unsure = Scene.detected(keypoints, scores, sure.weight, sure.valid, min_score=0.3)
     assert (unsure.hull < 10).all()
     assert (sure.hull > 30).all()
     hidden = [select_pseudo_people(scene, YES, torch.tensor(0.5)).valid for scene in (sure, unsure)]
@@ -177,8 +177,10 @@ def test_too_few_keypoints_make_nobody() -> None:
     assert (pseudo.visible[0] > 0).sum(-1).tolist() == [3, 0]
     assert pseudo.weight[0].tolist() == pytest.approx([0.8, 0])
     numbers = [each.numpy() for each in (pseudo.keypoints, visible > 0, pseudo.box_size)]
-    assert learnable(Labels(*numbers)) == 1
-    assert learnable(Labels(*(np.concatenate([each, each, 0 * each]) for each in numbers))) == pytest.approx(2 / 3)
+    assert people_per_image(Labels(*numbers)) == 1
+    assert people_per_image(Labels(*(np.concatenate([each, each, 0 * each]) for each in numbers))) == pytest.approx(
+        2 / 3
+    )
 
 
 def test_people_whom_the_answer_describes_badly_are_not_believed() -> None:

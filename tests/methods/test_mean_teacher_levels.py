@@ -18,7 +18,7 @@ LATE = Progress(900, 1000)
 
 
 def made(**options: object) -> MeanTeacherLevels:
-    """The method with heads loud enough for answers to differ by more than rounding."""
+    """The method with heads loud enough for predictions to differ by more than rounding."""
     torch.manual_seed(0)
     method = MeanTeacherLevels(builder(), SKELETON, **options)  # type: ignore[arg-type]
     loud(method.student.network)
@@ -29,16 +29,16 @@ def made(**options: object) -> MeanTeacherLevels:
 def test_the_teacher_predicts_on_upright_crops_as_evaluation_does_with_the_flip_test() -> None:
     method, crops = made(), batch().unlabeled
     plain = crops.canonical()
-    answer = averaged_prediction(method.teacher, crops, plain, method.tta)["heatmap"].maps
+    prediction = averaged_prediction(method.teacher, crops, plain, method.tta)["heatmap"].maps
     network = method.teacher.network.eval()
     with torch.no_grad():
         alone, mirrored = network(plain.image), network(plain.image.flip(-1))
     want = mirrored_mean(alone, mirrored, SIZE[1])["heatmap"].maps
     # Cells of the border are missed by the mirrored view by a rounding error, and then hold the other's value.
-    torch.testing.assert_close(answer[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(prediction[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1], atol=1e-4, rtol=1e-4)
     one = averaged_prediction(method.teacher, crops, plain, 1)["heatmap"].maps
     torch.testing.assert_close(one, alone["heatmap"].maps, atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(one, answer, atol=1e-3)
+    assert not torch.allclose(one, prediction, atol=1e-3)
 
 
 def test_the_student_must_agree_in_the_strong_view_on_every_level(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,8 +51,8 @@ def test_the_student_must_agree_in_the_strong_view_on_every_level(monkeypatch: p
     plain, strong = crops.canonical(), crops.strong(crops.weak())
     assert torch.equal(views[0], both.labeled.weak().image)
     assert torch.equal(views[1], strong.image)
-    answer = averaged_prediction(method.teacher, crops, plain, 2)
-    target, weight = method.moved_target(answer, plain, strong)
+    prediction = averaged_prediction(method.teacher, crops, plain, 2)
+    target, weight = method.moved_target(prediction, plain, strong)
     want = field_loss(fields[1], target, weight)
     for name, share in (("level0", 0.2), ("level1", 0.5)):
         want = want + share * heatmap_loss(fields[1][name].maps, target["heatmap"].maps, weight)

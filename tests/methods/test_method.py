@@ -1,4 +1,4 @@
-"""What the methods share: labels in mirrored views, validity outside of the teacher's view, trust, ramps."""
+"""What the methods share: labels in mirrored views, validity outside of the teacher's view, confidence, ramps."""
 
 import pytest
 import torch
@@ -62,13 +62,13 @@ def test_outside_of_the_teachers_view_is_unknown_unless_asked_otherwise(
     assert right > 0
 
 
-def test_distrusted_maps_weigh_nothing_also_when_the_views_are_mirrored(method: MeanTeacher) -> None:
-    trusted = torch.ones(2, K)
+def test_maps_that_are_not_confident_weigh_nothing_also_when_the_views_are_mirrored(method: MeanTeacher) -> None:
+    confidence_mask = torch.ones(2, K)
     knee = SKELETON.keypoints.index("left_knee")
-    trusted[:, knee] = 0
+    confidence_mask[:, knee] = 0
     predicted = torch.ones(2, K, 16, 16, requires_grad=True)
-    answer = heat(torch.zeros(2, K, 16, 16))
-    loss = method.consistency_loss(heat(predicted), answer, view(IDENTITY), view(MIRROR), trusted)
+    teacher_output = heat(torch.zeros(2, K, 16, 16))
+    loss = method.consistency_loss(heat(predicted), teacher_output, view(IDENTITY), view(MIRROR), confidence_mask)
     loss.backward()
     assert predicted.grad is not None
     silent = (predicted.grad.abs().amax((0, 2, 3)) == 0).nonzero().flatten().tolist()

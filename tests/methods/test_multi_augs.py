@@ -1,4 +1,4 @@
-"""MultiAugs: every path learns one answer, losses add up, a pair teaches crosswise (T11 and T13 of the spec)."""
+"""MultiAugs: every path learns one target, losses add up, a pair teaches crosswise (T11 and T13 of the spec)."""
 
 import pytest
 import torch

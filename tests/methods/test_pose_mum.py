@@ -73,7 +73,7 @@ def made(**options: Any) -> PoseMum:
 
 
 def tiles(name: str, grid: tuple[int, int] = (2, 2), count: int = 4) -> Tiles:
-    return Tiles.drawn(RandomKey(0, 0, "unlabeled", count, count), name, grid, count)
+    return Tiles.sampled(RandomKey(0, 0, "unlabeled", count, count), name, grid, count)
 
 
 def what_goes_into(module: nn.Module, run: Callable[[], object]) -> Tensor:
@@ -224,8 +224,8 @@ def test_m10_views_and_targets_are_the_same_with_mixing_on_or_off(joined: bool, 
 
 @pytest.mark.parametrize("joined", [False, True])
 def test_parts_of_a_batch_mix_as_the_whole_does_where_they_divide_into_groups(joined: bool) -> None:
-    chances = {"mix_input": 1, "mix_layers": 1}
-    method = PoseMum(of_patches, SKELETON, group=2, joined=joined, **chances).eval()  # type: ignore[arg-type]
+    uniform_numbers = {"mix_input": 1, "mix_layers": 1}
+    method = PoseMum(of_patches, SKELETON, group=2, joined=joined, **uniform_numbers).eval()  # type: ignore[arg-type]
     whole = batch(count=8)
     losses = [method(part, LATE).losses for part in (whole, *split(whole, 4))]
     for name, loss in losses[0].items():

@@ -108,7 +108,7 @@ def test_hard_labels_are_full_peaks() -> None:
 
 
 @pytest.mark.parametrize("option", [{"threshold": 1e9}, {"weight": 0.0}])
-def test_nothing_is_learned_from_labels_that_are_not_trusted(option: dict[str, float]) -> None:
+def test_nothing_is_learned_from_labels_that_are_not_confident(option: dict[str, float]) -> None:
     step = method(stage_one=0.0, **option)(batch(), Progress(0, 100))
     assert step.losses["pseudo_label"].item() == 0
 

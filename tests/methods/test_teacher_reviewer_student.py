@@ -23,7 +23,7 @@ from semipose.networks.ema import Ema
 from semipose.networks.network import PoseNetwork
 from semipose.system import processes
 from semipose.system.tensor_file import load
-from tests import drawn, ranks, training
+from tests import ranks, synthetic_people, training
 from tests.people import SKELETON, batch, builder
 
 NAME = "teacher_reviewer_student"
@@ -234,7 +234,7 @@ def trainer(folder: Path, out: Path, val: bool = True, **options: Any) -> Traine
     settings = training.SETTINGS.chosen("flag", "", **SETTINGS)
     people = load_labels(folder / "labels.json", folder / "images")
     held_out = people.select(np.arange(8, 12)) if val else None
-    data = Data(people.select(np.arange(4)), drawn.unlabeled(people), held_out, "given" if val else "none")
+    data = Data(people.select(np.arange(4)), synthetic_people.unlabeled(people), held_out, "given" if val else "none")
     stores = Stores.read(data, settings, training.CPU)
     made = make_trainer(settings, methods.typed_options(NAME, options), people.skeleton, stores, out)
     if made.evaluate is not None:

@@ -86,7 +86,7 @@ def test_several_people_of_each_image_are_drawn_as_each_alone() -> None:
     rows = torch.arange(3)[:, None].expand(3, 2).flatten()
     cells = torch.tensor([[0, 0], [23, 15], [4, 9], [11, 3], [11, 3], [4, 9]])
     parameters = fields.parameters((cells[:, 1] * 24 + cells[:, 0]).view(3, 2))
-    together, apart = fields.drawn(parameters, cells), fields.instances(rows, cells)
+    together, apart = fields.person_maps(parameters, cells), fields.instances(rows, cells)
     assert apart.std() > 0.05
     torch.testing.assert_close(together, apart)
     slopes = [
@@ -140,7 +140,7 @@ def test_nobody_is_no_maps_and_no_gradient_that_is_not_finite() -> None:
     assert maps.shape == (0, 14, 16, 24)
     parameters = fields.parameters(torch.zeros(3, 0, dtype=torch.int64))
     assert parameters.shape == (0, network.head.neck.channels)
-    assert fields.drawn(parameters, nobody[1]).shape == (0, 14, 16, 24)
+    assert fields.person_maps(parameters, nobody[1]).shape == (0, 14, 16, 24)
     (maps.sum() + fields["center"].maps.sum()).backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 

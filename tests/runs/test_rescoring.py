@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from semipose.codecs.center_offset import LEAST_OKS
+from semipose.codecs.center_offset import MIN_OKS
 from semipose.codecs.rescoring import Rescorer
 from semipose.errors import DataError, UsageError
 from semipose.formats.load import Data, load
@@ -89,7 +89,7 @@ def test_eval_and_predict_multiply_scores_by_what_is_learned_from_labeled_images
     assert len(after) == len(before)
     with torch.no_grad():
         oks = judged.rescorer(torch.from_numpy(after.keypoints), torch.from_numpy(after.scores))
-    oks = oks.clamp_min(LEAST_OKS).numpy()
+    oks = oks.clamp_min(MIN_OKS).numpy()
     of = {tuple(pose.ravel().round(2)): score for pose, score in zip(before.keypoints, before.box_scores, strict=True)}
     was = np.array([of[tuple(pose.ravel().round(2))] for pose in after.keypoints])
     np.testing.assert_allclose(after.box_scores, was * oks, rtol=1e-3, atol=1e-5)

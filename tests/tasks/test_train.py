@@ -1,4 +1,4 @@
-"""The main job from files to answer, on a handful of drawn people."""
+"""The main job from files to answer, on a handful of synthetic people."""
 
 import errno
 import json

@@ -33,7 +33,7 @@ CHANGES: dict[str, Change] = {
     "keypoint_mix": lambda image, keypoints, random: keypoint_mix(image, keypoints, random, "c"),
     "cut_occlude": lambda image, keypoints, random: cut_occlude(image, keypoints, random, "c"),
     "mixup": lambda image, keypoints, random: mixup(image, random, "c")[0],
-    "tiles": lambda image, keypoints, random: Tiles.drawn(random, "c", (4, 3)).mix(image),
+    "tiles": lambda image, keypoints, random: Tiles.sampled(random, "c", (4, 3)).mix(image),
 }
 
 

@@ -14,7 +14,7 @@ GRIDS = [(1, 1), (2, 2), (4, 4), (4, 3)]
 
 
 def drawn(grid: tuple[int, int] = (4, 3), count: int = 8, group: int = 4, name: str = "t", seed: int = 0) -> Tiles:
-    return Tiles.drawn(RandomKey(seed, 0, "unlabeled", count, count), name, grid, group)
+    return Tiles.sampled(RandomKey(seed, 0, "unlabeled", count, count), name, grid, group)
 
 
 def images(size: tuple[int, int] = (48, 24), count: int = 8, channels: int = 3) -> Tensor:
@@ -118,13 +118,13 @@ def test_m8_maps_that_do_not_divide_are_refused(size: tuple[int, int], grid: tup
 @pytest.mark.parametrize(("count", "start"), [(6, 0), (4, 2)])
 def test_m9_people_who_do_not_divide_into_groups_are_refused(count: int, start: int) -> None:
     with pytest.raises(ValueError, match=f"{count} people cannot be divided into groups of 4"):
-        Tiles.drawn(RandomKey(0, 0, "unlabeled", count, 12, start), "t", (4, 3))
+        Tiles.sampled(RandomKey(0, 0, "unlabeled", count, 12, start), "t", (4, 3))
 
 
 def test_m9_processes_and_parts_exchange_what_one_would_and_nothing_with_each_other() -> None:
     whole = drawn(count=12).source
     for start in (0, 4, 8):
-        part = Tiles.drawn(RandomKey(0, 0, "unlabeled", 4, 12, start), "t", (4, 3)).source
+        part = Tiles.sampled(RandomKey(0, 0, "unlabeled", 4, 12, start), "t", (4, 3)).source
         assert np.array_equal(part + start, whole[start : start + 4])
         assert part.min() == 0
         assert part.max() == 3

@@ -1,4 +1,4 @@
-"""A small project of drawn people for tests that need files."""
+"""A small project of synthetic people for tests that need files."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from semipose.synthetic.single import write_people
 
 
 def people(folder: Path, count: int = 12, *, seed: int = 0, size: tuple[int, int] = (96, 72)) -> People:
-    """`count` drawn people in `folder`, with labels."""
+    """`count` synthetic people in `folder`, with labels."""
     labels = write_people(folder, count, seed=seed, size=size, difficulty=0.2)
     return load_labels(labels, folder / "images")
 
