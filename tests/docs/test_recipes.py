@@ -1,11 +1,12 @@
 """The recipes of docs/extending, followed to the letter in a copy of the package.
 
 Blocks with a title are files: python ones are written, diffs are applied to the copy. Then the commands of these pages
-run in one process that imports the copy: `train` with tiny settings, on a few synthetic people, and `eval` on its run.
+run in one process that imports the copy: `train` with tiny settings, on a few synthetic people, and `eval` and `worst` on its run.
 """
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,7 @@ def write_csv(labels: Path, file: Path) -> None:
 def commands() -> list[list[str]]:
     """The semipose commands of all recipes, with tiny settings where they train; runs are numbered in order."""
     found = []
+    trained = ""
     for block in blocks_of("bash", PAGES):
         for words in block.commands():
             if words[0] != "semipose":
@@ -94,8 +96,9 @@ def commands() -> list[list[str]]:
                 values = TINY | {"out": f"runs/{len(found)}"}
                 missing = [(f"--{name}", str(value)) for name, value in values.items() if f"--{name}" not in words]
                 words = [*words, *chain.from_iterable(missing)]
-            elif words[1] == "eval":
-                words = [word.replace("runs/labels-mean_teacher_levels-1", f"runs/{len(found) - 1}") for word in words]
+                trained = values["out"]
+            else:
+                words = [word.replace("runs/labels-mean_teacher_levels-1", trained) for word in words]
             found.append(words[1:])
     return found
 
@@ -114,7 +117,8 @@ def test_the_commands_of_the_recipes_run(followed: Path) -> None:
     assert done.stdout.count("= 0") == len(wanted)
     assert "TwoViews" in done.stdout or "two weak views" in done.stdout
     assert "within_5px" in done.stdout
-    assert {words[0] for words in wanted} == {"methods", "train", "eval", "check", "split"}
+    assert len(re.findall(r"^\w+ +\d+\.\d$", done.stdout, re.MULTILINE)) == 3
+    assert {words[0] for words in wanted} == {"methods", "train", "eval", "check", "split", "worst"}
 
 
 PLAIN = [block for block in blocks_of("python", PAGES) if not block.title]
