@@ -1,7 +1,8 @@
 """The recipes of docs/extending, followed to the letter in a copy of the package.
 
 Blocks with a title are files: python ones are written, diffs are applied to the copy. Then the commands of these pages
-run in one process that imports the copy: `train` with tiny settings, on a few synthetic people, and `eval` and `worst` on its run.
+run in one process that imports the copy: `train` with tiny settings, on a few synthetic people, and
+commands on the run of their page (or on the first run).
 """
 
 import json
@@ -31,10 +32,13 @@ TINY = {
     "workers": 1,
     "out": None,
 }
-# Runs each command and prints what it printed between lines that name it.
+# Runs each command and prints what it printed between lines that name it. Intervals of few resamples save seconds.
 DRIVER = """
 import json, sys
 from semipose.cli.main import main
+from semipose.metrics import bootstrap
+weights = bootstrap.resample_weights
+bootstrap.resample_weights = lambda images, *, resamples, **rest: weights(images, resamples=20, **rest)
 for words in json.loads(sys.argv[1]):
     print("$", *words, flush=True)
     code = main(words)
@@ -86,8 +90,10 @@ def write_csv(labels: Path, file: Path) -> None:
 def commands() -> list[list[str]]:
     """The semipose commands of all recipes, with tiny settings where they train; runs are numbered in order."""
     found = []
-    trained = ""
+    page, trained = None, ""
     for block in blocks_of("bash", PAGES):
+        if block.page != page:
+            page, trained = block.page, "runs/0"
         for words in block.commands():
             if words[0] != "semipose":
                 assert words[:3] == ["python", "-m", "pytest"], words
