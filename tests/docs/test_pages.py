@@ -21,7 +21,7 @@ OTHERS = {"--nproc-per-node", "--nnodes", "--rdzv-endpoint", "--compile", "--hel
 # Flags that a page says do not exist.
 PLANNED = {"docs/decisions.md": {"--sigma", "--boxes"}}
 # Files that a recipe tells its reader to write.
-EXAMPLES = {"semipose/methods/two_views.py"}
+EXAMPLES = {"semipose/methods/two_views.py", "tests/tasks/test_worst.py"}
 names = [page.relative_to(ROOT).as_posix() for page in PAGES]
 all_pages = pytest.mark.parametrize("page", PAGES, ids=names)
 
