@@ -62,7 +62,9 @@ def late(people: People, name: str, batch_size: int = 4, device: torch.device = 
 
 
 # Of one and of two networks, and with the most views.
-@pytest.mark.parametrize("name", ["mean_teacher", "sspcm", "multi_augs"])
+@pytest.mark.parametrize(
+    "name", ["mean_teacher", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sspcm", "multi_augs"))]
+)
 def test_operators_are_few_and_as_many_for_any_batch(people: People, name: str) -> None:
     trainer = late(people, name)
     seen = counted(trainer)
@@ -80,7 +82,16 @@ def crowds(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 # On a light backbone, whose passes are few.
 @pytest.mark.parametrize(
-    ("name", "network"), [*(("instance_pseudo_label", network) for network in DETECTOR_FREE), ("supervised", "cid")]
+    ("name", "network"),
+    [
+        ("instance_pseudo_label", "cid"),
+        pytest.param("supervised", "cid", marks=pytest.mark.slow),
+        *(
+            pytest.param("instance_pseudo_label", network, marks=pytest.mark.slow)
+            for network in DETECTOR_FREE
+            if network != "cid"
+        ),
+    ],
 )
 def test_a_step_on_whole_images_reads_nothing_back_and_asks_for_little_whatever_the_batch(
     crowds: Data, name: str, network: str

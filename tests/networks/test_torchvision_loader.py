@@ -11,6 +11,7 @@ from tests.networks.named import needs_timm
 
 
 @needs_timm
+@pytest.mark.slow
 def test_torchvision_and_timm_import_afterwards_and_nothing_else_loads_them() -> None:
     code = """
 import sys, semipose, semipose.networks.build, semipose.networks.weights, semipose.engine.setup
