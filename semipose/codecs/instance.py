@@ -63,9 +63,9 @@ class Instance(SceneCodec):
         confidence = torch.cat([scene.visible, (scene.weight * self.centered(scene))[..., None]], 2)
         windows = self._windows(self._cells(scene), confidence, self._reach(scene))
         maps, flip = windows.gaussians(), self.skeleton.flip
-        weight = (
-            scene.valid.expand_as(maps) if negatives else cell_weights(windows.confidences(), scene.valid, negatives)
-        )
+        weight = scene.valid.expand_as(maps)
+        if not negatives:
+            weight = cell_weights(windows.confidences(), scene.valid, negatives)
         return heatmap_and_center(maps, flip), heatmap_and_center(weight, flip)
 
     def map_losses(self, fields: Fields, targets: Fields, weights: Fields) -> dict[str, Tensor]:

@@ -102,7 +102,7 @@ class Live:
 
 
 class Clock:
-    """Measures the time of some updates, and the part of it spent waiting for data."""
+    """Measure the time of some updates, and the part of it spent waiting for data."""
 
     def __init__(self) -> None:
         self.restart()

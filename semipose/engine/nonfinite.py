@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Health:
-    """Restores buffers after non-finite steps, without reading anything back from the device.
+    """Restore buffers after non-finite steps, without reading anything back from the device.
 
     Optimizer and teachers skip such a step by themselves, but the forward pass has already updated the batch norm
     statistics of networks in train mode. `remember` keeps them before the step, `settle` restores them after it.
