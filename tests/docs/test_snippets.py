@@ -67,7 +67,7 @@ README_RUN = Path("runs/labels-mean_teacher_levels-1")
 TRAIN = ["semipose", "train", "labels.json", "--images", "img/", "--unlabeled", "frames/", "--baseline"]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _few_resamples() -> Iterator[None]:
     """Intervals of 20 resamples instead of 1,000, which saves seconds."""
     weights = bootstrap.resample_weights
@@ -80,7 +80,7 @@ def _few_resamples() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that the pages speak of, and the run that the README's train command makes."""
     folder = tmp_path_factory.mktemp("reader")
