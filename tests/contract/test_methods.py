@@ -7,6 +7,7 @@ ignores BatchNorm statistics (U2PL #64), a checkpoint without the teacher (YOLOX
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,8 +23,19 @@ from tests.people import SIZE, SKELETON
 from tests.whole import batch_of, builder_of, kinds
 
 THIRD_PARTY = "tests.contract.third_party:TwoViews"
-ALL = [*kinds(), THIRD_PARTY]
-SEMI = [name for name in ALL if methods.load(name.partition("@")[0]).uses_unlabeled]
+KINDS = [*kinds(), THIRD_PARTY]
+
+
+def marked(names: list[str]) -> list[Any]:
+    """Kinds as parameters; of those for detector-free networks one is in the quick suite, the others are slow."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow if "@" in name and name != "instance_pseudo_label@cid" else ())
+        for name in names
+    ]
+
+
+ALL = marked(KINDS)
+SEMI = marked([name for name in KINDS if methods.load(name.partition("@")[0]).uses_unlabeled])
 LATE = Progress(900, 1000)
 
 
@@ -98,7 +110,9 @@ def test_no_gradient_reaches_a_teacher_and_every_trained_weight_gets_one(name: s
         assert (parameter.grad is not None) == parameter.requires_grad, parameter_name
 
 
-@pytest.mark.parametrize("name", [name for name in SEMI if "@" not in name])
+@pytest.mark.parametrize(
+    "name", marked([name for name in KINDS if "@" not in name and methods.load(name).uses_unlabeled])
+)
 def test_targets_are_constants(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
 

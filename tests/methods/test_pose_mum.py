@@ -347,6 +347,7 @@ def train_without_eman(folder: Path) -> dict[str, str]:
         return training.digests(trainer)
 
 
+@pytest.mark.slow
 def test_without_eman_two_processes_keep_equal_teachers(tmp_path: Path) -> None:
     first, second = ranks.together(train_without_eman, training.people(tmp_path))
     assert len(first) > 100

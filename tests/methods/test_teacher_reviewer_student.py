@@ -247,6 +247,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return training.people(tmp_path_factory.mktemp("people"))
 
 
+@pytest.mark.slow
 def test_the_best_reviewer_is_the_teacher_of_the_best_checkpoint_also_after_a_kill(
     folder: Path, tmp_path: Path
 ) -> None:

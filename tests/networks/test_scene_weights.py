@@ -127,6 +127,7 @@ def test_a_public_checkpoint_is_loaded_whole_and_answers_the_same(tmp_path: Path
         torch.testing.assert_close(found[key].maps, maps, rtol=1e-4, atol=1e-4 * maps.abs().max().item())
 
 
+@pytest.mark.slow
 def test_cids_checkpoint_is_loaded_whole(tmp_path: Path) -> None:
     source, ours = lively(network("cid", seed=7)), network("cid")
     state = {key.removeprefix("head."): value for key, value in source.state_dict().items()}
@@ -138,6 +139,7 @@ def test_cids_checkpoint_is_loaded_whole(tmp_path: Path) -> None:
     assert all(torch.equal(found[key], value) for key, value in source.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_head_for_14_keypoints_is_taken_for_crowdposes(tmp_path: Path) -> None:
     name = "higher_hrnet"
     torch.save(PUBLISHED[name](14).state_dict(), tmp_path / "crowdpose.pth")
@@ -220,6 +222,7 @@ def test_the_variant_of_one_resolution_takes_its_part_of_the_whole(tmp_path: Pat
     assert "deconv_layers.0.0.0.weight" in report.unused
 
 
+@pytest.mark.slow
 def test_pieces_of_dekr_that_do_not_belong_together_are_not_taken(tmp_path: Path) -> None:
     state, ours = PublishedDekr(17).state_dict(), network("dekr")
     for lacking in ("offset_final_layer.3.", "offset_feature_layers.2.1.bn."):

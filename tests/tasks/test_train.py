@@ -121,6 +121,7 @@ def phases(folder: Path) -> list[tuple[int, int, int | None]]:
     return [tuple(phase) for phase in read_phases(folder)]
 
 
+@pytest.mark.slow
 def test_a_finished_run_trains_longer_in_a_phase_of_its_own_and_so_do_its_baselines(
     files: Demo, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +152,7 @@ def test_only_a_finished_run_trains_longer(files: Demo, tmp_path: Path, monkeypa
     assert phases(sp.resume(tmp_path / "run").folder) == [(0, 4, 4)]
 
 
+@pytest.mark.slow
 def test_the_baselines_of_a_run_that_stopped_early_train_as_long_as_it_did(files: Demo, tmp_path: Path) -> None:
     few = TINY | {"duration": 60, "lr": 1e-9}  # nothing gets better, once batch norm has found its statistics
     run = sp.train(read(files), out=tmp_path / "run", baseline=True, patience=2, **few)
@@ -164,6 +166,7 @@ def test_the_baselines_of_a_run_that_stopped_early_train_as_long_as_it_did(files
         sp.train(sp.load(files.labels, files.images, files.unlabeled), out=tmp_path / "blind", patience=2, **TINY)
 
 
+@pytest.mark.slow
 def test_a_time_is_measured_once(files: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timed = TINY | {"duration": "0.5s", "eval_every": 1000}
     with killed(monkeypatch, after=5):  # while an update is timed
@@ -395,6 +398,7 @@ def test_settings_say_where_they_come_from(files: Demo, tmp_path: Path) -> None:
     assert settings["lr"].source == "default"
 
 
+@pytest.mark.slow
 def test_two_seeds_differ_and_one_repeats_itself(files: Demo, tmp_path: Path) -> None:
     small = TINY | {"duration": 2}
     runs = [
@@ -406,6 +410,7 @@ def test_two_seeds_differ_and_one_repeats_itself(files: Demo, tmp_path: Path) ->
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
+@pytest.mark.slow
 def test_people_of_the_run_are_unchanged_by_training(files: Demo, tmp_path: Path) -> None:
     data = read(files)
     before = replace(data.labeled.poses)
