@@ -234,7 +234,7 @@ def _build_one(config: Any, skeleton: Skeleton) -> PoseNetwork:
         )
     options = {name: config[name] for name in _NETWORK_OPTIONS if name in config}
     if any(not isinstance(value, _NETWORK_OPTIONS[name]) for name, value in options.items()):
-        raise ValueError(f"network options {options}, expected names of head and backbone, and true or false otherwise")
+        raise ValueError(f"network options {options}, expected names of a head or backbone, else true or false")
     return build_network(str(config["name"]), skeleton, width=width, head_channels=channels, **options)
 
 
