@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args, get_type_hints
 
 from semipose.config.parsing import parse_value
 from semipose.errors import UsageError, suggestion
-from semipose.networks import DEFAULT_BACKBONE
+from semipose.networks import DEFAULT_BACKBONE, DEFAULT_HEAD, HEAD_CHANNELS, TIMM, has_head_choice
 from semipose.networks import DETECTOR_FREE as HEADS
 
 Source = Literal["flag", "yaml", "default", "data"]
@@ -158,8 +158,15 @@ class Settings:
     fine: bool | None = setting(None, "(higher_hrnet) Predict heatmaps of stride 2 as well; none = on.")
     adaptive: bool | None = setting(None, "(dekr) Use adaptive convolutions, slow on CPUs; none = on.")
     width: float = setting(1.0, "Number of channels, relative to the published network.")
-    head_channels: int = setting(256, "Channels of the head's deconvolutions; HRNet has none.")
+    head: Literal["deconvolution", "multi_scale"] = setting(
+        DEFAULT_HEAD,
+        "Head for one person: deconvolution, as published, or multi_scale, for small inputs; HRNet has its own.",
+    )
+    head_channels: int = setting(
+        HEAD_CHANNELS[DEFAULT_HEAD], "Channels of the head; default for multi_scale 64; HRNet has none."
+    )
     weights: Path | None = setting(None, "Pretrained weights to start from (.safetensors or a torch checkpoint).")
+    freeze: int = setting(0, "Stages of the backbone that keep their initial weights (0 to 4).")
     input_size: Size = setting(
         Size(256, 192), "Network input in pixels, height first, multiples of 32; default for whole images 512x512."
     )
@@ -270,6 +277,9 @@ class Settings:
         """Return these settings with the defaults of the network's kind; one UsageError lists all faults."""
         defaults = {name: value for name, value in self.kind.defaults.items() if self.origin(name).source == "default"}
         settings = self.chosen("default", f"{self.network} {self.kind.reason}", **defaults) if defaults else self
+        if self.head != DEFAULT_HEAD and self.origin("head_channels").source == "default":
+            channels = HEAD_CHANNELS[self.head]
+            settings = settings.chosen("default", f"usual for --head {self.head}", head_channels=channels)
         refuse(settings.faults())
         return settings
 
@@ -288,9 +298,12 @@ class Settings:
         """Return the default method for training `network`."""
         return str(rules_of(network).defaults.get("method", Settings.method))
 
-    def network_options(self) -> dict[str, Any]:
-        """Return the options of `build_network` that belong to this network alone."""
-        options = {"backbone": self.backbone, "fine": self.fine, "adaptive": self.adaptive}
+    def network_options(self, network: str | None = None) -> dict[str, Any]:
+        """Return the options of `build_network` for the run's network, or for another one, which shares the head."""
+        name = network or self.network
+        options: dict[str, Any] = {"head": self.head if has_head_choice(name) else None}
+        if name == self.network:
+            options |= {"backbone": self.backbone, "fine": self.fine, "adaptive": self.adaptive}
         return {name: value for name, value in options.items() if value is not None}
 
     def _place(self, name: str) -> str:
@@ -314,6 +327,8 @@ def _rules(s: Settings) -> list[tuple[str, bool, str]]:
     return [
         *_network_rules(s),
         ("weights", s.weights is None or s.weights.is_file(), "no such file; give a .safetensors or .pth file"),
+        ("freeze", 0 <= s.freeze <= 4, "must be 0 to 4 stages"),
+        ("freeze", s.freeze == 0 or s.weights is not None, "would keep random weights; give --weights FILE as well"),
         ("batch_size", s.batch_size >= 1, "must be at least 1"),
         ("unlabeled_batch_size", _at_least(s.unlabeled_batch_size, 1), "must be at least 1, or none"),
         ("accumulate", s.accumulate >= 1, "must be at least 1"),
@@ -366,9 +381,19 @@ def _network_rules(s: Settings) -> list[tuple[str, bool, str]]:
             f"{s.network} has a decoding of its own; leave it out",
         ),
         ("width", 0 < s.width <= 8, "must be above 0 and at most 8"),
+        ("head", s.head == DEFAULT_HEAD or has_head_choice(s.network), f"{s.network} {_own_head(s)}; leave it out"),
+        (
+            "freeze",
+            s.freeze == 0 or not body.startswith(TIMM),
+            "semipose does not know the stages of timm's networks; leave it out",
+        ),
         ("head_channels", s.head_channels >= 1, "must be at least 1"),
         ("head_channels", not deconvless, f"{body} has no deconvolutions; leave it out"),
     ]
+
+
+def _own_head(s: Settings) -> str:
+    return "has a head of its own" if s.kind.has_backbone else "merges all scales itself"
 
 
 def _at_least(value: int | None, minimum: int) -> bool:

@@ -24,7 +24,7 @@ from semipose.methods.method import Build, Method
 from semipose.metrics.score import Score
 from semipose.networks.build import build_network
 from semipose.networks.network import PoseNetwork
-from semipose.networks.weights import load_weights
+from semipose.networks.weights import WeightsReport, load_weights
 from semipose.pose.poses import Poses
 from semipose.pose.skeleton import Skeleton
 from semipose.system import processes
@@ -123,20 +123,36 @@ def builder(settings: Settings, skeleton: Skeleton, report: Callable[[str], None
     def build(role: str, *, network: str | None = None, weights: Path | None = None) -> PoseNetwork:
         seed = int(generator(settings.seed, "network", role).initial_seed())
         name = network or settings.network
-        # Options such as the backbone belong to the run's own network.
-        options = settings.network_options() if name == settings.network else {}
         built = build_network(
-            name, skeleton, width=settings.width, head_channels=settings.head_channels, seed=seed, **options
+            name,
+            skeleton,
+            width=settings.width,
+            head_channels=settings.head_channels,
+            seed=seed,
+            **settings.network_options(name),
         )
         file = weights or (settings.weights if name == settings.network else None)
-        if file is not None:
-            text = load_weights(built, file).text
-            if report is not None and text not in reported:
-                reported.add(text)
-                report(text)
+        loaded = None if file is None else load_weights(built, file)
+        if settings.freeze and name == settings.network:
+            freeze(built, settings.freeze, loaded)
+        if loaded is not None and report is not None and loaded.text not in reported:
+            reported.add(loaded.text)
+            report(loaded.text)
         return built
 
     return build
+
+
+def freeze(network: PoseNetwork, stages: int, loaded: WeightsReport | None) -> None:
+    """Freeze the first `stages` stages of the backbone. Raises UsageError if one of their tensors was not loaded."""
+    network.backbone.freeze(stages)
+    names = [f"backbone.{name}" for name in network.backbone.frozen_names()]
+    random = names if loaded is None else [name for name in names if name in loaded.missing]
+    if random:
+        raise UsageError(
+            f"--freeze {stages} would keep random weights: {len(random)} of {len(names)} tensors of these stages are "
+            f"not in the weights file, such as {random[0]}. Give another file by --weights, or freeze fewer stages."
+        )
 
 
 def make_method(

@@ -36,8 +36,8 @@ Source = str | Path | NDArray[np.uint8] | Sequence[str | Path]
 FRAMES_PER_CHUNK = 64
 # A damaged or hostile checkpoint must not allocate all memory: sides of the input in px, width, channels of the head.
 MAX_SIDE, MAX_WIDTH, MAX_CHANNELS, MAX_MEMBERS = 4096, 8.0, 8192, 8
-# Options of detector-free networks in a checkpoint's header.
-_NETWORK_OPTIONS = {"backbone": str, "fine": bool, "adaptive": bool, "identity_init": bool}
+# Options of networks in a checkpoint's header.
+_NETWORK_OPTIONS = {"head": str, "backbone": str, "fine": bool, "adaptive": bool, "identity_init": bool}
 
 
 @dataclass
@@ -234,7 +234,7 @@ def _build_one(config: Any, skeleton: Skeleton) -> PoseNetwork:
         )
     options = {name: config[name] for name in _NETWORK_OPTIONS if name in config}
     if any(not isinstance(value, _NETWORK_OPTIONS[name]) for name, value in options.items()):
-        raise ValueError(f"network options {options}, expected a backbone's name, and true or false for the others")
+        raise ValueError(f"network options {options}, expected names of a head or backbone, else true or false")
     return build_network(str(config["name"]), skeleton, width=width, head_channels=channels, **options)
 
 

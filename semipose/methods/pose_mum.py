@@ -11,7 +11,7 @@ from semipose.fields import Fields
 from semipose.methods.method import Build, Method, Progress, Step, as_teacher, confidence_mask
 from semipose.networks import STRIDE_MULTIPLE
 from semipose.networks.ema import Ema
-from semipose.networks.hooks import changing
+from semipose.networks.hooks import Change, changing
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
 from semipose.views.occlude import joint_cutout
@@ -143,10 +143,25 @@ class PoseMum(Method):
         if not mixings:
             return self.student(image)
         changes = {position: tiles.mix for position, tiles in mixings.items() if position is not None}
-        total = reduce(Tiles.then, mixings.values())
-        changes[self.student.head.after(_DECONVOLUTIONS_BEFORE_UNMIX[self.unmix])] = total.inverse().mix
-        with changing(changes):
+        with changing(changes | self._unmixings(mixings)):
             return self.student(mixings[None].mix(image) if None in mixings else image)
+
+    def _unmixings(self, mixings: dict[nn.Module | None, Tiles]) -> dict[nn.Module, Change]:
+        """Return the module before which maps are un-mixed and how; for a multi-scale head one for each feature."""
+        head, backbone = self.student.head, self.student.backbone
+        if not head.multi_scale:
+            total = reduce(Tiles.then, mixings.values())
+            return {head.after(_DECONVOLUTIONS_BEFORE_UNMIX[self.unmix]): total.inverse().mix}
+        if self.unmix != "encoder":
+            raise ValueError(f"the multi-scale head has no layer {self.unmix} to un-mix before")
+        # A feature in front of a stage has not been mixed with the tiles of that stage.
+        first = {position: 0 if position is None else backbone.first_feature(position) for position in mixings}
+        found: dict[nn.Module, Change] = {}
+        for index, module in enumerate(head.inputs()):
+            before = [tiles for position, tiles in mixings.items() if first[position] <= index]
+            if before:
+                found[module] = reduce(Tiles.then, before).inverse().mix
+        return found
 
     def _random_tiles(self, random: RandomKey, name: str, size: tuple[int, int]) -> Tiles:
         """Return a random exchange of tiles, with the given grid and group or the usual ones."""

@@ -25,6 +25,10 @@ DETECTOR_FREE = {"cid": "CidHead", "dekr": "DekrHead", "higher_hrnet": "HigherHe
 # The backbone that the detector-free networks were published with.
 DEFAULT_BACKBONE = "hrnet_w32"
 
+# The heads of networks for one person in a crop, and their usual channels.
+HEAD_CHANNELS = {"deconvolution": 256, "multi_scale": 64}
+DEFAULT_HEAD = "deconvolution"
+
 # The prefix of timm's networks.
 TIMM = "timm:"
 
@@ -40,6 +44,11 @@ def network_names() -> tuple[str, ...]:
 def backbone_names() -> tuple[str, ...]:
     """List the backbones, besides timm:NAME; each is also a network for one person in a crop."""
     return tuple(FILES)
+
+
+def has_head_choice(network: str) -> bool:
+    """Return whether `network` takes any of the heads; HRNet and detector-free networks have one of their own."""
+    return network not in DETECTOR_FREE and FILES.get(network) != "hrnet"
 
 
 def check_size(size: tuple[int, int]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -13,12 +14,14 @@ class Backbone(nn.Module, ABC):
     """`forward(image (B, 3, H, W)) -> [c2, c3, c4, c5]`, maps of `channels` channels and of `strides`.
 
     `mean` and `std` normalize an RGB image of range 0..1 as the backbone's public weights expect it. `level` is the
-    index of the features that the head uses: the deepest, or the finest where it merges all resolutions (HRNet).
+    index of the features that a head of one scale uses: the deepest, or the finest where it merges all resolutions
+    (HRNet). `frozen` is the number of stages that do not train.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...] = (4, 8, 16, 32)
     level: int = -1
+    frozen: int = 0
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
@@ -42,6 +45,43 @@ class Backbone(nn.Module, ABC):
         Each is called with one map (B, C, h, w) or a list of them. Empty where the backbone names none.
         """
         return []
+
+    def first_feature(self, stage: nn.Module) -> int:
+        """Return the index of the first feature that depends on `stage`, one of `stages()`."""
+        stages = self.stages()
+        return len(self.channels) - len(stages) + stages.index(stage)
+
+    def stage_parts(self) -> list[list[nn.Module]]:
+        """List the modules of each of the four stages; the stem is part of the first. Empty where they are unknown."""
+        return []
+
+    def freeze(self, stages: int) -> None:
+        """Exclude the first `stages` stages from training: no gradients, and batch norms stay in eval mode.
+
+        The backward pass ends behind them. Raises ValueError where the backbone has fewer stages.
+        """
+        if not 0 <= stages <= len(self.stage_parts()):
+            raise ValueError(f"{stages} stages to freeze; the backbone has {len(self.stage_parts())}")
+        self.frozen = stages
+        for part in self._frozen_parts():
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def frozen_names(self) -> list[str]:
+        """List the names of the tensors in the frozen stages."""
+        parts = self._frozen_parts()
+        frozen = [name for name, module in self.named_modules() if any(module is part for part in parts)]
+        return [name for name in self.state_dict() if any(name.startswith(f"{part}.") for part in frozen)]
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        return [part for parts in self.stage_parts()[: self.frozen] for part in parts]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all stages but the frozen ones, which stay in eval mode."""
+        super().train(mode)
+        for part in self._frozen_parts():
+            part.eval()
+        return self
 
 
 def scaled(channels: int, width: float) -> int:

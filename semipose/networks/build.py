@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from semipose.errors import UsageError, suggestion
-from semipose.networks import DEFAULT_BACKBONE, DETECTOR_FREE, FILES, TIMM, backbone_names, network_names
+from semipose.networks import (
+    DEFAULT_BACKBONE,
+    DEFAULT_HEAD,
+    DETECTOR_FREE,
+    FILES,
+    HEAD_CHANNELS,
+    TIMM,
+    backbone_names,
+    has_head_choice,
+    network_names,
+)
 from semipose.networks.backbone import Backbone
-from semipose.networks.heads import DeconvHead, Head, SceneHead
+from semipose.networks.heads import DeconvHead, Head, MultiScaleHead, SceneHead
 from semipose.networks.network import PoseNetwork, SceneNetwork
 from semipose.networks.timm_backbone import TimmBackbone
 
@@ -22,30 +32,35 @@ def build_network(
     skeleton: "Skeleton",
     *,
     width: float = 1.0,
-    head_channels: int = 256,
+    head_channels: int | None = None,
     seed: int = 0,
     backbone: str | None = None,
+    head: str | None = None,
     **options: bool,
 ) -> PoseNetwork:
     """Build network `name` with one heatmap per keypoint of `skeleton`, randomly initialized from `seed`.
 
-    `width` multiplies the backbone's channels (rounded to multiples of 8). `head_channels` is the number of channels of
-    the transposed convolutions; a neck has half as many, HRNet has neither. A detector-free network has a `backbone`
-    (default hrnet_w32) and `options`: fine (higher_hrnet), adaptive and identity_init (dekr).
+    `width` multiplies the backbone's channels (rounded to multiples of 8). `head` is deconvolution (default, also for
+    None) or multi_scale; HRNet and detector-free networks have a head of their own. `head_channels` is the number of
+    the head's channels, by default 256 or 64 (multi_scale); the neck of a detector-free network has half as many, HRNet
+    has none. A detector-free network has a `backbone` (default hrnet_w32) and `options`: fine (higher_hrnet), adaptive
+    and identity_init (dekr).
 
     The result is on the CPU, in train mode; its `config` holds all arguments. The global random state is restored.
     Raises UsageError for an unknown name or option, or a size that is not positive.
     """
-    chosen = _checked(name, backbone, options)
+    chosen = _checked(name, backbone, head, options)
+    if head_channels is None:
+        head_channels = HEAD_CHANNELS[chosen.get("head", DEFAULT_HEAD)]
     _check_sizes(chosen.get("backbone", name), width, head_channels)
     # Seeds the CPU's generator only: torch.manual_seed would reseed every GPU, which this fork does not restore.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
-        body, head = _parts(name, skeleton.flip, width, head_channels, **chosen)
+        body, top = _parts(name, skeleton.flip, width, head_channels, **chosen)
     config = {"name": name, "width": width, "head_channels": head_channels, "keypoints": len(skeleton)}
     network = (SceneNetwork if name in DETECTOR_FREE else PoseNetwork)(
         body,
-        head,
+        top,
         mean=body.mean,
         std=body.std,
         flip=skeleton.flip,
@@ -57,13 +72,21 @@ def build_network(
 
 
 def _parts(
-    name: str, flip: tuple[int, ...], width: float, channels: int, backbone: str = "", **options: bool
+    name: str,
+    flip: tuple[int, ...],
+    width: float,
+    channels: int,
+    backbone: str = "",
+    head: str = DEFAULT_HEAD,
+    **options: bool,
 ) -> tuple[Backbone, Head]:
     if name in DETECTOR_FREE:
         # DEKR and CID concatenate all of HRNet's resolutions; HigherHRNet takes the finest alone.
         body = _backbone(backbone, width, exchanged=name != "higher_hrnet")
         return body, _head_class(name)(body, flip, channels, **options)  # type: ignore[call-arg]
     body = _backbone(name, width)
+    if head == "multi_scale":
+        return body, MultiScaleHead(body, len(flip), channels)
     # Transposed convolutions up to stride 4: three from stride 32, none from stride 4.
     doublings = (body.strides[body.level] // 4).bit_length() - 1
     return body, DeconvHead(body.channels[body.level], len(flip), (channels,) * doublings)
@@ -82,8 +105,8 @@ def _head_class(name: str) -> type[SceneHead]:
     return found
 
 
-def _checked(name: str, backbone: str | None, options: dict[str, bool]) -> dict[str, Any]:
-    """Validate the arguments; return backbone and all options of a detector-free network, for its config."""
+def _checked(name: str, backbone: str | None, head: str | None, options: dict[str, bool]) -> dict[str, Any]:
+    """Validate the arguments; return the head, or backbone and options of a detector-free network, for the config."""
     _check_name(name, network_names(), "network")
     known: dict[str, Any] = {}
     if name in DETECTOR_FREE:
@@ -92,9 +115,18 @@ def _checked(name: str, backbone: str | None, options: dict[str, bool]) -> dict[
     elif backbone is not None:
         free = ", ".join(DETECTOR_FREE)
         raise UsageError(f"{name} is a backbone itself; found backbone {backbone!r}, which is for {free}.")
+    if has_head_choice(name):
+        known["head"] = head or DEFAULT_HEAD
+        if known["head"] not in HEAD_CHANNELS:
+            raise UsageError(
+                f"there is no head {head!r}{suggestion(str(head), HEAD_CHANNELS)}. "
+                f"The heads are {', '.join(HEAD_CHANNELS)}."
+            )
+    elif head is not None:
+        raise UsageError(f"{name} has a head of its own; found head {head!r}. Leave it out.")
     unknown = [option for option in options if option not in known]
     if unknown:
-        has = ", ".join(option for option in known if option != "backbone") or "none"
+        has = ", ".join(option for option in known if option not in ("backbone", "head")) or "none"
         raise UsageError(f"{name} has no option {unknown[0]!r}; its options: {has}.")
     return known | options
 

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semipose.fields import Fields
 from semipose.networks.backbone import Backbone
+from semipose.networks.neck import Reduced
 
 # Layers per transposed convolution: itself, batch norm, ReLU.
 _LAYERS = 3
@@ -50,9 +52,11 @@ class Head(nn.Module):
     """The part of a network behind its backbone.
 
     Its maps are `upscale` times finer than the backbone's own level. `rows` maps the names of tensors with rows per
-    keypoint to their layout; every other tensor has the same shape for any keypoints.
+    keypoint to their layout; every other tensor has the same shape for any keypoints. A `multi_scale` head takes the
+    list of all features, another one those of the backbone's own level.
     """
 
+    multi_scale = False
     upscale: int
     rows: dict[str, Rows]
 
@@ -68,6 +72,7 @@ class SceneHead(Head, ABC):
     those of a neck) and its switches. `options` holds the switches' defaults.
     """
 
+    multi_scale = True
     options: ClassVar[Mapping[str, bool]] = {}
 
     def __init__(self, backbone: Backbone) -> None:
@@ -77,6 +82,39 @@ class SceneHead(Head, ABC):
     @abstractmethod
     def forward(self, features: list[Tensor]) -> Fields:
         """Predict the fields of stride 4; finer ones have names of their own."""
+
+
+def _final_layer(inputs: int, outputs: int) -> nn.Conv2d:
+    """Make the 1x1 convolution to `outputs` maps, which are near 0 at first."""
+    layer = nn.Conv2d(inputs, outputs, 1)
+    nn.init.normal_(layer.weight, std=0.001)
+    nn.init.zeros_(layer.get_parameter("bias"))
+    return layer
+
+
+class MultiScaleHead(Head):
+    """Features of all strides reduced to `channels`, upsampled to stride 4 and added; then 3x3, then 1x1 to the maps.
+
+    For small inputs, whose map of stride 32 has a dozen cells. The two hidden convolutions have batch norm and ReLU.
+    """
+
+    multi_scale = True
+
+    def __init__(self, backbone: Backbone, outputs: int, channels: int = 64) -> None:
+        super().__init__()
+        self.upscale = backbone.strides[backbone.level] // backbone.strides[0]
+        self.rows = {"final_layer.weight": ONE_EACH, "final_layer.bias": ONE_EACH}
+        self.neck = Reduced(backbone.channels, channels)
+        self.conv, self.bn = nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        self.final_layer = _final_layer(channels, outputs)
+
+    def inputs(self) -> list[nn.Module]:
+        """List the modules that are called with the features, shallow to deep."""
+        return [*self.neck.reduce]
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        maps: Tensor = self.final_layer(F.relu(self.bn(self.conv(self.neck(features))), inplace=True))
+        return maps
 
 
 class DeconvHead(Head):
@@ -92,9 +130,7 @@ class DeconvHead(Head):
         self.upscale = 2 ** len(channels)
         self.rows = {"final_layer.weight": ONE_EACH, "final_layer.bias": ONE_EACH}
         self.deconv_layers = deconvolutions(inputs, channels)
-        self.final_layer = nn.Conv2d([inputs, *channels][-1], outputs, 1)
-        nn.init.normal_(self.final_layer.weight, std=0.001)
-        nn.init.zeros_(self.final_layer.get_parameter("bias"))
+        self.final_layer = _final_layer([inputs, *channels][-1], outputs)
 
     def after(self, deconvolutions: int | None) -> nn.Module:
         """Return the module that follows `deconvolutions` transposed convolutions; None: all of them.

@@ -120,6 +120,15 @@ class HRNet(Backbone):
         """Return the stages of one to four branches."""
         return [self.layer1, self.stage2, self.stage3, self.stage4]
 
+    def stage_parts(self) -> list[list[nn.Module]]:
+        """List the modules of the stages of one to four branches; the first begins with the stem."""
+        return [
+            [self.conv1, self.bn1, self.conv2, self.bn2, self.layer1],
+            [self.transition1, self.stage2],
+            [self.transition2, self.stage3],
+            [self.transition3, self.stage4],
+        ]
+
 
 def hrnet_w32(width: float = 1.0, exchanged: bool = False) -> HRNet:
     """Build HRNet-W32: 28.5 M parameters at width 1."""

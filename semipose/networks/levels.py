@@ -41,7 +41,7 @@ class MultiLevel(nn.Module):
             return self.network(image)
         network = self.network
         features, earlier = network.levels(image)
-        maps = {"heatmap": network.head(features[network.backbone.level])}
+        maps = {"heatmap": network.heatmaps(features)}
         maps |= {f"level{number}": head(earlier[int(number)]) for number, head in self.heads.items()}
         return Fields({name: Field(each, "scalar", network.stride, network.flip) for name, each in maps.items()})
 

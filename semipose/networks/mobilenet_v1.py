@@ -1,5 +1,7 @@
 """MobileNetV1 (Howard et al., 2017) as TensorFlow trained it: SAME padding, its batch norm."""
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -79,6 +81,12 @@ class MobileNetV1(Backbone):
     def stages(self) -> list[nn.Module]:
         """Return the first block at stride 4, and the blocks that downsample strides 4, 8 and 16."""
         return [self.blocks[index] for index in (2, *(feature + 1 for feature in _FEATURES[:-1]))]
+
+    def stage_parts(self) -> list[list[nn.Module]]:
+        """List the blocks up to each feature map; the first stage begins with the stem."""
+        ends = [feature + 1 for feature in _FEATURES]
+        first, *others = ([*self.blocks[start:end]] for start, end in pairwise([0, *ends]))
+        return [[self.stem, *first], *others]
 
 
 def mobilenet_v1(width: float = 1.0) -> MobileNetV1:

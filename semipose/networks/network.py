@@ -65,9 +65,14 @@ class PoseNetwork(nn.Module):
         check_size((image.shape[2], image.shape[3]))
         return (image - self.mean) / self.std
 
+    def heatmaps(self, features: list[Tensor]) -> Tensor:
+        """Predict maps (B, K, H / 4, W / 4) from the features of strides 4 to 32."""
+        maps: Tensor = self.head(features if self.head.multi_scale else features[self.backbone.level])
+        return maps
+
     def forward(self, image: Tensor) -> Fields:
         """Predict heatmaps `["heatmap"].maps` (B, K, H / 4, W / 4) of `image` (B, 3, H, W), RGB in 0..1."""
-        maps = self.head(self.features(image)[self.backbone.level])
+        maps = self.heatmaps(self.features(image))
         return Fields({"heatmap": Field(maps, "scalar", self.stride, self.flip)})
 
 

@@ -109,6 +109,10 @@ class ResNet(Backbone):
         """Return the four stages; their inputs have strides 4, 4, 8 and 16."""
         return [self.layer1, self.layer2, self.layer3, self.layer4]
 
+    def stage_parts(self) -> list[list[nn.Module]]:
+        """List the modules of the stages; the first begins with the stem."""
+        return [[self.conv1, self.bn1, self.layer1], [self.layer2], [self.layer3], [self.layer4]]
+
 
 def stage(block: AnyBlock, inputs: int, planes: int, depth: int, stride: int) -> nn.Sequential:
     """Stack `depth` residual blocks, the first with `stride`, to `planes * block.expansion` channels."""

@@ -88,6 +88,11 @@ class TimmBackbone(Backbone):
         """Return the modules that timm takes its maps from; none for networks whose maps are not (B, C, h, w)."""
         return [self.model.get_submodule(name) for name in self._stages]
 
+    def first_feature(self, stage: nn.Module) -> int:
+        """Return the index of the map that timm takes from `stage`."""
+        name = self._stages[self.stages().index(stage)]
+        return [self.model.feature_info[index]["module"] for index in self.indices].index(name)
+
 
 def _is_map(value: Tensor) -> bool:
     """Tell whether `value`, seen inside a network on the trial image, is a map finer than the deepest one."""

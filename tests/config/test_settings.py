@@ -1,6 +1,7 @@
 """Settings: conversion, sources, and faults that name the flag."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,6 +113,7 @@ def test_defaults_are_valid() -> None:
         ("eval_every", 0),
         ("log_every", 0),
         ("weights", "nowhere.safetensors"),
+        ("freeze", 2),  # without weights
     ],
 )
 def test_values_out_of_range_name_their_flag(name: str, value: Any) -> None:
@@ -130,6 +132,33 @@ def test_channels_of_deconvolutions_that_hrnet_has_not_are_refused() -> None:
     settings = Settings().chosen("flag", "", network="hrnet_w32")
     assert settings.faults() == []
     assert "no deconvolutions; leave it out" in settings.chosen("flag", "", head_channels=256).faults()[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"head": "multi_scale", "network": "hrnet_w32"}, "--head multi_scale: hrnet_w32 merges all scales itself"),
+        ({"head": "multi_scale", "network": "cid"}, "--head multi_scale: cid has a head of its own"),
+        ({"freeze": 5}, "--freeze 5: must be 0 to 4"),
+        ({"freeze": 2}, "--freeze 2: would keep random weights; give --weights"),
+        ({"freeze": 2, "network": "timm:resnet18"}, "does not know the stages of timm's networks"),
+        ({"freeze": 2, "network": "cid", "backbone": "timm:resnet18"}, "does not know the stages of timm's networks"),
+    ],
+)
+def test_heads_and_frozen_stages_that_a_network_cannot_have_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Settings().chosen("flag", "", **changes).validate()
+
+
+def test_the_multi_scale_head_is_narrow_unless_chosen_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").touch()
+    settings = Settings().chosen("flag", "", head="multi_scale", freeze=2, weights=tmp_path / "w.pth").validate()
+    assert settings.head_channels == 64
+    assert settings.origin("head_channels") == Origin("default", "usual for --head multi_scale")
+    assert settings.network_options() == settings.network_options("resnet50") == {"head": "multi_scale"}
+    assert settings.network_options("hrnet_w32") == {}
+    assert settings.chosen("flag", "", head_channels=32).validate().head_channels == 32
+    assert Settings().validate().head_channels == 256
 
 
 def test_all_faults_are_reported_at_once_and_yaml_ones_with_their_line() -> None:

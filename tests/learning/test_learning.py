@@ -59,5 +59,12 @@ def test_a_method_learns_the_people_it_is_shown(name: str, stores: Stores, tmp_p
         assert after[net] > max(60, before[net] + 30), f"{net}: {before[net]:.1f} before, {after[net]:.1f} after"
 
 
+def test_the_multi_scale_head_learns(stores: Stores, tmp_path: Path) -> None:
+    settings = SETTINGS.chosen("flag", "", head="multi_scale", method="supervised")
+    trainer = make_trainer(settings, {}, stores.labeled.people.skeleton, stores, tmp_path)
+    trainer.run()
+    assert {net: row["values"]["pck@0.2"] > 70 for net, row in trainer.last.items()} == {"raw": True, "ema": True}
+
+
 def value(evaluate: object, network: PoseNetwork) -> float:
     return evaluate(network).values["pck@0.2"]

@@ -20,7 +20,8 @@ from semipose.methods.pose_cons import PoseCons
 from semipose.methods.pose_mum import PoseMum
 from semipose.networks.backbone import Backbone
 from semipose.networks.build import build_network
-from semipose.networks.heads import DeconvHead
+from semipose.networks.heads import DeconvHead, MultiScaleHead
+from semipose.networks.hooks import changing
 from semipose.networks.network import PoseNetwork
 from semipose.pose.skeleton import Skeleton
 from semipose.system import processes
@@ -103,6 +104,49 @@ def test_what_is_mixed_anywhere_is_unmixed_exactly_when_nothing_leaks(stages: li
     for exchange in mixings.values():
         expected = exchange.mix(expected)
     torch.testing.assert_close(into_last, expected)
+
+
+def of_patches_at_all_scales(role: str) -> PoseNetwork:
+    torch.manual_seed(0)
+    backbone = Patches()
+    head = MultiScaleHead(backbone, len(SKELETON), 8)
+    return loud(PoseNetwork(backbone, head, mean=(0.5,) * 3, std=(0.5,) * 3, flip=SKELETON.flip, config={}))
+
+
+@pytest.mark.parametrize("stages", [[], [0], [1], [2], [0, 1, 2]])
+@pytest.mark.parametrize("at_input", [True, False])
+def test_every_scale_is_unmixed_from_what_it_was_mixed_with(stages: list[int], at_input: bool) -> None:
+    """A feature in front of a mixed stage keeps its tiles: one exchange for all features would mix them."""
+    method = PoseMum(of_patches_at_all_scales, SKELETON).eval()
+    image, modules = torch.rand(4, 3, 128, 96), method.student.backbone.stages()
+    places = [None] * at_input + [modules[stage] for stage in stages]
+    mixings = {place: tiles(str(number), (4, 3)) for number, place in enumerate(places)}
+    with torch.no_grad():
+        plain, mixed = method.student(image)["heatmap"].maps, method._mixed_forward(image, mixings)["heatmap"].maps
+    torch.testing.assert_close(mixed, plain)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenet_v1", pytest.param("timm:mobilenetv3_small_050", marks=needs_timm)]
+)
+def test_a_stage_is_named_with_the_first_feature_that_it_changes(name: str) -> None:
+    network = small(name).eval()
+    image = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        plain = network.features(image)
+        for stage in network.backbone.stages():
+            with changing({stage: lambda value: value.flip(0)}):
+                found = network.features(image)
+            same = [torch.equal(one, other) for one, other in zip(found, plain, strict=True)]
+            assert same.index(False) == network.backbone.first_feature(stage)
+
+
+@pytest.mark.parametrize("unmix", PLACES[1:])
+def test_layers_that_the_multi_scale_head_does_not_have_are_refused(unmix: Any) -> None:
+    method = PoseMum(of_patches_at_all_scales, SKELETON, unmix=unmix)
+    with pytest.raises(UsageError, match=f"the multi-scale head has no layer {unmix} .*--method.unmix encoder"):
+        method.check((128, 96), 4)
+    PoseMum(of_patches_at_all_scales, SKELETON).check((128, 96), 4)
 
 
 @pytest.mark.parametrize("unmix", PLACES)

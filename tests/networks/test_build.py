@@ -176,8 +176,9 @@ def test_building_leaves_the_global_random_state_alone() -> None:
 
 def test_the_config_is_enough_to_build_the_network_again() -> None:
     network = small("resnet50")
-    assert network.config == {"name": "resnet50", "width": 0.125, "head_channels": 8, "keypoints": 14}
-    options = {key: network.config[key] for key in ("name", "width", "head_channels")}
+    sizes = {"width": 0.125, "head_channels": 8, "keypoints": 14}
+    assert network.config == {"name": "resnet50", **sizes, "head": "deconvolution"}
+    options = {key: network.config[key] for key in ("name", "width", "head_channels", "head")}
     again = build_network(**options, skeleton=LSP, seed=1)
     again.load_state_dict(network.state_dict(), strict=True)
     image = torch.rand(1, 3, 32, 32)

@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from semipose.errors import UsageError
+from semipose.networks import HEAD_CHANNELS
+from semipose.networks.build import build_network
 from semipose.networks.heads import DeconvHead
+from semipose.networks.network import PoseNetwork
+from semipose.pose.skeleton import PRESETS
 
 
 def test_each_transposed_convolution_doubles_the_resolution() -> None:
@@ -62,3 +67,45 @@ def test_names_and_shapes_are_those_of_public_simple_baselines_files() -> None:
         "final_layer.bias": (17,),
     }
     assert {name: shapes.get(name) for name in expected} == expected
+
+
+def multi_scale(name: str = "mobilenet_v1", seed: int = 0) -> PoseNetwork:
+    return build_network(name, PRESETS["lsp_14"], width=0.125, head="multi_scale", head_channels=8, seed=seed)
+
+
+def test_the_multi_scale_head_uses_all_features_and_predicts_at_stride_4() -> None:
+    network = multi_scale().eval()
+    image = torch.rand(2, 3, 96, 64)
+    features = network.features(image)
+    maps = network.heatmaps(features)
+    assert maps.shape == (2, 14, 24, 16)
+    assert network.stride == 4
+    assert torch.equal(network(image)["heatmap"].maps, maps)
+    for index, feature in enumerate(features):
+        changed = [feature + torch.rand_like(feature) if other == index else features[other] for other in range(4)]
+        assert not torch.equal(network.heatmaps(changed), maps), index
+
+
+def test_the_multi_scale_head_starts_small_and_without_bias() -> None:
+    network = multi_scale()
+    assert network(torch.rand(4, 3, 64, 64))["heatmap"].maps.abs().max() < 0.05
+    assert torch.equal(network.head.final_layer.bias, torch.zeros(14))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"name": "hrnet_w32", "head": "multi_scale"}, "hrnet_w32 has a head of its own; found head 'multi_scale'"),
+        ({"name": "cid", "head": "deconvolution"}, "cid has a head of its own"),
+        ({"name": "resnet18", "head": "multiscale"}, "no head 'multiscale'.*did you mean 'multi_scale'"),
+    ],
+)
+def test_a_head_that_a_network_cannot_have_is_refused(options: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        build_network(skeleton=PRESETS["lsp_14"], **options)
+
+
+def test_each_head_has_its_usual_channels() -> None:
+    usual = {head: build_network("mobilenet_v1", PRESETS["lsp_14"], head=head).config for head in HEAD_CHANNELS}
+    found = {head: (config["head"], config["head_channels"]) for head, config in usual.items()}
+    assert found == {"deconvolution": ("deconvolution", 256), "multi_scale": ("multi_scale", 64)}

@@ -45,6 +45,14 @@ def test_f1_all_levels_have_the_maps_of_the_last_which_is_the_plain_networks(nam
     assert not torch.equal(found["level0"].maps, found["level1"].maps)
 
 
+def test_the_multi_scale_head_is_the_last_of_the_levels() -> None:
+    network = build_network("mobilenet_v1", SKELETON, width=0.125, head="multi_scale", head_channels=8)
+    expected = deepcopy(network)(IMAGE)["heatmap"].maps
+    found = MultiLevel(network, (0.1, 0.3))(IMAGE)
+    assert torch.equal(found["heatmap"].maps, expected)
+    assert {field.maps.shape for field in found.values()} == {expected.shape}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_f1_auxiliary_losses_of_weight_zero_leave_the_gradients_as_they_are(name: str) -> None:
     network = plain(name)

@@ -137,6 +137,28 @@ def test_rows_of_other_keypoints_are_taken_by_name_and_the_rest_starts_anew(tmp_
     assert report.text.endswith("head rebuilt for 14 keypoints (12 taken by name)")
 
 
+def test_rows_of_a_multi_scale_head_are_taken_by_name(tmp_path: Path) -> None:
+    shared = {"width": 0.25, "head": "multi_scale", "head_channels": 8}
+    source, network = (build_network("resnet18", each, seed=s, **shared) for s, each in ((7, COCO), (0, LSP)))  # type: ignore[arg-type]
+    report = load_weights(network, save_ours(source, COCO, tmp_path / "coco.safetensors"))
+    assert report.text.endswith("head rebuilt for 14 keypoints (12 taken by name)")
+    ours, theirs = LSP.keypoints.index("left_wrist"), COCO.keypoints.index("left_wrist")
+    assert torch.equal(network.head.final_layer.weight[ours], source.head.final_layer.weight[theirs])
+    assert torch.equal(network.head.conv.weight, source.head.conv.weight)
+
+
+@pytest.mark.parametrize("heads", [("deconvolution", "multi_scale"), ("multi_scale", "deconvolution")])
+def test_of_a_network_with_another_head_the_backbone_is_loaded(tmp_path: Path, heads: tuple[str, str]) -> None:
+    source, network = (
+        build_network("resnet18", COCO, width=0.25, head=head, head_channels=8, seed=seed)
+        for seed, head in enumerate(heads)
+    )
+    report = load_weights(network, save_ours(source, COCO, tmp_path / "other.safetensors"))
+    assert_backbone(network, source)
+    assert report.head_rebuilt
+    assert "100 of 100 backbone tensors, head rebuilt for 17 keypoints (the file's lacks layers)" in report.text
+
+
 def test_the_same_keypoints_in_another_order_and_writing_are_put_in_place(tmp_path: Path) -> None:
     names = [name.replace("_", " ").title() for name in reversed(COCO.keypoints)]
     turned = Skeleton.from_category({"name": "person", "keypoints": names})

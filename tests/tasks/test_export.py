@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from semipose.errors import SemiposeError, UsageError
+from semipose.inference.model import Model
+from semipose.networks.build import build_network
 from semipose.runs.run import Run
 from semipose.tasks.export import Heatmaps, check_export, export
 from tests.finished_run import SIZE, SKELETON
@@ -32,6 +34,12 @@ def test_the_file_takes_any_batch_and_agrees(exported: Path, run: Run) -> None:
     with torch.no_grad():
         expected = network(image).numpy()
     assert np.allclose(session.run(["heatmap"], {"image": image.numpy()})[0], expected, atol=1e-4)
+
+
+def test_a_network_with_the_multi_scale_head_is_exported(tmp_path: Path) -> None:
+    network = build_network("mobilenet_v1", SKELETON, width=0.125, head="multi_scale", head_channels=8).eval()
+    file = export(Model(network, SKELETON, SIZE), tmp_path / "pose.onnx")
+    assert check_export(Heatmaps(network), file.read_bytes(), SIZE) < 1e-5
 
 
 def test_the_file_says_how_to_use_it(exported: Path) -> None:
