@@ -317,8 +317,22 @@ def _compared(row: dict[str, Any]) -> tuple[str, str, str]:
     return f"{row['baseline']:.1f}", f"{row['deployed']:.1f}", span
 
 
+def heads() -> str:
+    """Both heads at small inputs, on labels alone."""
+    rows = []
+    for file in sorted(RESULTS.glob("head-*.json")):
+        results = json.loads(file.read_text())
+        for name, row in results["rows"].items():
+            head, freeze, updates = name.split("-")
+            pck, seconds = row["val"]["ema"]["pck@0.1"], row["cpu_seconds"]
+            rows.append((results["data"], head, freeze.removeprefix("freeze"), updates, f"{pck:.1f}", f"{seconds:.0f}"))
+    rows.sort(key=lambda row: (row[0], int(row[3]), row[2], row[1]))
+    return lined(("data", "head", "frozen stages", "updates", "val PCK@0.1", "CPU seconds"), rows)
+
+
 MEASURED: tuple[Callable[[], str], ...] = (
     accuracy,
+    heads,
     measured,
     ablations,
     overhead,
