@@ -171,6 +171,7 @@ def test_what_is_done_is_not_repeated_and_more_may_be_added(made: SimpleNamespac
     assert row(result, "pose_dual")["seeds"] == [0, 1]  # what earlier calls made stays in the table
 
 
+@pytest.mark.slow
 def test_people_of_a_test_file_judge_the_same_runs(made: SimpleNamespace, out: Path, tmp_path: Path) -> None:
     labels, images = comparing.people(tmp_path / "test", 12, seed=9)
     weights = (out / "runs/20pct/seed0/pose_dual/checkpoints/last.safetensors").read_bytes()

@@ -223,6 +223,7 @@ def test_a_fault_in_a_decoding_thread_ends_the_run(tmp_path: Path, monkeypatch: 
         store.get(np.array([0, 1]))
 
 
+@pytest.mark.slow
 def test_crops_are_in_memory_once(tmp_path: Path) -> None:
     """270 MB of them, in a process of its own; also where an unreadable image leaves a gap."""
     synthetic_people.people(tmp_path, 3)

@@ -59,6 +59,7 @@ def train_several(people: Path, out: Path, runs: dict[str, dict[str, Any]]) -> d
     return {name: train(people, out / name, **changes) for name, changes in runs.items()}
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_are_those_of_one_process_with_the_whole_batch_also_in_parts(
     people: Path, tmp_path: Path
 ) -> None:

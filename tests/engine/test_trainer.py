@@ -208,6 +208,7 @@ def test_a_streak_is_counted_on_after_a_kill(stores: Stores, tmp_path: Path) -> 
     assert (rows[-1]["kind"], rows[-1]["update"]) == ("event", 26)
 
 
+@pytest.mark.slow
 def test_bf16_trains_float32_weights_to_nearly_the_same_place(stores: Stores, tmp_path: Path) -> None:
     ends = []
     for precision in ("fp32", "bf16"):

@@ -302,6 +302,7 @@ def reviewing(folder: Path, out: Path) -> dict[str, str]:
         return training.digests(made)
 
 
+@pytest.mark.slow
 def test_two_processes_keep_the_same_best_reviewer(folder: Path, tmp_path: Path) -> None:
     """Only the first evaluates."""
     first, second = ranks.together(reviewing, folder, tmp_path / "run")

@@ -8,6 +8,7 @@ from semipose.errors import UsageError
 from semipose.tasks import demo as module
 
 
+@pytest.mark.slow
 def test_the_demo_ends_with_an_answer_and_can_be_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PICTURES", module.PICTURES | {"labeled": 6, "unlabeled": 8, "val": 10})
     small = {"duration": 2, "batch_size": 2, "width": 0.125, "head_channels": 8, "device": "cpu"}

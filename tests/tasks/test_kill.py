@@ -97,6 +97,7 @@ def same(whole: Path, broken: Path) -> None:
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_writes_ends_with_the_same_files(files: Demo, tmp_path: Path) -> None:
     kills = [
         ["after last.safetensors", 1],  # the best networks of update 2 have not taken their place
