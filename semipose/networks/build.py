@@ -40,11 +40,12 @@ def build_network(
 ) -> PoseNetwork:
     """Build network `name` with one heatmap per keypoint of `skeleton`, randomly initialized from `seed`.
 
-    `width` multiplies the backbone's channels (rounded to multiples of 8). `head` is deconvolution (default, also for
-    None) or multi_scale; HRNet and detector-free networks have a head of their own. `head_channels` is the number of
-    the head's channels, by default 256 or 64 (multi_scale); the neck of a detector-free network has half as many, HRNet
-    has none. A detector-free network has a `backbone` (default hrnet_w32) and `options`: fine (higher_hrnet), adaptive
-    and identity_init (dekr).
+    - `width` multiplies the backbone's channels (rounded to multiples of 8).
+    - `head` is deconvolution (default, also for None) or multi_scale; HRNet and detector-free networks have their own.
+    - `head_channels` is the number of the head's channels, by default 256, or 64 for multi_scale. The neck of a
+      detector-free network has half as many; HRNet has none.
+    - `backbone` (default hrnet_w32) and `options` are for detector-free networks: fine (higher_hrnet), adaptive and
+      identity_init (dekr).
 
     The result is on the CPU, in train mode; its `config` holds all arguments. The global random state is restored.
     Raises UsageError for an unknown name or option, or a size that is not positive.

@@ -120,6 +120,7 @@ def distributed(people: Path, weights: Path, out: Path) -> dict[str, str]:
         return training.digests(trainer)
 
 
+@pytest.mark.slow
 def test_processes_agree_with_frozen_stages(people: Path, weights: Path, tmp_path: Path) -> None:
     first, second = ranks.together(distributed, people, weights, tmp_path)
     assert first == second

@@ -36,6 +36,7 @@ def test_the_file_takes_any_batch_and_agrees(exported: Path, run: Run) -> None:
     assert np.allclose(session.run(["heatmap"], {"image": image.numpy()})[0], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_with_the_multi_scale_head_is_exported(tmp_path: Path) -> None:
     network = build_network("mobilenet_v1", SKELETON, width=0.125, head="multi_scale", head_channels=8).eval()
     file = export(Model(network, SKELETON, SIZE), tmp_path / "pose.onnx")
